@@ -1,0 +1,386 @@
+//! The one vocabulary of everything that happens.
+//!
+//! A long task writes [`Event`]s into an [`EventSink`]; the console, the headless printer,
+//! `--json` and the task's file on disk are readers of the same stream.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// Version of the JSON schema; it only grows.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How many log lines may wait in a channel before further ones are dropped and counted.
+pub const LOG_CAPACITY: usize = 16 * 1024;
+
+/// Names one task on this machine: `b-…` for a build, `r-…` for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// A new id with `prefix`, sortable by time.
+    pub fn new(prefix: char) -> Self {
+        let millis = Timestamp::now().as_millisecond();
+        Self(format!("{prefix}-{millis:011x}-{:04x}", std::process::id() & 0xffff))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One thing that happened in one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Schema version, [`SCHEMA_VERSION`].
+    pub v: u32,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Kind {
+    /// A task began.
+    TaskStarted {
+        /// What sort of task.
+        kind: TaskKind,
+        /// One line for people, e.g. `nix/examples/hello#minimal`.
+        title: String,
+    },
+    /// The task entered a phase, e.g. `evaluate`, `build`, `boot`, `personalise`.
+    Phase {
+        /// The phase's name.
+        name: String,
+    },
+    /// Something with a beginning and an end began inside the task.
+    ActivityStarted {
+        /// Unique within the task.
+        id: u64,
+        /// The activity it is part of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<u64>,
+        /// What it is.
+        what: Activity,
+    },
+    /// A derivation's own phase, e.g. `unpackPhase`.
+    ActivityPhase {
+        /// The activity.
+        id: u64,
+        /// The phase's name.
+        phase: String,
+    },
+    /// The activity ended; Nix does not say how.
+    ActivityStopped {
+        /// The activity.
+        id: u64,
+    },
+    /// Counts of an activity, or of the whole task when `id` is absent.
+    Progress {
+        /// The activity.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        /// Units finished.
+        done: u64,
+        /// Units expected; may fall as well as rise.
+        expected: u64,
+        /// Units under way.
+        running: u64,
+        /// Units failed.
+        failed: u64,
+    },
+    /// One line of text.
+    Log {
+        /// Who wrote it.
+        source: Source,
+        /// The line, with control sequences other than SGR removed.
+        text: String,
+    },
+    /// A build's artifacts are there.
+    ArtifactsReady {
+        /// The build's id.
+        build: String,
+        /// The directory that holds them.
+        path: PathBuf,
+        /// True when nothing had to be built.
+        cached: bool,
+        /// How it was found or made, e.g. `source unchanged`, `same output`, `built`.
+        how: String,
+    },
+    /// A VM changed its state.
+    VmState {
+        /// The VM's id.
+        vm: String,
+        /// Its name.
+        name: String,
+        /// The new state, e.g. `running`.
+        state: String,
+    },
+    /// How a VM came up and what each step took.
+    VmStarted {
+        /// The VM's id.
+        vm: String,
+        /// Its name.
+        name: String,
+        /// `booted` or `restored`.
+        how: String,
+        /// Steps in order with their length in milliseconds.
+        steps: Vec<(String, u64)>,
+    },
+    /// The task ended.
+    TaskEnded {
+        /// How.
+        outcome: Outcome,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+        /// Log lines dropped because a reader was slow.
+        dropped: u64,
+    },
+}
+
+/// Sorts of task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// A flake is built.
+    Build,
+    /// A flake is built and booted.
+    Run,
+    /// The machine is being prepared.
+    Setup,
+}
+
+/// What an activity does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Activity {
+    /// Nix evaluates or fetches inputs.
+    Evaluate {
+        /// Nix's own words.
+        text: String,
+    },
+    /// A file is downloaded.
+    Download {
+        /// From where.
+        uri: String,
+    },
+    /// A store path is copied or substituted.
+    Copy {
+        /// The store path.
+        path: String,
+    },
+    /// A derivation is built.
+    Build {
+        /// The derivation's store path.
+        drv: String,
+        /// The machine that builds it; empty for this one.
+        host: String,
+    },
+    /// The set of all builds, copies or downloads: bears totals.
+    Total {
+        /// `builds`, `copies` or `downloads`.
+        of: String,
+    },
+    /// Something else, in Nix's words.
+    Other {
+        /// Nix's own words.
+        text: String,
+    },
+}
+
+/// Who wrote a log line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Source {
+    /// The builder of a derivation.
+    Build {
+        /// The derivation's store path.
+        drv: String,
+    },
+    /// Nix itself.
+    Nix {
+        /// Nix's verbosity level: 0 error, 1 warning, 3 information.
+        level: u8,
+    },
+    /// The guest's console.
+    Console {
+        /// The VM's id.
+        vm: String,
+    },
+    /// mvm.
+    Mvm {
+        /// How grave it is.
+        level: Level,
+    },
+}
+
+/// How grave a line of mvm's own is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For information.
+    Info,
+    /// Something the user should know.
+    Warning,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// As wished.
+    Ok,
+    /// With an error.
+    Failed {
+        /// What failed, on what, and what to do next.
+        error: String,
+        /// The last lines of the log that matters.
+        tail: Vec<String>,
+    },
+    /// By the user.
+    Cancelled,
+}
+
+/// Where a task puts its events. Cheap to clone; never blocks.
+///
+/// Log and progress lines beyond [`LOG_CAPACITY`] waiting ones are dropped and counted;
+/// every other event always arrives.
+#[derive(Debug, Clone)]
+pub struct EventSink {
+    task: TaskId,
+    sender: mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The reading end of an [`EventSink`].
+#[derive(Debug)]
+pub struct EventStream {
+    receiver: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Kind {
+    /// Whether a slow reader may lose it.
+    pub fn may_drop(&self) -> bool {
+        matches!(self, Kind::Log { .. } | Kind::Progress { .. })
+    }
+}
+
+impl EventSink {
+    /// A sink for `task` and the stream its events come out of.
+    pub fn new(task: TaskId) -> (Self, EventStream) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let sink = Self { task, sender, waiting: waiting.clone(), dropped: Arc::default() };
+        (sink, EventStream { receiver, waiting })
+    }
+
+    /// The task this sink belongs to.
+    pub fn task(&self) -> &TaskId {
+        &self.task
+    }
+
+    /// Puts an event into the stream. A reader that went away is no error.
+    pub fn send(&self, kind: Kind) {
+        if kind.may_drop() && self.waiting.load(Ordering::Relaxed) >= LOG_CAPACITY {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let event = Event { v: SCHEMA_VERSION, time: Timestamp::now(), task: self.task.clone(), kind };
+        if self.sender.send(event).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Enters a phase.
+    pub fn phase(&self, name: &str) {
+        self.send(Kind::Phase { name: name.into() });
+    }
+
+    /// Says something for information.
+    pub fn info(&self, text: impl Into<String>) {
+        self.mvm(Level::Info, text.into());
+    }
+
+    /// Says something the user should know.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.mvm(Level::Warning, text.into());
+    }
+
+    fn mvm(&self, level: Level, text: String) {
+        self.send(Kind::Log { source: Source::Mvm { level }, text });
+    }
+
+    /// How many log lines were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl EventStream {
+    /// The next event, or `None` once every sink is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        let event = self.receiver.recv().await;
+        self.took(event)
+    }
+
+    /// The next event that is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let event = self.receiver.try_recv().ok();
+        self.took(event)
+    }
+
+    fn took(&self, event: Option<Event>) -> Option<Event> {
+        if event.is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_loses_log_lines_but_no_state_change() {
+        let (sink, mut stream) = EventSink::new(TaskId::new('t'));
+        for _ in 0..LOG_CAPACITY + 10 {
+            sink.info("line");
+        }
+        sink.phase("boot");
+        assert_eq!(sink.dropped(), 10);
+        let mut phases = 0;
+        while let Some(event) = stream.try_next() {
+            phases += usize::from(matches!(event.kind, Kind::Phase { .. }));
+        }
+        assert_eq!(phases, 1);
+    }
+
+    #[test]
+    fn an_event_is_one_flat_json_object_with_a_version() {
+        let (sink, mut stream) = EventSink::new(TaskId::new('t'));
+        sink.phase("boot");
+        let event = stream.try_next().expect("an event");
+        let json = serde_json::to_value(&event).expect("json");
+        assert_eq!(json["v"], 1);
+        assert_eq!(json["event"], "phase");
+        assert_eq!(json["name"], "boot");
+        let back: Event = serde_json::from_value(json).expect("parses back");
+        assert_eq!(back, event);
+    }
+}

@@ -1,0 +1,50 @@
+//! Child processes: in a group of their own, ended politely, never orphaned.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+/// How long a child has between SIGINT and SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Puts the child in a process group of its own, so that ^C reaches it through mvm only, and
+/// has the kernel send it SIGINT should mvm die without a word.
+///
+/// The kernel watches the thread that spawns: spawn from one that lives as long as the child.
+pub fn tame(command: &mut Command) -> &mut Command {
+    command.process_group(0);
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's.
+    unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGINT).map_err(io::Error::from)) }
+}
+
+/// Ends the child's process group: SIGINT, then SIGKILL after [`GRACE`].
+pub async fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    signal(child, Signal::SIGINT);
+    if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        return status;
+    }
+    signal(child, Signal::SIGKILL);
+    child.wait().await
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // A child that was waited for has no id any more, so no stranger is ever signalled.
+    if let Some(pid) = child.id() {
+        // It may just have ended by itself.
+        let _ = killpg(Pid::from_raw(pid as i32), signal);
+    }
+}
+
+/// Where a program is, looked up on PATH and then in the system's directories.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file())
+}

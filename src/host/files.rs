@@ -1,0 +1,100 @@
+//! Files that matter: written whole or not at all; locks.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Whether this user may write in `path`.
+pub fn is_writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK).is_ok()
+}
+
+/// Writes `content` beside `path`, syncs it and renames it into place, with mode `mode`.
+///
+/// A crash at any moment leaves the old file or the new one.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let beside = dir.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let written = (|| {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&beside);
+        return written;
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// An exclusive lock on a file, held until dropped or until the process ends.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held, never read")] Flock<File>);
+
+impl Lock {
+    /// Takes the lock, or returns `None` when somebody holds it.
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        match Flock::lock(open_lock(path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Self(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}
+
+/// Whether somebody holds the lock; false when there is no such file.
+pub fn is_locked(path: &Path) -> io::Result<bool> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    Ok(Lock::try_take(path)?.is_none())
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_seen_by_others_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!is_locked(&path).unwrap());
+        let lock = Lock::try_take(&path).unwrap();
+        assert!(lock.is_some());
+        assert!(is_locked(&path).unwrap());
+        drop(lock);
+        assert!(!is_locked(&path).unwrap());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_atomic(&path, b"old", 0o600).unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        assert!(write_atomic(&dir.path().join("sub"), b"new", 0o600).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
