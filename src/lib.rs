@@ -7,3 +7,4 @@ pub mod event;
 pub mod guest;
 pub mod host;
 pub mod store;
+pub mod vm;
