@@ -352,6 +352,16 @@ impl EventStream {
     }
 }
 
+/// A derivation's name: its store path without directory, hash and `.drv`.
+pub fn drv_name(drv: &str) -> &str {
+    let base = drv.rsplit('/').next().unwrap_or(drv);
+    let base = base.strip_suffix(".drv").unwrap_or(base);
+    match base.split_once('-') {
+        Some((hash, name)) if hash.len() == 32 => name,
+        _ => base,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

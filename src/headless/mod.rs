@@ -1,5 +1,6 @@
-//! Events as plain text and as JSON lines.
+//! Events as plain text, as JSON lines, and as a live view above the prompt.
 
+pub mod inline;
 pub mod lines;
 pub mod text;
 
@@ -8,19 +9,26 @@ use std::time::Duration;
 
 use crate::event::{Event, EventStream};
 use crate::run::record::Recorder;
+use inline::Inline;
 use lines::Lines;
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// A live view on standard error, which is a terminal.
+    Inline,
     /// Plain lines on standard error.
     Plain,
     /// One JSON object a line on standard output.
     Json,
+    /// One JSON object a line on standard error, as standard output is somebody else's.
+    JsonAside,
 }
 
 /// Silence after which plain output says that it is still at work: CI systems end silent jobs.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often the clocks in a live view move.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
 pub fn colours() -> bool {
@@ -30,14 +38,20 @@ pub fn colours() -> bool {
 
 /// Shows a task's events until its last sink is gone, and records them.
 pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut recorder: Option<Recorder>) {
-    let mut lines = Lines::new(verbose, colours());
+    // Where the terminal does not answer, plain lines serve.
+    let mut inline = (mode == Mode::Inline).then(|| Inline::open(colours()).ok()).flatten();
+    let plain = mode == Mode::Plain || mode == Mode::Inline && inline.is_none();
+    let mut lines = Lines::new(verbose);
+    let quiet = if inline.is_some() { TICK } else { HEARTBEAT };
     loop {
-        let event = match tokio::time::timeout(HEARTBEAT, events.next()).await {
+        let event = match tokio::time::timeout(quiet, events.next()).await {
             Ok(Some(event)) => event,
-            Ok(None) => return,
+            Ok(None) => break,
             Err(_) => {
-                if mode == Mode::Plain {
-                    put(&mut io::stderr(), lines.heartbeat());
+                match &mut inline {
+                    Some(view) => drop(view.tick()),
+                    None if plain => put(&mut io::stderr(), &lines.heartbeat().render(colours())),
+                    None => {}
                 }
                 continue;
             }
@@ -46,20 +60,24 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
         if recorder.as_mut().is_some_and(|recorder| recorder.add(&event).is_err()) {
             recorder = None;
         }
-        match mode {
-            Mode::Plain => put(&mut io::stderr(), lines.render(&event)),
-            Mode::Json => put(&mut io::stdout(), json(&event)),
+        match &mut inline {
+            // Drawn once the events that wait are taken in.
+            Some(view) => drop(view.apply(&event).and_then(|()| view.draw())),
+            None if plain => lines.lines(&event).iter().for_each(|line| put(&mut io::stderr(), &line.render(colours()))),
+            None if mode == Mode::JsonAside => put(&mut io::stderr(), &json(&event)),
+            None => put(&mut io::stdout(), &json(&event)),
         }
+    }
+    if let Some(view) = inline {
+        drop(view.close());
     }
 }
 
-fn json(event: &Event) -> Option<String> {
-    serde_json::to_string(event).ok().map(|line| line + "\n")
+fn json(event: &Event) -> String {
+    serde_json::to_string(event).map(|line| line + "\n").unwrap_or_default()
 }
 
 /// Writes text; a reader that went away is no reason to end the task.
-fn put(out: &mut impl Write, text: Option<String>) {
-    if let Some(text) = text {
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    }
+fn put(out: &mut impl Write, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -158,7 +158,12 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
         let log = ConsoleLog::open(dir).map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
         tokio::spawn(keep_console(output, log));
     }
-    let agent = (artifacts.manifest.image.contract != 0).then(|| AgentClient::start(control));
+    let agent = (artifacts.manifest.image.contract != 0).then(|| {
+        let (agent, driver) = AgentClient::start(control);
+        // Its end shows in every session.
+        tokio::spawn(driver);
+        agent
+    });
     Ok(Booted { child, qmp, agent, daemons: std::mem::take(&mut volumes.daemons) })
 }
 

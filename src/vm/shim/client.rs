@@ -58,5 +58,8 @@ pub async fn dial(socket: &Path, port: u16) -> Result<BufReader<UnixStream>, Cli
 
 /// Connects to the guest agent.
 pub async fn agent(socket: &Path) -> Result<AgentClient, ClientError> {
-    Ok(AgentClient::start(ask(socket, &Ask::Agent).await?))
+    let (agent, driver) = AgentClient::start(ask(socket, &Ask::Agent).await?);
+    // Its end shows in every session.
+    tokio::spawn(driver);
+    Ok(agent)
 }
