@@ -6,4 +6,5 @@ pub mod artifacts;
 pub mod event;
 pub mod guest;
 pub mod host;
+pub mod image;
 pub mod store;
