@@ -160,7 +160,7 @@ impl Fingerprint {
 
 /// The flags that tell what is tracked; others change with git's own book-keeping.
 fn watched_flags() -> Flags {
-    Flags::from_bits_truncate(0x3000) | Flags::ASSUME_VALID | Flags::SKIP_WORKTREE | Flags::INTENT_TO_ADD
+    Flags::STAGE_MASK | Flags::ASSUME_VALID | Flags::SKIP_WORKTREE | Flags::INTENT_TO_ADD
 }
 
 /// Files below a git tree that Nix does not see because git does not track them.
@@ -181,11 +181,12 @@ pub fn untracked(tree: &Tree) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether git tracks `path` (relative to the root).
+/// Whether git tracks `path` (relative to the root), or anything in it.
 pub fn is_tracked(tree: &Tree, path: &Path) -> bool {
-    GitDir::of(&tree.root)
-        .and_then(|git| git.index())
-        .is_some_and(|index| index.entry_by_path(path.as_os_str().as_bytes().into()).is_some())
+    let path = path.as_os_str().as_bytes();
+    GitDir::of(&tree.root).and_then(|git| git.index()).is_some_and(|index| {
+        index.entry_by_path(path.into()).is_some() || index.path_is_directory(path.into())
+    })
 }
 
 /// Where git keeps its things for one working tree.
