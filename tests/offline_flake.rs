@@ -41,7 +41,7 @@ async fn machine(root: &Path) -> Option<Paths> {
 
 async fn nix(paths: &Paths, args: &[&str], flake: &Path, attribute: &str) -> Output {
     let mut command = nix::nix_command();
-    command.args(args).args(inputs::flake_args(paths).await.unwrap());
+    command.args(args).args(inputs::FlakeInputs::find(paths).await.unwrap().args());
     // Nothing here may ask a server.
     command.args(["--option", "substituters", ""]).arg(format!(".#{attribute}"));
     let output = command.current_dir(flake).output().await.unwrap();

@@ -9,7 +9,7 @@ use super::context::{Context, print};
 use super::options::FlakeArgs;
 use super::task;
 use crate::event::TaskKind;
-use crate::image::build;
+use crate::image;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
     let request = args.flake.request(&context.paths, &args.nix_args).await?;
     let title = args.flake.flake.clone();
     let artifacts = task::run(context, TaskKind::Build, title, async |paths, store, sink, cancel| {
-        Ok(build::build(&request, paths, store, sink, cancel).await?)
+        Ok(image::build::build(&request, paths, store, sink, cancel).await?)
     })
     .await?;
     if !context.json {

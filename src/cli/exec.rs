@@ -49,8 +49,10 @@ pub async fn exec(agent: &AgentClient, wish: Wish) -> Result<ExitCode> {
                 Event::Stderr(bytes) => put(std::io::stderr(), &bytes)?,
                 Event::Exit(code) => break code,
             },
-            number = signals.next() => input.signal(number)?,
-            _ = signals.resized.recv() => if wish.tty { input.resize(terminal_size())? },
+            said = signals.next() => match said {
+                Said::Signal(number) => input.signal(number)?,
+                Said::Resized => if wish.tty { input.resize(terminal_size())? },
+            },
         }
     };
     feeding.abort();
@@ -83,6 +85,12 @@ async fn feed(input: SessionInput) {
     let _ = input.close();
 }
 
+/// What a signal to this process means for the command.
+enum Said {
+    Signal(u32),
+    Resized,
+}
+
 /// Signals passed on to the command.
 struct Signals {
     passed: [(Signal, u32); 3],
@@ -102,12 +110,13 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> u32 {
+    async fn next(&mut self) -> Said {
         let [(interrupt, a), (terminate, b), (hangup, c)] = &mut self.passed;
         tokio::select! {
-            _ = interrupt.recv() => *a,
-            _ = terminate.recv() => *b,
-            _ = hangup.recv() => *c,
+            _ = interrupt.recv() => Said::Signal(*a),
+            _ = terminate.recv() => Said::Signal(*b),
+            _ = hangup.recv() => Said::Signal(*c),
+            _ = self.resized.recv() => Said::Resized,
         }
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::context::{Context, print, print_json};
-use crate::headless::text::bytes;
+use crate::event::words::bytes;
 use crate::run::record;
 use crate::vm::lifecycle;
 

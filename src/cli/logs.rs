@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::context::{Context, print};
@@ -65,7 +65,7 @@ fn render(line: &ConsoleLine, vm: &str, timestamps: bool, as_json: bool) -> Stri
         return json!({ "v": 1, "time": line.time, "vm": vm, "text": line.text }).to_string();
     }
     // The guest writes what it likes: nothing of it may steer the terminal.
-    let text = crate::event::sanitise(&line.text);
+    let text = crate::event::text::clean(&line.text).into_owned();
     match timestamps {
         true => format!("{:.3} {text}", line.time),
         false => text,
@@ -83,8 +83,7 @@ fn parse_since(text: &str) -> Result<Timestamp, Usage> {
             "d" => 86400,
             _ => return None,
         };
-        let seconds = number.checked_mul(factor)?;
-        Timestamp::now().checked_sub(seconds.try_seconds().ok()?).ok()
+        Timestamp::now().checked_sub(SignedDuration::from_secs(number.checked_mul(factor)?)).ok()
     };
     text.parse().ok().or_else(ago).ok_or_else(|| {
         Usage(format!("`{text}` is not a time\nhelp: write how long ago (`30s`, `5m`, `2h`, `1d`) or a time such as 2026-01-31T12:00:00Z"))

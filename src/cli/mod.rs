@@ -126,7 +126,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Destroy(args) => vm::destroy(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
         Command::Doctor => machine::doctor(&context).await,
-        Command::Setup(args) => machine::setup(&context, args).await,
+        Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
         Command::Shim(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
     }

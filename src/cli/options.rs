@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::report::Usage;
-use crate::host::inputs;
+use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::image::build::BuildRequest;
-use crate::image::flake::FlakeRef;
+use crate::image::flake::{FlakeRef, RefError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::spec::{HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory};
 
@@ -31,16 +31,20 @@ pub struct FlakeArgs {
 }
 
 impl FlakeArgs {
+    /// Parses the reference.
+    pub fn parse(&self) -> Result<FlakeRef> {
+        Ok(self.flake.parse().map_err(|error: RefError| Usage(error.to_string()))?)
+    }
+
     /// Parses the reference and asks for mvm's own inputs.
     pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
-        let flake: FlakeRef = FlakeRef::parse(&self.flake).map_err(|error| Usage(error.to_string()))?;
         Ok(BuildRequest {
-            flake,
+            flake: self.parse()?,
             profile: self.profile.clone(),
             role: self.role.clone(),
             rebuild: self.rebuild,
             nix_args: nix_args.to_vec(),
-            overrides: inputs::flake_overrides(paths).await?,
+            inputs: FlakeInputs::find(paths).await?,
         })
     }
 }
@@ -80,7 +84,7 @@ pub struct RuntimeArgs {
 impl RuntimeArgs {
     /// The file's settings with the flags over them.
     pub fn config(self, flake: &FlakeRef) -> Result<RuntimeConfig> {
-        let beside = flake.directory().map(|dir| dir.join("mvm.toml")).filter(|file| file.exists());
+        let beside = flake.nix_dir().map(|dir| dir.join("mvm.toml")).filter(|file| file.exists());
         let file = match self.config.or(beside) {
             Some(path) => RuntimeConfig::read(&path)?,
             None => RuntimeConfig::default(),

@@ -65,10 +65,10 @@ pub struct RunArgs {
 pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     let flake = args.flake.flake.clone();
     // Wrong words are said before anything is installed.
-    let parsed = crate::image::flake::FlakeRef::parse(&flake).map_err(|error| super::report::Usage(error.to_string()))?;
+    let parsed = args.flake.parse()?;
     let config = args.runtime.config(&parsed)?;
     if args.setup {
-        machine::prepare(context).await?;
+        machine::prepare(context, false).await?;
     }
     let build = args.flake.request(&context.paths, &[]).await?;
     let request = RunRequest { build, config, name: args.name, remove: args.rm };

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::context::{Context, print, print_json};
-use crate::headless::text::duration;
+use crate::event::words::duration;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 

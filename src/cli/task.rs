@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, say};
 use super::report::Interrupted;
 use crate::event::{EventSink, Kind, Outcome, TaskId, TaskKind};
-use crate::headless::{self, Mode};
+use crate::headless;
 use crate::host::paths::Paths;
 use crate::host::setup::SetupError;
-use crate::image::build::BuildError;
+use crate::image::error::BuildError;
 use crate::run::RunError;
 use crate::run::record::Recorder;
 use crate::store::Store;
@@ -41,7 +41,7 @@ impl From<RunError> for Failure {
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
-        let cancelled = matches!(error, SetupError::Cancelled);
+        let cancelled = error.is_cancelled();
         Self { error: error.into(), tail: Vec::new(), cancelled }
     }
 }
@@ -113,9 +113,4 @@ async fn interrupted(cancel: CancellationToken) {
 /// Exit code as a number of a process.
 pub fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
-}
-
-/// Whether events go to standard output.
-pub fn takes_stdout(mode: Mode) -> bool {
-    mode == Mode::Json
 }

@@ -201,7 +201,7 @@ pub async fn destroy(context: &mut Context, args: DestroyArgs) -> Result<ExitCod
         false => args.names.iter().map(|name| lifecycle::find(&context.store, name)).collect::<Result<_, _>>()?,
     };
     let names: Vec<_> = vms.iter().map(|vm| format!("{} ({}, {})", vm.name, vm.id, vm.state.as_str())).collect();
-    if !vms.is_empty() && !args.force && !confirm(&format!("Remove {} with disks and logs?", names.join(", ")))? {
+    if !vms.is_empty() && !args.force && !confirm(&format!("Remove {} with disks and logs?", names.join(", ")), "--force")? {
         return Ok(ExitCode::FAILURE);
     }
     for vm in &vms {
@@ -215,9 +215,9 @@ pub async fn destroy(context: &mut Context, args: DestroyArgs) -> Result<ExitCod
 }
 
 /// Asks on the terminal; without one it is an error, so that nothing goes unasked.
-pub fn confirm(question: &str) -> Result<bool> {
+pub fn confirm(question: &str, flag: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Usage(format!("{question} There is no terminal to answer on\nhelp: add --force")).into());
+        return Err(Usage(format!("{question} There is no terminal to answer on\nhelp: add {flag}")).into());
     }
     write!(std::io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();

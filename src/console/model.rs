@@ -89,7 +89,7 @@ impl TaskModel {
 
     fn begin(&mut self, id: u64, what: &Activity, time: Timestamp) -> bool {
         let (name, verb, host) = match what {
-            Activity::Build { drv, host } => (crate::event::drv_name(drv).to_string(), "building", host.clone()),
+            Activity::Build { drv, host } => (crate::event::words::drv_name(drv).to_string(), "building", host.clone()),
             Activity::Download { uri } => (uri.clone(), "fetching", String::new()),
             _ => return false,
         };
@@ -107,7 +107,7 @@ impl TaskModel {
 
     fn log(&mut self, source: &Source, text: &str) -> bool {
         let line = match source {
-            Source::Build { drv } => format!("{}> {text}", crate::event::drv_name(drv)),
+            Source::Build { drv } => format!("{}> {text}", crate::event::words::drv_name(drv)),
             Source::Nix { .. } | Source::Console { .. } => text.to_string(),
             Source::Mvm { .. } => return false,
         };

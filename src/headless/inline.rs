@@ -13,7 +13,8 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use super::lines::{Line, Lines, Tone};
 use crate::console::model::TaskModel;
 use crate::console::view::task::{self, Look};
-use crate::event::{Event, strip_sgr};
+use crate::event::Event;
+use crate::event::text::strip;
 
 /// Rows of the view.
 const HEIGHT: u16 = 8;
@@ -59,7 +60,7 @@ impl Inline {
     }
 
     fn row(&self, line: &Line) -> Row<'static> {
-        let text = strip_sgr(&line.text);
+        let text = strip(&line.text);
         let style = match line.tone {
             Tone::Log => return Row::raw(text),
             _ if !self.look.colour => Style::new(),

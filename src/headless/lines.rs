@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::text::duration;
-use crate::event::{Activity, Event, Kind, Level, Outcome, Source, drv_name};
+use crate::event::words::{drv_name, duration};
+use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
 /// A line: a word that says what it is about, and the text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 pub mod inline;
 pub mod lines;
-pub mod text;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

@@ -46,18 +46,34 @@ struct Added {
     store_path: PathBuf,
 }
 
-/// Arguments by which any `nix` subcommand that takes flakes finds mvm's own, offline too.
-pub async fn flake_args(paths: &Paths) -> Result<Vec<OsString>, InputsError> {
-    let mut args: Vec<OsString> = vec!["--no-write-lock-file".into()];
-    let registry = offline::registry(paths);
-    if registry.exists() {
-        // Nix would fetch its own registry from a server, even for names overridden here.
-        args.extend(["--option".into(), "flake-registry".into(), registry.into()]);
+/// What every `nix` subcommand that takes flakes is told, so that it finds mvm's own, offline too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlakeInputs {
+    /// Name and `path:` reference of each input.
+    pub overrides: Vec<(String, String)>,
+    /// The registry instead of Nix's own, which it would fetch from a server even for names
+    /// overridden here.
+    pub registry: Option<PathBuf>,
+}
+
+impl FlakeInputs {
+    /// The inputs that are laid out.
+    pub async fn find(paths: &Paths) -> Result<Self, InputsError> {
+        let registry = Some(offline::registry(paths)).filter(|registry| registry.exists());
+        Ok(Self { overrides: flake_overrides(paths).await?, registry })
     }
-    for (name, reference) in flake_overrides(paths).await? {
-        args.extend(["--override-flake".into(), name.into(), reference.into()]);
+
+    /// The arguments.
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["--no-write-lock-file".into()];
+        if let Some(registry) = &self.registry {
+            args.extend(["--option".into(), "flake-registry".into(), registry.into()]);
+        }
+        for (name, reference) in &self.overrides {
+            args.extend(["--override-flake".into(), name.into(), reference.into()]);
+        }
+        args
     }
-    Ok(args)
 }
 
 /// The name and the `path:` reference of each input that is laid out.

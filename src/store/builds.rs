@@ -42,6 +42,15 @@ impl Store {
         Ok(())
     }
 
+    /// Marks a build as used now; to the minute, so that a run of hits costs no disk write each.
+    pub fn use_build(&mut self, id: &str, now_ms: i64) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE builds SET used_ms = ?2 WHERE id = ?1 AND used_ms < ?2 - 60000",
+            params![id, now_ms],
+        )?;
+        Ok(())
+    }
+
     /// All builds, the last used first.
     pub fn builds(&self) -> Result<Vec<BuildRow>, StoreError> {
         let mut statement = self.connection.prepare(

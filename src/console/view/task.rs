@@ -8,8 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
 
 use crate::console::model::{Item, TaskModel, since};
-use crate::event::strip_sgr;
-use crate::headless::text::duration;
+use crate::event::text::strip;
+use crate::event::words::duration;
 
 /// How things look.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ fn lines<'a>(model: &'a TaskModel, look: Look, now: Timestamp, height: usize) ->
         lines.push(row(item, if index == last { "└" } else { "├" }, look, now));
     }
     if let Some(text) = model.lines.back() {
-        lines.push(Line::styled(format!("  {}", strip_sgr(text)), look.dim()));
+        lines.push(Line::styled(format!("  {}", strip(text)), look.dim()));
     }
     lines
 }

@@ -1,4 +1,4 @@
-//! Times and sizes as people write them.
+//! Times, sizes and names as people write them.
 
 use std::time::Duration;
 
@@ -29,6 +29,16 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A derivation's name: its store path without directory, hash and `.drv`.
+pub fn drv_name(drv: &str) -> &str {
+    let base = drv.rsplit('/').next().unwrap_or(drv);
+    let base = base.strip_suffix(".drv").unwrap_or(base);
+    match base.split_once('-') {
+        Some((hash, name)) if hash.len() == 32 => name,
+        _ => base,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +50,6 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(125)), "2m 05s");
         assert_eq!(bytes(812), "812 B");
         assert_eq!(bytes(4096), "4.0 KiB");
+        assert_eq!(drv_name("/nix/store/00000000000000000000000000000000-hello-1.drv"), "hello-1");
     }
 }

@@ -3,6 +3,9 @@
 //! A long task writes [`Event`]s into an [`EventSink`]; the console, the headless printer,
 //! `--json` and the task's file on disk are readers of the same stream.
 
+pub mod text;
+pub mod words;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -349,16 +352,6 @@ impl EventStream {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         event
-    }
-}
-
-/// A derivation's name: its store path without directory, hash and `.drv`.
-pub fn drv_name(drv: &str) -> &str {
-    let base = drv.rsplit('/').next().unwrap_or(drv);
-    let base = base.strip_suffix(".drv").unwrap_or(base);
-    match base.split_once('-') {
-        Some((hash, name)) if hash.len() == 32 => name,
-        _ => base,
     }
 }
 

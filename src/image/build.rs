@@ -1,0 +1,299 @@
+//! One build: is it there already; if not, Nix; then the artifacts are laid out and kept.
+
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::attribute::{self, candidates, offered, system};
+use super::cache::Cache;
+use super::collect::{self, ROOT, sound, store_hash};
+use super::error::BuildError;
+use super::failure::{differs, explain};
+use super::flake::FlakeRef;
+use super::log::{NixLog, Report};
+use super::nix::Nix;
+use super::origin::Origin;
+use crate::artifacts::{Artifacts, Manifest};
+use crate::event::{EventSink, Kind, Source};
+use crate::host::inputs::FlakeInputs;
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::store::builds::BuildRow;
+
+/// What is to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// The flake, and perhaps an attribute.
+    pub flake: FlakeRef,
+    /// Profile; see [`candidates`] for how it and the role choose the attribute.
+    pub profile: Option<String>,
+    /// Role.
+    pub role: Option<String>,
+    /// Go round the caches and build even what is built.
+    pub rebuild: bool,
+    /// The user's own arguments for `nix build`.
+    pub nix_args: Vec<String>,
+    /// mvm's own inputs, told to every call of Nix.
+    pub inputs: FlakeInputs,
+}
+
+/// One element of what `nix build --json` answers.
+#[derive(Debug, Deserialize)]
+struct Built {
+    #[serde(rename = "drvPath", default)]
+    drv: String,
+    #[serde(default)]
+    outputs: std::collections::BTreeMap<String, PathBuf>,
+}
+
+/// Builds what `request` asks for, or finds it built.
+///
+/// Says what happens in `sink` (but not that the task began or ended: that is the caller's), and
+/// leaves nothing behind when `cancel` fires.
+pub async fn build(
+    request: &BuildRequest,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Artifacts, BuildError> {
+    let started = Instant::now();
+    let cache = if request.rebuild { None } else { Cache::look(request) };
+    let builds = paths.builds();
+    if let Some(cache) = &cache
+        && let Some(artifacts) = cache.hit(store, &builds)?
+    {
+        store.use_build(&artifacts.manifest.build, Timestamp::now().as_millisecond())?;
+        ready(sink, &artifacts, true, "source unchanged");
+        return Ok(artifacts);
+    }
+
+    check_args(&request.nix_args)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&builds)
+        .map_err(BuildError::file("make", &builds))?;
+    collect::sweep(&builds);
+    let nix = Nix { dir: request.flake.nix_dir(), inputs: &request.inputs, cancel };
+    let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
+    sink.phase("evaluate");
+    let (built, attribute, mut fresh) = attempt(request, &nix, &link.0, sink).await?;
+    let out = output(&built)?;
+    if request.rebuild && !fresh {
+        again(request, &attribute, &nix, &link.0, sink).await?;
+        fresh = true;
+    }
+
+    let hash = store_hash(&out).ok_or_else(|| BuildError::Output {
+        what: format!("{} is no path in the Nix store", out.display()),
+        help: "the attribute must be a derivation",
+    })?;
+    let (artifacts, known) = match sound(&builds.join(hash)) {
+        Some(artifacts) => (artifacts, true),
+        None => (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false),
+    };
+    let now = Timestamp::now().as_millisecond();
+    store.put_build(&BuildRow {
+        id: hash.to_owned(),
+        flake: request.flake.display(),
+        attribute,
+        created_ms: artifacts.manifest.created.as_millisecond(),
+        used_ms: now,
+        duration_ms: started.elapsed().as_millis() as i64,
+    })?;
+    if let Some(cache) = &cache {
+        cache.record(request, &nix, store, hash).await?;
+    }
+    let how = match (fresh, known) {
+        (true, _) if request.rebuild => "rebuilt",
+        (true, _) => "built",
+        (false, true) => "same output",
+        (false, false) => "in the Nix store",
+    };
+    ready(sink, &artifacts, !fresh, how);
+    Ok(artifacts)
+}
+
+/// Says that the artifacts are there.
+fn ready(sink: &EventSink, artifacts: &Artifacts, cached: bool, how: &str) {
+    sink.send(Kind::ArtifactsReady {
+        build: artifacts.manifest.build.clone(),
+        path: artifacts.dir.clone(),
+        cached,
+        how: how.into(),
+    });
+}
+
+/// Nix's own separator would let operands in behind mvm's back.
+fn check_args(args: &[String]) -> Result<(), BuildError> {
+    match args.iter().find(|arg| *arg == "--") {
+        Some(arg) => Err(BuildError::Argument {
+            what: "the Nix argument",
+            value: arg.clone(),
+            help: "give options only; the flake goes to --flake",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Builds the first candidate the flake has; says whether a builder ran for it.
+///
+/// The best candidate is tried before the flake is asked what it offers: that costs an evaluation.
+async fn attempt(
+    request: &BuildRequest,
+    nix: &Nix<'_>,
+    link: &Path,
+    sink: &EventSink,
+) -> Result<(Built, String, bool), BuildError> {
+    let candidates = candidates(request)?;
+    let mut names: Option<Vec<String>> = None;
+    for candidate in &candidates {
+        if names.as_ref().is_some_and(|names| !names.contains(candidate)) {
+            continue;
+        }
+        let attribute = attribute::path(request, candidate);
+        let (stdout, report) = nix_build(request, &attribute, &[], nix, link, sink).await?;
+        if let Some(stdout) = stdout {
+            let built = answer(&stdout)?;
+            let fresh = report.tails.iter().any(|(drv, _)| *drv == built.drv);
+            return Ok((built, attribute, fresh));
+        }
+        if names.is_none() && report.tails.is_empty() {
+            names = offered(nix, request).await?;
+        }
+        let absent = names.as_ref().is_some_and(|names| !names.contains(candidate));
+        // An attribute of the user's own may lie elsewhere: it is only missing if Nix names it so.
+        let own = request.flake.attribute.is_some();
+        if !absent || (own && !names_attribute(&report, candidate)) {
+            return Err(explain(request, &attribute, report, nix).await);
+        }
+    }
+    Err(attribute::missing(request, &candidates, names.unwrap_or_default()))
+}
+
+fn names_attribute(report: &Report, attribute: &str) -> bool {
+    report.errors.iter().any(|error| error.contains(&format!("'{attribute}'")))
+}
+
+/// Builds what is built once more, as a check; Nix keeps the first output.
+async fn again(
+    request: &BuildRequest,
+    attribute: &str,
+    nix: &Nix<'_>,
+    link: &Path,
+    sink: &EventSink,
+) -> Result<(), BuildError> {
+    let (stdout, report) = nix_build(request, attribute, &["--rebuild"], nix, link, sink).await?;
+    if stdout.is_some() {
+        return Ok(());
+    }
+    if differs(&report) {
+        sink.warn("built again, and it came out differently: the build is not deterministic; Nix keeps the first output");
+        return Ok(());
+    }
+    Err(explain(request, attribute, report, nix).await)
+}
+
+/// Runs `nix build`; gives its answer if it succeeded.
+async fn nix_build(
+    request: &BuildRequest,
+    attribute: &str,
+    more: &[&str],
+    nix: &Nix<'_>,
+    link: &Path,
+    sink: &EventSink,
+) -> Result<(Option<Vec<u8>>, Report), BuildError> {
+    // `-L` would turn Nix's log into text for people; its lines are events here already.
+    let own = request.nix_args.iter().filter(|arg| !matches!(arg.as_str(), "-L" | "--print-build-logs"));
+    let mut args: Vec<OsString> = vec!["build".into()];
+    args.extend(own.map(OsString::from));
+    args.extend(["--json", "--log-format", "internal-json", "--no-write-lock-file"].map(OsString::from));
+    args.extend(more.iter().map(OsString::from));
+    args.extend(["--out-link".into(), link.into()]);
+    let origin = request.flake.tree().map(|tree| Origin::new(&tree.root, &tree.dir)).unwrap_or_default();
+    let mut log = NixLog::new(sink, &origin);
+    let ran = nix.run(&args, &[request.flake.installable(attribute)], |bytes| log.feed(bytes)).await;
+    // Also when it was cancelled: what began is shown to have ended.
+    let report = log.finish();
+    let ran = ran?;
+    if ran.ok {
+        for error in &report.errors {
+            let text = crate::event::text::clean(error).into_owned();
+            sink.send(Kind::Log { source: Source::Nix { level: 0 }, text });
+        }
+    }
+    Ok((ran.ok.then_some(ran.stdout), report))
+}
+
+fn answer(stdout: &[u8]) -> Result<Built, BuildError> {
+    let wrong = |what: String| BuildError::Output { what, help: "`mvm doctor` checks the Nix installation" };
+    let built: Vec<Built> = serde_json::from_slice(stdout).map_err(|error| {
+        wrong(format!("nix build --json gave an answer mvm does not understand: {error}"))
+    })?;
+    built.into_iter().next_back().ok_or_else(|| wrong("nix build --json named no output".into()))
+}
+
+fn output(built: &Built) -> Result<PathBuf, BuildError> {
+    let out = built.outputs.get("out").or_else(|| built.outputs.values().next());
+    out.cloned().ok_or_else(|| BuildError::Output {
+        what: format!("{} has no output", built.drv),
+        help: "the attribute must be a derivation that gives an image",
+    })
+}
+
+/// Makes the build's directory and roots it, so that Nix's collector keeps its output.
+async fn collect_output(
+    request: &BuildRequest,
+    attribute: &str,
+    out: &Path,
+    hash: &str,
+    builds: &Path,
+    nix: &Nix<'_>,
+    sink: &EventSink,
+) -> Result<Artifacts, BuildError> {
+    sink.phase("collect");
+    let (files, image) = collect::check(out)?;
+    let version = nix.ask(&["--version"], &[]).await?.unwrap_or_default();
+    let manifest = Manifest {
+        build: hash.to_owned(),
+        flake: request.flake.display(),
+        attribute: attribute.to_owned(),
+        profile: request.profile.clone(),
+        role: request.role.clone(),
+        system: system(),
+        nix_version: String::from_utf8_lossy(&version).trim().to_owned(),
+        store_path: out.to_path_buf(),
+        files: Vec::new(),
+        image,
+        created: Timestamp::now(),
+    };
+    let dir = collect::lay_out(builds, manifest, files, nix.cancel).await?;
+    let root = dir.join(ROOT);
+    let args: [OsString; 3] = ["build".into(), "--out-link".into(), root.clone().into()];
+    let mut said = Vec::new();
+    let rooted = nix.run(&args, &[out.into()], |bytes| said.extend_from_slice(bytes)).await?;
+    if !rooted.ok {
+        let said = crate::event::text::strip(&String::from_utf8_lossy(&said));
+        return Err(BuildError::file("root the build with", root)(std::io::Error::other(
+            said.trim().to_owned(),
+        )));
+    }
+    Artifacts::open(&dir).map_err(BuildError::file("read", dir))
+}
+
+/// Nix's out-link: keeps the output from being collected until the build's own root is there.
+struct Link(PathBuf);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Another build of the same may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

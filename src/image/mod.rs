@@ -1,0 +1,18 @@
+//! Source → artifacts: a Nix flake is built, or found built already.
+
+pub mod attribute;
+pub mod build;
+pub mod cache;
+pub mod collect;
+pub mod error;
+pub mod failure;
+pub mod flake;
+pub mod log;
+pub mod nix;
+pub mod nixmsg;
+pub mod origin;
+pub mod source;
+
+pub use build::{BuildRequest, build};
+pub use error::BuildError;
+pub use flake::FlakeRef;

@@ -1,0 +1,173 @@
+//! Running Nix: argument lists, its two streams, and its end.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
+
+use super::error::BuildError;
+use crate::host::child::{end, tame};
+use crate::host::inputs::FlakeInputs;
+use crate::host::nix::nix_command;
+
+/// How much Nix may answer on stdout.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// A chatty builder waits for its reader less often with a large pipe.
+const PIPE: i32 = 1024 * 1024;
+/// How long what Nix left in its pipes may take to arrive once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How Nix is run for one build.
+#[derive(Debug, Clone, Copy)]
+pub struct Nix<'a> {
+    /// Directory to run in.
+    pub dir: Option<&'a Path>,
+    /// mvm's own inputs.
+    pub inputs: &'a FlakeInputs,
+    /// Ends it.
+    pub cancel: &'a CancellationToken,
+}
+
+/// How a run of Nix ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// What it answered.
+    pub stdout: Vec<u8>,
+}
+
+impl Nix<'_> {
+    /// Runs `nix ARGS… -- OPERANDS…`, giving each piece of stderr to `hear`.
+    pub async fn run<A: AsRef<OsStr>>(
+        &self,
+        args: &[A],
+        operands: &[OsString],
+        mut hear: impl FnMut(&[u8]),
+    ) -> Result<Ran, BuildError> {
+        let mut command = nix_command();
+        command.args(args);
+        // After the user's arguments: a flake's own settings are never accepted.
+        command.args(["--option", "accept-flake-config", "false"]).args(self.inputs.args());
+        if !operands.is_empty() {
+            command.arg("--").args(operands);
+        }
+        if let Some(dir) = self.dir {
+            command.current_dir(dir);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run_error = |source| BuildError::Run { program: "nix".into(), source };
+        let child = tame(&mut command).spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if self.dir.is_none_or(Path::is_dir) => BuildError::NoNix,
+            _ => run_error(source),
+        })?;
+        match (Running { child, ended: false }).attend(self.cancel, &mut hear).await.map_err(run_error)? {
+            Some((status, stdout)) => Ok(Ran { ok: status.success(), stdout }),
+            None => Err(BuildError::Cancelled),
+        }
+    }
+
+    /// Asks Nix something whose failure needs no explanation.
+    pub async fn ask<A: AsRef<OsStr>>(
+        &self,
+        args: &[A],
+        operands: &[OsString],
+    ) -> Result<Option<Vec<u8>>, BuildError> {
+        let ran = self.run(args, operands, |_| {}).await?;
+        Ok(ran.ok.then_some(ran.stdout))
+    }
+}
+
+/// A child that is told to end when whoever waits for it goes away.
+struct Running {
+    child: Child,
+    ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = self.child.id().filter(|_| !self.ended) {
+            // It may just have ended by itself.
+            let _ = killpg(Pid::from_raw(pid as i32), Signal::SIGINT);
+        }
+    }
+}
+
+impl Running {
+    /// Reads both streams until the child has ended; `None` when it was cancelled.
+    async fn attend(
+        mut self,
+        cancel: &CancellationToken,
+        hear: &mut impl FnMut(&[u8]),
+    ) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
+        let mut stdout = self.child.stdout.take();
+        let mut stderr = self.child.stderr.take();
+        if let Some(pipe) = &stderr {
+            // Only a wish: an unprivileged user may be over his limit.
+            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
+        }
+        let mut answer = Vec::new();
+        let mut heard = vec![0; PIPE as usize / 4];
+        let mut told = vec![0; 16 * 1024];
+        let mut status = None;
+        while status.is_none() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                piece = piece(&mut stderr, &mut heard) => hear(&heard[..piece?]),
+                piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
+                ended = self.child.wait() => status = Some(ended?),
+            }
+        }
+        let Some(status) = status else {
+            // Nix must not block on a full pipe while it cleans up.
+            let drain = async {
+                loop {
+                    tokio::select! {
+                        _ = piece(&mut stderr, &mut heard) => {}
+                        _ = piece(&mut stdout, &mut told) => {}
+                    }
+                }
+            };
+            tokio::select! {
+                ended = end(&mut self.child) => ended?,
+                () = drain => unreachable!("a drain has no end"),
+            };
+            self.ended = true;
+            return Ok(None);
+        };
+        self.ended = true;
+        // A daemonised grandchild may hold the pipes for ever.
+        while stderr.is_some() || stdout.is_some() {
+            tokio::select! {
+                piece = piece(&mut stderr, &mut heard) => hear(&heard[..piece?]),
+                piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
+                () = tokio::time::sleep(LAST_WORDS) => break,
+            }
+        }
+        Ok(Some((status, answer)))
+    }
+}
+
+/// The next piece of a stream; none ever again once it is over.
+async fn piece(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
+    let Some(reader) = stream else { return std::future::pending().await };
+    let read = reader.read(buffer).await?;
+    if read == 0 {
+        *stream = None;
+    }
+    Ok(read)
+}
+
+fn keep(answer: &mut Vec<u8>, piece: &[u8]) {
+    let room = MAX_ANSWER.saturating_sub(answer.len());
+    answer.extend_from_slice(&piece[..piece.len().min(room)]);
+}
