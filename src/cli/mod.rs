@@ -43,7 +43,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// Show builders' and Nix's own lines as they come
-    #[arg(short, long, global = true)]
+    #[arg(long, global = true)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,

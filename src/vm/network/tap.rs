@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -70,7 +71,8 @@ impl TapNetwork {
         ip(&["link", "set", TAP, "up"])?;
         let network = Self { tap, host, egress };
         if egress {
-            network.connect(vm)?;
+            // Half of it would stay on the host.
+            network.connect(vm).inspect_err(|_| drop(network.leave(vm)))?;
         }
         Ok(network)
     }
@@ -92,9 +94,16 @@ impl TapNetwork {
         let link = host_link(vm);
         let address = uplink_address(vm).to_string();
         let process = std::process::id().to_string();
+        // Only the child enters the host's namespace: this process's is where the peer goes.
+        let host = self.host.as_raw_fd();
+        let mut add = ip_command(&["link", "add", &link, "type", "veth", "peer", "name", UPLINK, "netns", &process])?;
+        // SAFETY: setns is async-signal-safe, and the descriptor outlives the child's start.
+        unsafe {
+            add.pre_exec(move || Ok(setns(BorrowedFd::borrow_raw(host), CloneFlags::CLONE_NEWNET)?));
+        }
+        checked("ip link add", add.output())?;
         self.on_host(|| {
             let _lock = shared_lock()?;
-            ip(&["link", "add", &link, "type", "veth", "peer", "name", UPLINK, "netns", &process])?;
             ip(&["addr", "add", HOST_END, "peer", &address, "dev", &link])?;
             ip(&["link", "set", &link, "up"])?;
             share_the_host()
@@ -115,8 +124,9 @@ impl TapNetwork {
         }
         self.on_host(|| {
             let _lock = shared_lock()?;
-            ip(&["link", "del", &host_link(vm)])?;
-            remove_shared_when_unused()
+            let removed = ip(&["link", "del", &host_link(vm)]);
+            remove_shared_when_unused()?;
+            removed
         })
     }
 }
@@ -185,9 +195,13 @@ fn open_tap() -> io::Result<OwnedFd> {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), TapError> {
-    let program = find_program("ip").ok_or(TapError::Missing("ip"))?;
-    let named = format!("ip {}", arguments.join(" "));
-    checked(&named, Command::new(program).args(arguments).output())
+    checked(&format!("ip {}", arguments.join(" ")), ip_command(arguments)?.output())
+}
+
+fn ip_command(arguments: &[&str]) -> Result<Command, TapError> {
+    let mut command = Command::new(find_program("ip").ok_or(TapError::Missing("ip"))?);
+    command.args(arguments);
+    Ok(command)
 }
 
 fn nft(rules: &str) -> Result<(), TapError> {
