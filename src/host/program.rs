@@ -84,6 +84,8 @@ async fn run_with(
                 text.push_str(&line);
                 text.push('\n');
             }
+            // Of a progress display only the last state is worth a line.
+            let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
             let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
             if let Some(sink) = sink {
                 sink.info(line.clone());

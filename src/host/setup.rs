@@ -149,3 +149,27 @@ async fn lock(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> Re
 fn io_error(paths: &Paths, source: io::Error) -> SetupError {
     SetupError::Io { path: paths.state().to_path_buf(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Kind, TaskId};
+
+    #[tokio::test]
+    async fn a_second_setup_waits_for_the_first_and_can_be_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
+        let _held = Lock::try_take(&paths.state().join("setup.lock")).unwrap().unwrap();
+        let (sink, mut stream) = EventSink::new(TaskId::new('s'));
+        let cancel = CancellationToken::new();
+        let options = SetupOptions { install: false, recreate: false };
+        let second = setup(&paths, options, &sink, &cancel);
+        let watch = async {
+            let event = stream.next().await.unwrap();
+            assert!(matches!(event.kind, Kind::Log { ref text, .. } if text.contains("another setup")));
+            cancel.cancel();
+        };
+        let (ended, ()) = tokio::join!(second, watch);
+        assert!(ended.unwrap_err().is_cancelled());
+    }
+}

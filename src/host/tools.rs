@@ -26,7 +26,7 @@ const LAYOUT: &str = "1";
 const BUILD: [&str; 4] = ["busybox", "mke2fs", "debugfs", "cpio"];
 const GUEST: [&str; 1] = ["dropbear"];
 /// Taken where they are: none of them is needed.
-const DEV: [&str; 5] = ["e2fsck", "resize2fs", "strace", "curl", "rsync"];
+const DEV: [&str; 4] = ["e2fsck", "resize2fs", "strace", "rsync"];
 /// Lets `scp` and `sftp` into guests, where the host has it.
 const SFTP_SERVER: [&str; 2] = ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server"];
 

@@ -1,0 +1,22 @@
+# What nix/flake.nix offers with the stand-in nixpkgs, down to one whole configuration.
+let
+  flake = import ../../nix/flake.nix;
+  outputs = flake.outputs { inherit self; nixpkgs = import ./nixpkgs.nix; };
+  self = outputs;
+  gateway = outputs.lib.mkGuest {
+    name = "gateway";
+    role = "gateway";
+    modules = [ { mvm.ports = [ 8080 22 ]; } ];
+  };
+in
+{
+  packages = builtins.mapAttrs (_: packages: builtins.mapAttrs (_: package: package.name) packages) outputs.packages;
+  shells = builtins.mapAttrs (_: shells: shells.default.name) outputs.devShells;
+  modules = builtins.attrNames outputs.nixosModules;
+  info = builtins.fromJSON gateway.info;
+  config = {
+    inherit (gateway.nixos.config) mvm environment networking services users security;
+    agent = gateway.nixos.config.systemd.services.mvm-guest;
+    sshd = gateway.nixos.config.systemd.services.sshd;
+  };
+}
