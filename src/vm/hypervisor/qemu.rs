@@ -20,8 +20,9 @@ use crate::vm::spec::VmSpec;
 pub const PROGRAM: &str =
     if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
 
-/// First address of user-mode networking; the guest has [`USER_GUEST`].
-const USER_NET: &str = "172.16.0.0/24,host=172.16.0.1,dns=172.16.0.3,dhcpstart=172.16.0.2";
+/// User-mode networking. QEMU refuses a DHCP range that begins at one of its own addresses; the
+/// guest has [`USER_GUEST`] without asking.
+const USER_NET: &str = "172.16.0.0/24,host=172.16.0.1,dns=172.16.0.3,dhcpstart=172.16.0.15";
 
 /// The guest's address in every network mode.
 pub const USER_GUEST: &str = "172.16.0.2";
@@ -200,7 +201,7 @@ impl Qemu {
         if let Some(port) = Self::forwarded(qmp, guest_port).await? {
             return Ok(port);
         }
-        let said = qmp.human(&format!("hostfwd_add n0 tcp:127.0.0.1:0-:{guest_port}")).await?;
+        let said = qmp.human(&format!("hostfwd_add n0 tcp:127.0.0.1:0-{USER_GUEST}:{guest_port}")).await?;
         Self::forwarded(qmp, guest_port).await?.ok_or_else(|| QmpError::Refused {
             command: "hostfwd_add".into(),
             reason: said.trim().into(),

@@ -113,7 +113,9 @@ impl TapNetwork {
         ip(&["route", "add", "default", "via", HOST_END])?;
         forward()?;
         nft(&format!(
-            "table ip mvm {{ chain out {{ type nat hook postrouting priority srcnat; oifname {UPLINK} masquerade; }} }}"
+            "add table ip mvm
+             add chain ip mvm out {{ type nat hook postrouting priority srcnat; }}
+             add rule ip mvm out oifname {UPLINK} masquerade"
         ))
     }
 
@@ -157,10 +159,9 @@ fn uplink_address(vm: &str) -> Ipv4Addr {
 fn share_the_host() -> Result<(), TapError> {
     forward()?;
     nft(&format!(
-        "table ip mvm {{
-           chain out {{ type nat hook postrouting priority srcnat; }}
-           chain between {{ type filter hook forward priority filter; }}
-         }}
+        "add table ip mvm
+         add chain ip mvm out {{ type nat hook postrouting priority srcnat; }}
+         add chain ip mvm between {{ type filter hook forward priority filter; }}
          flush table ip mvm
          add rule ip mvm out ip saddr {UPLINKS} ip daddr != {UPLINKS} masquerade
          add rule ip mvm between ip saddr {UPLINKS} ip daddr {UPLINKS} drop"
@@ -173,7 +174,7 @@ fn remove_shared_when_unused() -> Result<(), TapError> {
         return Ok(());
     }
     // Made first, so that deleting it cannot fail for its absence.
-    nft("table ip mvm { }\ndelete table ip mvm")
+    nft("add table ip mvm\ndelete table ip mvm")
 }
 
 fn forward() -> Result<(), TapError> {
