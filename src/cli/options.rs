@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::report::Usage;
+use crate::event::{EventSink, TaskId};
 use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
+use crate::host::setup;
 use crate::image::build::BuildRequest;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::vm::config::RuntimeConfig;
@@ -38,6 +40,9 @@ impl FlakeArgs {
 
     /// Parses the reference and asks for mvm's own inputs.
     pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
+        // What it would say is of no interest here.
+        let (sink, _) = EventSink::new(TaskId::new('s'));
+        setup::refresh(paths, &sink).await?;
         Ok(BuildRequest {
             flake: self.parse()?,
             profile: self.profile.clone(),
