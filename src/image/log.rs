@@ -299,3 +299,6 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
     };
     Some(what)
 }
+
+#[cfg(test)]
+mod tests;
