@@ -383,6 +383,35 @@ fn a_rebuild_goes_round_the_caches_and_a_different_result_is_a_warning() {
 }
 
 #[test]
+fn an_input_that_mvm_overrides_is_part_of_what_is_looked_at() {
+    let Some(mut world) = World::new() else { return };
+    let input = world.flake("input", &[("image", GOOD)]);
+    let flake = world.base.path().join("f");
+    fs::create_dir(&flake).unwrap();
+    let text = "{ inputs.offline.url = \"flake:mvm-offline\"; outputs = { self, offline }: {
+        packages.x86_64-linux.default = offline.packages.x86_64-linux.image; }; }";
+    fs::write(flake.join("flake.nix"), text).unwrap();
+    let mut request = world.request(flake.to_str().unwrap());
+    request.overrides = vec![("mvm-offline".into(), format!("path:{}", input.display()))];
+    let first = world.run(&request);
+    assert_eq!(first.how(), (false, "built"));
+    assert!(first.result.unwrap().manifest.nix_version.starts_with("nix "));
+    world.run(&request);
+    assert_eq!(world.run(&request).how(), (true, "source unchanged"));
+    world.flake("input", &[("image", &GOOD.replace("echo root", "echo other"))]);
+    let changed = world.run(&request);
+    assert_eq!(changed.how(), (false, "built"));
+    assert_eq!(fs::read(changed.result.unwrap().rootfs).unwrap(), b"other\n");
+    // An input that nothing pins may change unseen, so that build is not remembered.
+    let text = fs::read_to_string(flake.join("flake.nix")).unwrap();
+    let url = format!("path:{}", input.display());
+    fs::write(flake.join("flake.nix"), text.replace("flake:mvm-offline", &url)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(world.run(&request).how(), (true, "same output"));
+    }
+}
+
+#[test]
 fn two_builds_of_the_same_at_once_both_work() {
     let Some(world) = World::new() else { return };
     let flake = world.flake("f", &[("default", GOOD)]);

@@ -259,6 +259,8 @@ async fn collect_output(
 ) -> Result<Artifacts, BuildError> {
     sink.phase("collect");
     let (files, image) = collect::check(out)?;
+    // `nix --version` and `nix build PATH` read no flake: some versions refuse overrides there.
+    let nix = Nix { overrides: &[], ..*nix };
     let version = nix.ask(&["--version"], &[]).await?.unwrap_or_default();
     let manifest = Manifest {
         build: hash.to_owned(),
