@@ -7,6 +7,7 @@ use std::process::Command;
 
 use mvm::artifacts::Artifacts;
 use mvm::event::{Activity, EventSink, Kind, Source, TaskId};
+use mvm::host::inputs::FlakeInputs;
 use mvm::host::paths::Paths;
 use mvm::image::{BuildError, BuildRequest, FlakeRef, build};
 use mvm::store::Store;
@@ -71,7 +72,7 @@ impl World {
             role: None,
             rebuild: false,
             nix_args: vec!["--substituters".into(), String::new()],
-            overrides: Vec::new(),
+            inputs: FlakeInputs::default(),
         }
     }
 
@@ -176,7 +177,7 @@ fn one_build_in_a_process_of_its_own() {
         role: None,
         rebuild: false,
         nix_args: vec!["--substituters".into(), String::new()],
-        overrides: Vec::new(),
+        inputs: FlakeInputs::default(),
     };
     println!("HOW {}", run_with(&request, &paths, &mut store, |_, _| {}).how().1);
 }

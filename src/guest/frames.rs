@@ -6,9 +6,15 @@
 //! it has not used; each session ends with [`FrameKind::Reply`], or with [`FrameKind::Exit`]
 //! when it ran a command. Session 0 is the agent's own: its [`Hello`].
 //!
+//! A host that takes up a channel says [`FrameKind::Hello`] with a number of its choice; the agent
+//! ends whatever ran for an earlier host and answers a [`Hello`] that names the number. A `Hello`
+//! nobody asked for means that the agent started, or gave up on bytes that were no frames: all
+//! sessions are over.
+//!
 //! Bytes of a command (stdin, stdout, stderr) are under credit: a side may have [`WINDOW`] bytes
 //! of a session under way; the receiver gives back what it consumed with [`FrameKind::Credit`].
-//! Stdout and stderr share one window. So a reader that stops holds up its session only.
+//! Stdout and stderr share one window and are never empty. So a reader that stops holds up its
+//! session only.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +51,8 @@ pub enum FrameKind {
     Exit = 8,
     /// Either way: 4-byte big-endian count of bytes consumed.
     Credit = 9,
-    /// Guest → host, session 0: JSON [`Hello`], when the agent starts.
+    /// Session 0. Guest → host: JSON [`Hello`]. Host → guest: 4-byte big-endian number to be
+    /// named in the answer.
     Hello = 10,
     /// Host → guest: the host has no more interest; the command is killed.
     Close = 11,
@@ -99,8 +106,8 @@ impl Frame {
         Self::new(session, kind, value.to_be_bytes())
     }
 
-    /// The number in the payload of [`FrameKind::Signal`], [`FrameKind::Exit`] or
-    /// [`FrameKind::Credit`].
+    /// The number in the payload of [`FrameKind::Signal`], [`FrameKind::Exit`],
+    /// [`FrameKind::Credit`] or the host's [`FrameKind::Hello`].
     pub fn as_number(&self) -> Option<u32> {
         Some(u32::from_be_bytes(self.payload.as_slice().try_into().ok()?))
     }
@@ -136,7 +143,7 @@ impl Frame {
     }
 }
 
-/// What the agent says when it starts.
+/// What the agent says when it starts and when it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The guest contract it speaks, [`crate::artifacts::GUEST_CONTRACT`].
@@ -145,6 +152,9 @@ pub struct Hello {
     pub version: String,
     /// True until a `personalise` was applied.
     pub sealed: bool,
+    /// The number of the host's `Hello` this answers; none when nobody asked.
+    #[serde(default)]
+    pub answers: Option<u32>,
 }
 
 /// What the host asks.

@@ -1,1 +1,54 @@
-fn main() {}
+//! `mvm-guest`, the agent inside the guest.
+
+use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mvm::guest::agent;
+use mvm::guest::channel::Line;
+use mvm::guest::system::Linux;
+
+const USAGE: &str = "usage: mvm-guest [--channel DEVICE | --channel-fd N]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = match arguments[..] {
+        [] => Line::find(),
+        ["--channel", path] => Line::open(Path::new(path)),
+        ["--channel-fd", number] => match number.parse() {
+            Ok(number) => inherited(number),
+            Err(_) => return usage(),
+        },
+        ["--version"] => {
+            println!("mvm-guest {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => return usage(),
+    };
+    match line.and_then(|line| agent::serve(line, "/".into(), Arc::new(Linux))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mvm-guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+/// A stream that whoever started the agent left open for it.
+fn inherited(number: RawFd) -> std::io::Result<Line> {
+    // Opened anew through /proc it would be another socket; so it must be taken over as it is.
+    if !Path::new("/proc/self/fd").join(number.to_string()).exists() {
+        return Err(std::io::Error::other(format!("descriptor {number} is not open")));
+    }
+    // SAFETY: it is open, and nothing else in this program knows of it.
+    let stream = File::from(unsafe { OwnedFd::from_raw_fd(number) });
+    Ok(Line::Stream(stream.into()))
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -46,7 +47,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// An exclusive lock on a file, held until dropped or until the process ends.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, never read")] Flock<File>);
+pub struct Lock(Flock<File>);
 
 impl Lock {
     /// Takes the lock, or returns `None` when somebody holds it.
@@ -56,6 +57,12 @@ impl Lock {
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
         }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Who a process is, beyond its recycled number.
 
-use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::{fs, io};
 
+use nix::libc;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// A process that cannot be mistaken for a later one of the same number.
@@ -24,6 +27,27 @@ impl ProcessId {
     /// Whether this very process still exists (zombies count as gone).
     pub fn is_alive(&self) -> bool {
         self.boot == boot_id() && start_time(self.pid) == Some(self.start)
+    }
+
+    /// Signals this very process through a pidfd, never a stranger with its number.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        // SAFETY: pidfd_open returns a new descriptor or -1; nothing else has it.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just opened, and owned here alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        // The descriptor holds the number: who has it now is who is signalled.
+        if !self.is_alive() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let null = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open; no siginfo is given.
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, null, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

@@ -57,8 +57,8 @@ impl Paths {
         for dir in [&state, &runtime] {
             make_private(dir).map_err(|source| PathsError::Unwritable { path: dir.clone(), source })?;
         }
-        // The longest name below the runtime directory is a VM's socket: 8 hex digits and `.sock`.
-        if runtime.as_os_str().len() + "/v-00000000.sock".len() > MAX_SOCKET_PATH {
+        // The longest name below the runtime directory is that of a VM's shared directory.
+        if runtime.as_os_str().len() + "/v-00000000-000.sock".len() > MAX_SOCKET_PATH {
             return Err(PathsError::TooLong(runtime));
         }
         Ok(Self { state, runtime })
@@ -117,6 +117,11 @@ impl Paths {
     /// The socket of a VM's shim.
     pub fn shim_socket(&self, id: &str) -> PathBuf {
         self.runtime.join(format!("{id}.sock"))
+    }
+
+    /// The socket of a directory shared with a VM; gone once the hypervisor has connected.
+    pub fn share_socket(&self, id: &str, index: usize) -> PathBuf {
+        self.runtime.join(format!("{id}-{index}.sock"))
     }
 }
 

@@ -21,6 +21,7 @@ use super::nix::Nix;
 use super::origin::Origin;
 use crate::artifacts::{Artifacts, Manifest};
 use crate::event::{EventSink, Kind, Source};
+use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::builds::BuildRow;
@@ -38,8 +39,8 @@ pub struct BuildRequest {
     pub rebuild: bool,
     /// The user's own arguments for `nix build`.
     pub nix_args: Vec<String>,
-    /// `--override-flake` pairs, passed to every call of Nix.
-    pub overrides: Vec<(String, String)>,
+    /// mvm's own inputs, told to every call of Nix.
+    pub inputs: FlakeInputs,
 }
 
 /// One element of what `nix build --json` answers.
@@ -80,7 +81,7 @@ pub async fn build(
         .create(&builds)
         .map_err(BuildError::file("make", &builds))?;
     collect::sweep(&builds);
-    let nix = Nix { dir: request.flake.nix_dir(), overrides: &request.overrides, cancel };
+    let nix = Nix { dir: request.flake.nix_dir(), inputs: &request.inputs, cancel };
     let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
     sink.phase("evaluate");
     let (built, attribute, mut fresh) = attempt(request, &nix, &link.0, sink).await?;
@@ -224,7 +225,7 @@ async fn nix_build(
     let ran = ran?;
     if ran.ok {
         for error in &report.errors {
-            let text = super::text::clean(error).into_owned();
+            let text = crate::event::text::clean(error).into_owned();
             sink.send(Kind::Log { source: Source::Nix { level: 0 }, text });
         }
     }
@@ -281,7 +282,7 @@ async fn collect_output(
     let mut said = Vec::new();
     let rooted = nix.run(&args, &[out.into()], |bytes| said.extend_from_slice(bytes)).await?;
     if !rooted.ok {
-        let said = super::text::strip(&String::from_utf8_lossy(&said));
+        let said = crate::event::text::strip(&String::from_utf8_lossy(&said));
         return Err(BuildError::file("root the build with", root)(std::io::Error::other(
             said.trim().to_owned(),
         )));

@@ -136,7 +136,7 @@ fn print(request: &BuildRequest, tree: &Tree) -> Option<Print> {
     for file in configuration() {
         configuration_file(&mut print, &file, INCLUDES)?;
     }
-    for (name, reference) in &request.overrides {
+    for (name, reference) in &request.inputs.overrides {
         print.bytes(name.as_bytes());
         print.bytes(reference.as_bytes());
         let path = reference.strip_prefix("path:").unwrap_or(reference).split('?').next()?;
@@ -214,7 +214,7 @@ async fn is_covered(request: &BuildRequest, tree: &Tree, nix: &Nix<'_>) -> Resul
         Ok(lock) if seen => serde_json::from_slice(&lock).unwrap_or(Value::Null),
         _ => Value::Null,
     };
-    Ok(are_covered(&metadata["locks"], &lock, &request.overrides))
+    Ok(are_covered(&metadata["locks"], &lock, &request.inputs.overrides))
 }
 
 fn are_covered(locks: &Value, on_disk: &Value, overrides: &[(String, String)]) -> bool {

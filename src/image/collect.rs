@@ -105,7 +105,7 @@ fn holds(out: &Path) -> String {
         .take(20)
         .map(|entry| {
             let slash = if entry.path().is_dir() { "/" } else { "" };
-            format!("{}{slash}", super::text::strip(&entry.file_name().to_string_lossy()))
+            format!("{}{slash}", crate::event::text::strip(&entry.file_name().to_string_lossy()))
         })
         .collect();
     names.sort();

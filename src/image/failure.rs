@@ -8,7 +8,7 @@ use super::flake::Tree;
 use super::log::Report;
 use super::nix::Nix;
 use super::source::{is_tracked, untracked};
-use super::text::{clean, strip};
+use crate::event::text::{clean, strip};
 
 /// Lines kept of the failing log, the last ones.
 const MAX_LINES: usize = 10_000;

@@ -109,6 +109,15 @@ impl FlakeRef {
         }
     }
 
+    /// A short name for people, e.g. the directory's.
+    pub fn short_name(&self) -> String {
+        let text = match &self.place {
+            Place::Local(tree) => tree.dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Place::Url(url) => url.split(['?', '#']).next().unwrap_or(url).to_string(),
+        };
+        text.rsplit('/').next().unwrap_or(&text).to_string()
+    }
+
     /// What Nix is given for `attribute`; Nix has to run in [`Self::nix_dir`].
     pub fn installable(&self, attribute: &str) -> OsString {
         let place = match &self.place {

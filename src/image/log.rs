@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use super::nixmsg::{self, Message};
 use super::origin::Origin;
-use super::text::{clean, cut};
+use crate::event::text::{clean, cut};
 use crate::event::{Activity, EventSink, Kind, Source};
 
 /// Longest raw line looked at; JSON escapes make it longer than the text in it.
@@ -161,7 +161,7 @@ impl<'a> NixLog<'a> {
         // Errors are kept back: the caller may yet recover, and otherwise reports them whole.
         if message.level == 0 {
             if self.errors.len() < MAX_ERRORS {
-                self.errors.push(cut(&text, 4 * super::text::MAX_LINE).to_owned());
+                self.errors.push(cut(&text, 4 * crate::event::text::MAX_LINE).to_owned());
             }
             return;
         }

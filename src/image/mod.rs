@@ -12,7 +12,6 @@ pub mod nix;
 pub mod nixmsg;
 pub mod origin;
 pub mod source;
-pub mod text;
 
 pub use build::{BuildRequest, build};
 pub use error::BuildError;

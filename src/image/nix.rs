@@ -10,11 +10,13 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BuildError;
 use crate::host::child::{end, tame};
+use crate::host::inputs::FlakeInputs;
+use crate::host::nix::nix_command;
 
 /// How much Nix may answer on stdout.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -28,8 +30,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Nix<'a> {
     /// Directory to run in.
     pub dir: Option<&'a Path>,
-    /// `--override-flake` pairs.
-    pub overrides: &'a [(String, String)],
+    /// mvm's own inputs.
+    pub inputs: &'a FlakeInputs,
     /// Ends it.
     pub cancel: &'a CancellationToken,
 }
@@ -43,18 +45,6 @@ pub struct Ran {
     pub stdout: Vec<u8>,
 }
 
-/// Nix with what every call of it needs.
-fn nix_command() -> Command {
-    let mut command = Command::new("nix");
-    command.args(["--extra-experimental-features", "nix-command flakes"]);
-    // It would prefix every line with a syslog level.
-    command.env_remove("IN_SYSTEMD");
-    if nix::unistd::geteuid().is_root() && !Path::new("/nix/var/nix/daemon-socket/socket").exists() {
-        command.args(["--option", "build-users-group", "", "--option", "sandbox", "false"]);
-    }
-    command
-}
-
 impl Nix<'_> {
     /// Runs `nix ARGS… -- OPERANDS…`, giving each piece of stderr to `hear`.
     pub async fn run<A: AsRef<OsStr>>(
@@ -66,10 +56,7 @@ impl Nix<'_> {
         let mut command = nix_command();
         command.args(args);
         // After the user's arguments: a flake's own settings are never accepted.
-        command.args(["--option", "accept-flake-config", "false"]);
-        for (name, reference) in self.overrides {
-            command.args(["--override-flake", name, reference]);
-        }
+        command.args(["--option", "accept-flake-config", "false"]).args(self.inputs.args());
         if !operands.is_empty() {
             command.arg("--").args(operands);
         }

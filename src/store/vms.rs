@@ -130,6 +130,12 @@ impl Store {
         Ok(())
     }
 
+    /// Replaces the VM's specification, e.g. once its ports are known.
+    pub fn set_vm_spec(&mut self, id: &str, spec: &str) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE vms SET spec = ?2 WHERE id = ?1", params![id, spec])?;
+        Ok(())
+    }
+
     /// All VMs, the newest first.
     pub fn vms(&self) -> Result<Vec<VmRow>, StoreError> {
         let mut statement =

@@ -3,6 +3,9 @@
 //! A long task writes [`Event`]s into an [`EventSink`]; the console, the headless printer,
 //! `--json` and the task's file on disk are readers of the same stream.
 
+pub mod text;
+pub mod words;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

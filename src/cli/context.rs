@@ -1,0 +1,66 @@
+//! What every command works with.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::headless::Mode;
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::vm::lifecycle;
+
+/// Paths, database and wishes about output.
+pub struct Context {
+    /// Directories.
+    pub paths: Paths,
+    /// Database, squared with what runs.
+    pub store: Store,
+    /// `--json`.
+    pub json: bool,
+    /// `--verbose`.
+    pub verbose: bool,
+    no_tui: bool,
+}
+
+impl Context {
+    /// Opens the state and squares it with the locks that are held.
+    pub fn open(no_tui: bool, json: bool, verbose: bool) -> Result<Self> {
+        let paths = Paths::find()?;
+        let mut opened = Store::open(&paths.database())?;
+        if let Some(aside) = opened.set_aside {
+            say(&format!("warning: the state database was damaged; it was set aside as {}", aside.display()));
+        }
+        for name in lifecycle::square(&paths, &mut opened.store)? {
+            say(&format!("note: the VM `{name}` had ended without a word; it is marked as failed"));
+        }
+        Ok(Self { paths, store: opened.store, json, verbose, no_tui })
+    }
+
+    /// How a task's events are shown.
+    pub fn mode(&self) -> Mode {
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match () {
+            () if self.json => Mode::Json,
+            () if self.no_tui || self.verbose || !terminal || std::env::var_os("CI").is_some() => Mode::Plain,
+            () => Mode::Inline,
+        }
+    }
+}
+
+/// Writes one line to standard error.
+pub fn say(line: &str) {
+    // Nobody reads: nothing to be done.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes one line to standard output, as a result.
+pub fn print(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}
+
+/// Writes a value to standard output as JSON.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}

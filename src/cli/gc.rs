@@ -1,0 +1,156 @@
+//! `mvm gc`.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::context::{Context, print, print_json};
+use crate::event::words::bytes;
+use crate::run::record;
+use crate::vm::lifecycle;
+
+/// A build that no VM uses stays this long after it was last asked for, in milliseconds.
+const BUILD_REST_MS: i64 = 14 * 24 * 3600 * 1000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards.")]
+pub struct GcArgs {
+    /// Only say what would go, and why
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove every build that no running VM uses, however young
+    #[arg(long)]
+    builds: bool,
+}
+
+/// Something that holds disk for nothing.
+#[derive(Debug, Serialize)]
+struct Waste {
+    what: String,
+    why: String,
+    path: PathBuf,
+    bytes: u64,
+    #[serde(skip)]
+    kind: WasteKind,
+}
+
+#[derive(Debug)]
+enum WasteKind {
+    Vm(String),
+    Build(String),
+    Directory,
+}
+
+/// Removes what is not in use.
+pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
+    let waste = find(context, args.builds)?;
+    if !args.dry_run {
+        for item in &waste {
+            remove(context, item)?;
+        }
+        record::prune(&context.paths, record::MOST_FILES)?;
+    }
+    let total = waste.iter().map(|item| item.bytes).sum();
+    if context.json {
+        print_json(&serde_json::json!({ "v": 1, "dry_run": args.dry_run, "bytes": total, "items": waste }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    for item in &waste {
+        print(&format!("{verb} {} ({}): {}", item.what, item.why, bytes(item.bytes)))?;
+    }
+    print(&format!("{verb} {} in all", bytes(total)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
+    let paths = &context.paths;
+    let vms = context.store.vms()?;
+    let mut waste = Vec::new();
+    for vm in vms.iter().filter(|vm| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id)) {
+        let path = paths.vm(&vm.id);
+        waste.push(Waste {
+            what: format!("VM {} ({})", vm.name, vm.id),
+            why: format!("it is {}", vm.state.as_str()),
+            bytes: size(&path),
+            path,
+            kind: WasteKind::Vm(vm.id.clone()),
+        });
+    }
+    let used: HashSet<&str> = vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.build.as_str()).collect();
+    let builds = context.store.builds()?;
+    let now = Timestamp::now().as_millisecond();
+    for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {
+        let old = now - build.used_ms > BUILD_REST_MS;
+        if old || all_builds {
+            let path = paths.builds().join(&build.id);
+            waste.push(Waste {
+                what: format!("build {} of {}#{}", &build.id[..build.id.len().min(12)], build.flake, build.attribute),
+                why: if old { "not used for 14 days" } else { "no VM runs it" }.into(),
+                bytes: size(&path),
+                path,
+                kind: WasteKind::Build(build.id.clone()),
+            });
+        }
+    }
+    let known: HashSet<&str> = vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
+    for entry in [paths.vms(), paths.builds()].iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let unknown = !known.contains(name.as_str()) && !used.contains(name.as_str());
+        // What another command makes right now bears a leading dot.
+        if unknown && !name.starts_with('.') && !lifecycle::is_running(paths, &name) {
+            waste.push(Waste {
+                what: format!("directory {name}"),
+                why: "the database does not know it".into(),
+                bytes: size(&entry.path()),
+                path: entry.path(),
+                kind: WasteKind::Directory,
+            });
+        }
+    }
+    Ok(waste)
+}
+
+fn remove(context: &mut Context, item: &Waste) -> Result<()> {
+    let whole = |path: &Path| match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    };
+    match &item.kind {
+        WasteKind::Vm(id) => {
+            if let Some(vm) = context.store.vm(id)? {
+                lifecycle::remove(&context.paths, &mut context.store, &vm)?;
+            }
+        }
+        WasteKind::Build(id) => {
+            whole(&item.path)?;
+            context.store.remove_build(id)?;
+        }
+        WasteKind::Directory => whole(&item.path)?,
+    }
+    Ok(())
+}
+
+/// What a directory holds on disk, in bytes (holes do not count).
+fn size(dir: &Path) -> u64 {
+    let mut total = 0;
+    let mut waiting = vec![dir.to_path_buf()];
+    while let Some(dir) = waiting.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => waiting.push(entry.path()),
+                Ok(meta) => total += meta.blocks() * 512,
+                Err(_) => {}
+            }
+        }
+    }
+    total
+}

@@ -1,0 +1,76 @@
+//! `mvm setup` and `mvm doctor`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, print, print_json, say};
+use super::{task, vm};
+use crate::event::TaskKind;
+use crate::host::doctor::{self, Status};
+use crate::host::packages;
+use crate::host::setup::{self, SetupOptions};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.")]
+pub struct SetupArgs {
+    /// Do not ask before packages are installed
+    #[arg(long, short)]
+    yes: bool,
+    /// Lay out kernel and tools anew
+    #[arg(long)]
+    recreate: bool,
+}
+
+/// Prepares the machine; without `--yes` it asks before installing.
+pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
+    let missing: Vec<_> = packages::missing().iter().map(|package| package.name).collect();
+    if !missing.is_empty() && !args.yes && !vm::confirm(&format!("Install {}?", missing.join(" ")), "--yes")? {
+        return Ok(ExitCode::FAILURE);
+    }
+    prepare(context, args.recreate).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs and lays out what is missing, without asking.
+pub async fn prepare(context: &mut Context, recreate: bool) -> Result<()> {
+    let options = SetupOptions { install: true, recreate };
+    let title = "prepare this machine".to_string();
+    let done = task::run(context, TaskKind::Setup, title, async |paths, _, sink, cancel| {
+        Ok(setup::setup(paths, options, sink, cancel).await?)
+    })
+    .await?;
+    let changed = [(done.kernel, "kernel"), (done.host_tools, "host tools"), (done.offline_flake, "offline flake")];
+    let laid_out: Vec<&str> = changed.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+    if !done.packages.is_empty() {
+        say(&format!("installed {}", done.packages.join(" ")));
+    }
+    if !laid_out.is_empty() {
+        say(&format!("prepared {}", laid_out.join(", ")));
+    }
+    Ok(())
+}
+
+/// Says what this machine has and lacks; exit code 1 when something needed is missing.
+pub async fn doctor(context: &Context) -> Result<ExitCode> {
+    let report = doctor::doctor(&context.paths).await;
+    let code = if report.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if context.json {
+        print_json(&report)?;
+        return Ok(code);
+    }
+    for check in &report.checks {
+        let mark = match check.status {
+            Status::Ok => "ok",
+            Status::Warning => "note",
+            Status::Missing => "MISSING",
+            Status::Broken => "BROKEN",
+        };
+        print(&format!("{mark:>8}  {:<14} {}", check.name, check.found))?;
+        if !check.help.is_empty() {
+            print(&format!("{:>8}  {:<14} {}", "", "", check.help))?;
+        }
+    }
+    Ok(code)
+}

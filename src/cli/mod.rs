@@ -1,0 +1,133 @@
+//! The words: one file per command family, calling the rooms below.
+
+pub mod report;
+
+mod build;
+mod context;
+mod exec;
+mod gc;
+mod logs;
+mod machine;
+mod options;
+mod run;
+mod status;
+mod task;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use context::Context;
+
+const EXAMPLES: &str = "\
+Examples:
+  mvm run --setup --flake nix/examples/hello -- uname -a
+  mvm run --flake . --detach -p 8080:8080
+  mvm ssh hello
+  mvm status
+
+State lives in $MVM_STATE_DIR, else /var/lib/mvm when it can be written, else
+$XDG_STATE_HOME/mvm. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 timed out,
+130 interrupted; `run -- CMD`, `ssh -- CMD` and `exec -- CMD` exit as CMD does.";
+
+/// Build a Nix flake into a microVM, boot it, and work in it.
+#[derive(Debug, Parser)]
+#[command(name = "mvm", version, after_help = EXAMPLES, infer_subcommands = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
+    #[arg(long, global = true)]
+    no_tui: bool,
+    /// Machine-readable output: events or lists as JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show builders' and Nix's own lines as they come
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build a flake into kernel, initrd and root file system; print where they are
+    Build(build::BuildArgs),
+    /// Build a flake, boot it, and open ssh or run a command in it
+    Run(run::RunArgs),
+    /// End VMs in order
+    Stop(vm::StopArgs),
+    /// Show versions, VMs and builds
+    Status(status::StatusArgs),
+    /// Open ssh to a VM, or run a command over it
+    Ssh(vm::SshArgs),
+    /// Run a command in a VM through the guest agent (quicker than ssh)
+    Exec(vm::ExecArgs),
+    /// Show a VM's console
+    Logs(logs::LogsArgs),
+    /// Forward a local port to a VM until ^C
+    Forward(vm::ForwardArgs),
+    /// Remove VMs with their disks and logs
+    Destroy(vm::DestroyArgs),
+    /// Remove what is not in use: ended VMs, old builds, old records
+    Gc(gc::GcArgs),
+    /// Say what this machine has and lacks
+    Doctor,
+    /// Install what is missing and prepare kernel and tools
+    Setup(machine::SetupArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// Runs one VM (started by `mvm run`)
+    #[command(hide = true)]
+    Shim(vm::ShimArgs),
+    /// Connects standard input and output to a port of a VM (used by ssh)
+    #[command(hide = true)]
+    Proxy(vm::ProxyArgs),
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Shim(args) => return vm::shim(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "mvm", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    // One thread: children end with the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(dispatch(cli));
+    // A blocked read of standard input must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
+    match cli.command {
+        Command::Build(args) => build::build(&mut context, args).await,
+        Command::Run(args) => run::run(&mut context, args).await,
+        Command::Stop(args) => vm::stop(&mut context, args).await,
+        Command::Status(args) => status::status(&mut context, args).await,
+        Command::Ssh(args) => vm::ssh(&mut context, args).await,
+        Command::Exec(args) => vm::exec(&mut context, args).await,
+        Command::Logs(args) => logs::logs(&mut context, args).await,
+        Command::Forward(args) => vm::forward(&mut context, args).await,
+        Command::Destroy(args) => vm::destroy(&mut context, args).await,
+        Command::Gc(args) => gc::gc(&mut context, args).await,
+        Command::Doctor => machine::doctor(&context).await,
+        Command::Setup(args) => machine::setup(&mut context, args).await,
+        Command::Proxy(args) => vm::proxy(&context, args).await,
+        Command::Shim(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,105 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::report::Usage;
+use crate::host::inputs::FlakeInputs;
+use crate::host::paths::Paths;
+use crate::image::build::BuildRequest;
+use crate::image::flake::{FlakeRef, RefError};
+use crate::vm::config::RuntimeConfig;
+use crate::vm::spec::{HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory};
+
+/// What to build.
+#[derive(Debug, Args)]
+pub struct FlakeArgs {
+    /// Flake: a directory (with `#attribute` if wished) or any reference Nix knows
+    #[arg(long, value_name = "REF", allow_hyphen_values = true)]
+    pub flake: String,
+    /// Profile, e.g. `minimal` or `dev`
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Role, e.g. `gateway` or `worker`
+    #[arg(long)]
+    pub role: Option<String>,
+    /// Build even if nothing changed
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+impl FlakeArgs {
+    /// Parses the reference.
+    pub fn parse(&self) -> Result<FlakeRef> {
+        Ok(self.flake.parse().map_err(|error: RefError| Usage(error.to_string()))?)
+    }
+
+    /// Parses the reference and asks for mvm's own inputs.
+    pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
+        Ok(BuildRequest {
+            flake: self.parse()?,
+            profile: self.profile.clone(),
+            role: self.role.clone(),
+            rebuild: self.rebuild,
+            nix_args: nix_args.to_vec(),
+            inputs: FlakeInputs::find(paths).await?,
+        })
+    }
+}
+
+/// How to run it; these go over `mvm.toml`.
+#[derive(Debug, Args)]
+pub struct RuntimeArgs {
+    /// Number of CPUs
+    #[arg(long, value_parser = parse_cpus, allow_hyphen_values = true)]
+    cpus: Option<u32>,
+    /// Memory: MiB, or with a unit (`512M`, `2G`)
+    #[arg(long, alias = "memory", value_name = "MIB", value_parser = parse_memory, allow_hyphen_values = true)]
+    mem: Option<u32>,
+    /// Publish a guest port on the host (loopback unless an address is given); may be repeated
+    #[arg(short, long = "publish", value_name = "[ADDR:]HOST:GUEST")]
+    ports: Vec<PortMap>,
+    /// Put a directory or disk image into the guest; may be repeated
+    #[arg(short, long = "volume", value_name = "HOST:GUEST[:SIZE]")]
+    volumes: Vec<VolumeSpec>,
+    /// How the VM is connected
+    #[arg(long, value_enum)]
+    network: Option<NetworkChoice>,
+    /// The guest does not reach the outside
+    #[arg(long)]
+    no_egress: bool,
+    /// Which hypervisor
+    #[arg(long, value_enum, env = "MVM_HYPERVISOR")]
+    hypervisor: Option<HypervisorChoice>,
+    /// How long the guest has until it is ready, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    boot_timeout: Option<u64>,
+    /// Configuration file instead of the `mvm.toml` beside the flake
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl RuntimeArgs {
+    /// The file's settings with the flags over them.
+    pub fn config(self, flake: &FlakeRef) -> Result<RuntimeConfig> {
+        let beside = flake.nix_dir().map(|dir| dir.join("mvm.toml")).filter(|file| file.exists());
+        let file = match self.config.or(beside) {
+            Some(path) => RuntimeConfig::read(&path)?,
+            None => RuntimeConfig::default(),
+        };
+        Ok(file.overlaid(RuntimeConfig {
+            cpus: self.cpus,
+            memory_mib: self.mem,
+            disk_mib: None,
+            kernel_args: Vec::new(),
+            ports: self.ports,
+            volumes: self.volumes,
+            network: self.network,
+            egress: self.no_egress.then_some(false),
+            hypervisor: self.hypervisor,
+            boot_timeout_secs: self.boot_timeout,
+        }))
+    }
+}

@@ -1,0 +1,106 @@
+//! `mvm run`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, print};
+use super::exec::{self, Wish};
+use super::options::{FlakeArgs, RuntimeArgs};
+use super::{machine, task, vm};
+use crate::event::TaskKind;
+use crate::run::{self, RunRequest};
+use crate::vm::lifecycle;
+use crate::vm::shim::client;
+use crate::vm::spec::VmName;
+
+/// How long the guest has to end once the command or session is over.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+const EXAMPLES: &str = "\
+Examples:
+  mvm run --setup --flake nix/examples/hello -- uname -a
+  mvm run --flake .                       build, boot, open ssh; the VM ends with it
+  mvm run --flake . --detach -p 8080:80   leave it running; prints its name
+  mvm run --flake . -v ./data:/srv/data -- ls /srv/data
+
+Settings come from the `mvm.toml` beside the flake (or --config FILE); flags go over
+it: cpus, memory, disk, kernel_args, ports, volumes, network, egress, hypervisor,
+boot_timeout_secs. The command's exit code is mvm's.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    flake: FlakeArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// Install what is missing first
+    #[arg(long)]
+    setup: bool,
+    /// Leave the VM running; its name is printed
+    #[arg(short, long, conflicts_with = "command")]
+    detach: bool,
+    /// Leave nothing of the VM once it is over
+    #[arg(long)]
+    rm: bool,
+    /// Boot afresh (the only way there is yet)
+    #[arg(long)]
+    cold: bool,
+    /// The VM's name; made from the flake's when absent
+    #[arg(long, allow_hyphen_values = true)]
+    name: Option<VmName>,
+    /// User for the command or the session
+    #[arg(long)]
+    user: Option<String>,
+    /// Command to run in the guest
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// Builds, boots, and opens a session or runs a command.
+pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
+    let flake = args.flake.flake.clone();
+    // Wrong words are said before anything is installed.
+    let parsed = args.flake.parse()?;
+    let config = args.runtime.config(&parsed)?;
+    if args.setup {
+        machine::prepare(context, false).await?;
+    }
+    let build = args.flake.request(&context.paths, &[]).await?;
+    let request = RunRequest { build, config, name: args.name, remove: args.rm };
+    let running = task::run(context, TaskKind::Run, flake, async |paths, store, sink, cancel| {
+        Ok(run::run(&request, paths, store, sink, cancel).await?)
+    })
+    .await?;
+    let id = running.starting.id.clone();
+    if args.detach {
+        let name = running.starting.name.clone();
+        running.starting.detach().await?;
+        if !context.json {
+            print(name.as_str())?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let socket = context.paths.shim_socket(&id);
+    let code = if args.command.is_empty() {
+        vm::open_ssh(context, &id, args.user.as_deref(), &[]).await
+    } else {
+        let agent = client::agent(&socket).await;
+        let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let wish = Wish { command: args.command, user: args.user, tty, ..Wish::default() };
+        match agent {
+            Ok(agent) => exec::exec(&agent, wish).await,
+            Err(error) => Err(error.into()),
+        }
+    };
+    // However the command went, the VM was for it alone.
+    if let Some(row) = context.store.vm(&id)? {
+        lifecycle::stop(&context.paths, &mut context.store, &row, Some(STOP_DEADLINE)).await?;
+    }
+    drop(running);
+    code
+}

@@ -1,0 +1,100 @@
+//! `mvm status`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::context::{Context, print, print_json};
+use crate::event::words::duration;
+use crate::store::vms::VmRow;
+use crate::vm::lifecycle;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mvm status\n  mvm status --all --json")]
+pub struct StatusArgs {
+    /// Show VMs that are over, too
+    #[arg(long, short)]
+    all: bool,
+}
+
+/// Shows state, VMs and builds. Starts no process and reads only the database.
+pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode> {
+    let vms = context.store.vms()?;
+    let over = vms.iter().filter(|vm| !vm.state.is_live()).count();
+    let shown: Vec<&VmRow> = vms.iter().filter(|vm| args.all || vm.state.is_live()).collect();
+    let builds = context.store.builds()?;
+    if context.json {
+        let vms: Vec<Value> = shown.iter().map(|vm| vm_json(vm)).collect();
+        let builds: Vec<Value> = builds
+            .iter()
+            .map(|build| {
+                json!({ "id": build.id, "flake": build.flake, "attribute": build.attribute,
+                        "path": context.paths.builds().join(&build.id), "used_ms": build.used_ms })
+            })
+            .collect();
+        let state = context.paths.state();
+        print_json(&json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "vms": vms, "builds": builds }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&format!("mvm {}, state in {}", env!("CARGO_PKG_VERSION"), context.paths.state().display()))?;
+    if shown.is_empty() {
+        print("No VM is running. `mvm run --flake DIR` starts one.")?;
+    } else {
+        print(&table(&shown).to_string())?;
+    }
+    if over > 0 && !args.all {
+        print(&format!("{over} ended; `mvm status --all` shows them, `mvm gc` removes them."))?;
+    }
+    print(&format!("{} builds cached.", builds.len()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(vms: &[&VmRow]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["NAME", "STATE", "ID", "CPUS", "MEM", "NET", "PORTS", "SINCE", "FLAKE BUILD"]);
+    for vm in vms {
+        let spec = lifecycle::spec_of(vm);
+        let spec = spec.as_ref();
+        let ports = spec.map(|spec| spec.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        let state = match &vm.detail {
+            Some(detail) => format!("{}: {}", vm.state.as_str(), detail.lines().next().unwrap_or_default()),
+            None => vm.state.as_str().into(),
+        };
+        table.add_row([
+            vm.name.clone(),
+            state,
+            vm.id.clone(),
+            spec.map(|spec| spec.cpus.to_string()).unwrap_or_default(),
+            spec.map(|spec| format!("{}M", spec.memory_mib)).unwrap_or_default(),
+            spec.map(|spec| format!("{:?}", spec.network).to_lowercase()).unwrap_or_default(),
+            ports.unwrap_or_default(),
+            duration(age(vm.changed_ms)),
+            vm.build.chars().take(12).collect(),
+        ]);
+    }
+    table
+}
+
+fn vm_json(vm: &VmRow) -> Value {
+    json!({
+        "id": vm.id,
+        "name": vm.name,
+        "state": vm.state,
+        "detail": vm.detail,
+        "build": vm.build,
+        "pid": vm.process.as_ref().map(|process| process.pid),
+        "created_ms": vm.created_ms,
+        "changed_ms": vm.changed_ms,
+        "spec": lifecycle::spec_of(vm),
+    })
+}
+
+fn age(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(Timestamp::now().as_millisecond() - ms).unwrap_or_default())
+}

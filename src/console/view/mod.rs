@@ -1,0 +1,3 @@
+//! Pure functions from a model to the screen.
+
+pub mod task;

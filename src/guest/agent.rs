@@ -1,0 +1,476 @@
+//! The agent's loop: one thread, one `poll`, many sessions.
+//!
+//! A host that goes away, or takes up the channel anew, starts an epoch: what ran for the one
+//! before is hung up, and what its jobs answer later is dropped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::channel::{Absence, Channel, ChannelError, Line, accept};
+use super::command::{Command, Output};
+use super::frames::{Answer, Exec, Frame, FrameKind, Hello, Personalise, Reply, Request};
+use super::jobs::Jobs;
+use super::system::System;
+use super::{hook, personalise, probe};
+use crate::artifacts::GUEST_CONTRACT;
+
+/// Sessions at a time; further ones are refused.
+pub const MAX_SESSIONS: usize = 64;
+/// Time the services have to stop before power off.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// Time the answer to `poweroff` has to get out.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
+/// How often a host that is away is looked for, should the edge have been missed.
+const ABSENCE_CHECK: Duration = Duration::from_secs(1);
+
+/// The agent.
+struct Agent {
+    root: PathBuf,
+    system: Arc<dyn System>,
+    listener: Option<OwnedFd>,
+    channel: Option<Channel>,
+    /// The channel outlives the host at its other end.
+    serial: bool,
+    absence: Option<Absence>,
+    commands: BTreeMap<u32, Command>,
+    /// Hung up, not yet ended.
+    dying: Vec<Command>,
+    jobs: Jobs,
+    epoch: u64,
+    seal: Seal,
+    /// Moves on so that every command comes first at times, when room is scarce.
+    turns: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Sealed,
+    /// The session that is at it.
+    Opening(u32, u64),
+    Open,
+}
+
+/// What a polled descriptor stands for.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Listener,
+    Channel,
+    Absence,
+    Jobs,
+    Exit(u32),
+    Stdin(u32),
+    Output(u32, Output),
+    Dying(usize),
+}
+
+/// Serves the host on `line`; `root` stands before every path of the guest. Returns when a
+/// [`Line::Stream`] has ended.
+pub fn serve(line: Line, root: PathBuf, system: Arc<dyn System>) -> io::Result<()> {
+    let (listener, channel, serial) = match line {
+        Line::Listener(listener) => (Some(listener), None, false),
+        Line::Stream(stream) => (None, Some(Channel::new(stream)?), false),
+        Line::Serial(file) => (None, Some(Channel::new(file)?), true),
+    };
+    let seal = if personalise::is_personalised(&root) { Seal::Open } else { Seal::Sealed };
+    let mut agent = Agent {
+        root,
+        system,
+        listener,
+        channel,
+        serial,
+        absence: None,
+        commands: BTreeMap::new(),
+        dying: Vec::new(),
+        jobs: Jobs::new()?,
+        epoch: 0,
+        seal,
+        turns: 0,
+    };
+    if serial && agent.channel.as_ref().is_some_and(Channel::is_hung_up) {
+        agent.host_left()?;
+    } else {
+        agent.hello(None);
+    }
+    while agent.channel.is_some() || agent.listener.is_some() || !agent.dying.is_empty() {
+        agent.turn()?;
+    }
+    Ok(())
+}
+
+impl Agent {
+    /// Waits until something is to be done and does it.
+    fn turn(&mut self) -> io::Result<()> {
+        if self.absence.is_none()
+            && let Some(Err(_)) = self.channel.as_mut().map(Channel::flush)
+        {
+            self.host_left()?;
+        }
+        let mut ready = self.wait()?;
+        if !ready.is_empty() {
+            self.turns = self.turns.wrapping_add(1);
+            let first = self.turns % ready.len();
+            ready.rotate_left(first);
+        }
+        for source in ready {
+            self.attend(source)?;
+        }
+        self.finish_commands();
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let mut fds = Vec::new();
+        let mut sources = Vec::new();
+        let mut watch = |fd, flags, source| {
+            fds.push(PollFd::new(fd, flags));
+            sources.push(source);
+        };
+        let input = PollFlags::POLLIN;
+        watch(self.jobs.as_fd(), input, Source::Jobs);
+        match (&self.channel, &self.absence, &self.listener) {
+            (Some(_), Some(absence), _) => watch(absence.as_fd(), input, Source::Absence),
+            (Some(channel), None, _) => watch(channel.as_fd(), channel.interest(), Source::Channel),
+            (None, _, Some(listener)) => watch(listener.as_fd(), input, Source::Listener),
+            (None, _, None) => {}
+        }
+        for (id, command) in &self.commands {
+            if command.exit.is_none() {
+                watch(command.pidfd.as_fd(), input, Source::Exit(*id));
+            }
+            if let Some(stdin) = command.stdin_waiting() {
+                watch(stdin.as_fd(), PollFlags::POLLOUT, Source::Stdin(*id));
+            }
+            for output in [Output::Stdout, Output::Stderr] {
+                if let Some(file) = command.readable(output).filter(|_| self.has_room()) {
+                    watch(file.as_fd(), input, Source::Output(*id, output));
+                }
+            }
+        }
+        for (index, command) in self.dying.iter().enumerate().rev() {
+            if command.exit.is_none() {
+                watch(command.pidfd.as_fd(), input, Source::Dying(index));
+            }
+        }
+        match poll(&mut fds, self.timeout()) {
+            Err(Errno::EINTR) => return Ok(Vec::new()),
+            result => result?,
+        };
+        let polled = fds.iter().zip(sources);
+        let ready = polled.filter(|(fd, _)| fd.any() == Some(true));
+        Ok(ready.map(|(_, source)| source).collect())
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let blocked = !self.has_room();
+        let commands = self.commands.values().chain(&self.dying);
+        let absence = self.absence.as_ref().map(|_| Instant::now() + ABSENCE_CHECK);
+        let next = commands.filter_map(|command| command.deadline(blocked)).chain(absence).min();
+        let Some(next) = next else {
+            return PollTimeout::NONE;
+        };
+        // Rounded up, or the last millisecond would be spent turning.
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn has_room(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::has_room)
+    }
+
+    fn attend(&mut self, source: Source) -> io::Result<()> {
+        match source {
+            Source::Listener => self.welcome(),
+            Source::Channel => return self.receive(),
+            Source::Absence => self.look_for_host(),
+            Source::Jobs => self.finish_jobs(),
+            Source::Exit(id) => {
+                if let Some(command) = self.commands.get_mut(&id) {
+                    command.check_exit();
+                }
+            }
+            Source::Stdin(id) => self.feed(id),
+            Source::Output(..) if !self.has_room() => {}
+            Source::Output(id, output) => {
+                let read = self.commands.get_mut(&id).and_then(|command| command.read(output));
+                if let Some((kind, bytes)) = read {
+                    self.send(&Frame::new(id, kind, bytes));
+                }
+            }
+            Source::Dying(index) => {
+                if let Some(command) = self.dying.get_mut(index) {
+                    command.check_exit();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self) {
+        let connection = self.listener.as_ref().and_then(|listener| accept(listener).ok());
+        if let Some(channel) = connection.and_then(|connection| Channel::new(connection).ok()) {
+            self.channel = Some(channel);
+            self.hello(None);
+        }
+    }
+
+    fn look_for_host(&mut self) {
+        if let (Some(channel), Some(absence)) = (&self.channel, &self.absence)
+            && absence.is_over(channel)
+        {
+            self.absence = None;
+            self.hello(None);
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut frames = Vec::new();
+        let Some(channel) = &mut self.channel else { return Ok(()) };
+        if !channel.has_room() {
+            // Only reported so that a host that left is noticed.
+            return if channel.is_hung_up() { self.host_left() } else { Ok(()) };
+        }
+        let received = channel.receive(&mut frames);
+        for frame in frames {
+            if !self.handle(frame) {
+                return self.start_over();
+            }
+        }
+        match received {
+            Ok(()) => Ok(()),
+            Err(ChannelError::HungUp) => self.host_left(),
+            Err(ChannelError::Malformed(_)) => self.start_over(),
+        }
+    }
+
+    /// The host is gone: a serial port waits for the next one, a stream is closed.
+    fn host_left(&mut self) -> io::Result<()> {
+        self.hang_up_all();
+        match &mut self.channel {
+            Some(channel) if self.serial => {
+                channel.discard();
+                self.absence = Some(Absence::new(channel)?);
+            }
+            _ => self.channel = None,
+        }
+        Ok(())
+    }
+
+    /// The host does not make sense: a connection is closed, else both sides begin anew.
+    fn start_over(&mut self) -> io::Result<()> {
+        if self.listener.is_some() {
+            return self.host_left();
+        }
+        self.hang_up_all();
+        if let Some(channel) = &mut self.channel {
+            channel.discard_input();
+        }
+        self.hello(None);
+        Ok(())
+    }
+
+    fn hang_up_all(&mut self) {
+        self.epoch += 1;
+        for (_, command) in std::mem::take(&mut self.commands) {
+            self.hang_up(command);
+        }
+    }
+
+    fn hang_up(&mut self, mut command: Command) {
+        command.hang_up();
+        self.dying.push(command);
+    }
+
+    /// Does what a frame asks. False when no honest host sends it.
+    fn handle(&mut self, frame: Frame) -> bool {
+        let id = frame.session;
+        match frame.kind {
+            FrameKind::Hello => {
+                let Some(number) = frame.as_number().filter(|_| id == 0) else { return false };
+                self.hang_up_all();
+                self.hello(Some(number));
+                true
+            }
+            FrameKind::Request => self.request(id, &frame.payload),
+            FrameKind::Close => {
+                if let Some(command) = self.commands.remove(&id) {
+                    self.hang_up(command);
+                }
+                true
+            }
+            FrameKind::Reply | FrameKind::Stdout | FrameKind::Stderr | FrameKind::Exit => false,
+            FrameKind::Stdin | FrameKind::Resize | FrameKind::Signal | FrameKind::Credit => {
+                // A session may have ended while the frame was under way.
+                self.commands.get_mut(&id).is_none_or(|command| adjust(command, &frame))
+                    && (frame.kind != FrameKind::Stdin || {
+                        self.feed(id);
+                        true
+                    })
+            }
+        }
+    }
+
+    fn request(&mut self, id: u32, payload: &[u8]) -> bool {
+        if id == 0 || self.commands.contains_key(&id) {
+            return false;
+        }
+        if self.commands.len() + self.dying.len() + self.jobs.running() >= MAX_SESSIONS {
+            self.refuse(id, format!("{MAX_SESSIONS} sessions are under way already"));
+            return true;
+        }
+        match serde_json::from_slice(payload) {
+            // A newer host may ask for what this agent does not know.
+            Err(error) => self.refuse(id, format!("request not understood: {error}")),
+            Ok(Request::Personalise(what)) => self.personalise(id, *what),
+            Ok(Request::Exec(exec)) => self.exec(id, &exec),
+            Ok(Request::Ready) => {
+                let sealed = self.seal != Seal::Open;
+                self.reply(id, Reply::Ok(Answer::Ready { sealed, ports: probe::ports(&self.root) }));
+            }
+            Ok(Request::Stats) => match probe::stats(&self.root) {
+                Ok(answer) => self.reply(id, Reply::Ok(answer)),
+                Err(error) => self.refuse(id, format!("cannot read /proc: {error}")),
+            },
+            Ok(Request::Drain { deadline_ms }) => {
+                let root = self.root.clone();
+                self.job(id, move || match hook::run(&root, "drain", Duration::from_millis(deadline_ms)) {
+                    Ok(()) => Reply::Ok(Answer::Done),
+                    Err(error) => Reply::Error(error.to_string()),
+                });
+            }
+            Ok(Request::Poweroff) => self.power_off(id),
+        }
+        true
+    }
+
+    fn personalise(&mut self, id: u32, what: Personalise) {
+        if self.seal != Seal::Sealed {
+            return self.refuse(id, "this guest was personalised before".into());
+        }
+        self.seal = Seal::Opening(id, self.epoch);
+        let (root, system) = (self.root.clone(), self.system.clone());
+        self.job(id, move || {
+            if let Err(error) = personalise::apply(&root, &*system, &what) {
+                return Reply::Error(error.to_string());
+            }
+            match hook::start(&root, "start") {
+                Err(error) => return Reply::Error(error.to_string()),
+                Ok(None) => {}
+                // Somebody has to reap it; a thread costs nothing while it waits.
+                Ok(Some(mut child)) => drop(std::thread::spawn(move || child.wait())),
+            }
+            Reply::Ok(Answer::Done)
+        });
+    }
+
+    fn power_off(&mut self, id: u32) {
+        self.reply(id, Reply::Ok(Answer::Done));
+        if let Some(channel) = &mut self.channel {
+            channel.flush_within(FAREWELL_LIMIT);
+        }
+        let (root, system) = (self.root.clone(), self.system.clone());
+        // The session is over; what the job says afterwards is for nobody.
+        let nobody = self.epoch.wrapping_sub(1);
+        let _ = self.jobs.start(id, nobody, move || {
+            let _ = hook::run(&root, "stop", STOP_LIMIT);
+            let _ = system.power_off();
+            Reply::Ok(Answer::Done)
+        });
+    }
+
+    fn exec(&mut self, id: u32, exec: &Exec) {
+        match Command::start(&self.root, exec) {
+            Ok(command) => drop(self.commands.insert(id, command)),
+            Err(failure) => {
+                self.send(&Frame::new(id, FrameKind::Stderr, failure.line));
+                self.send(&Frame::number(id, FrameKind::Exit, failure.code));
+            }
+        }
+    }
+
+    fn job(&mut self, id: u32, work: impl FnOnce() -> Reply + Send + 'static) {
+        if let Err(error) = self.jobs.start(id, self.epoch, work) {
+            if self.seal == Seal::Opening(id, self.epoch) {
+                self.seal = Seal::Sealed;
+            }
+            self.refuse(id, format!("cannot start a thread: {error}"));
+        }
+    }
+
+    fn finish_jobs(&mut self) {
+        while let Some(done) = self.jobs.take() {
+            if self.seal == Seal::Opening(done.session, done.epoch) {
+                let open = personalise::is_personalised(&self.root);
+                self.seal = if open { Seal::Open } else { Seal::Sealed };
+            }
+            if done.epoch == self.epoch {
+                self.reply(done.session, done.reply);
+            }
+        }
+    }
+
+    fn feed(&mut self, id: u32) {
+        let used = self.commands.get_mut(&id).map_or(0, Command::write_input);
+        if used > 0 {
+            self.send(&Frame::number(id, FrameKind::Credit, used as u32));
+        }
+    }
+
+    fn finish_commands(&mut self) {
+        let (blocked, now) = (!self.has_room(), Instant::now());
+        let finished = |(id, command): (&u32, &mut Command)| Some((*id, command.finished(blocked, now)?));
+        let finished: Vec<_> = self.commands.iter_mut().filter_map(finished).collect();
+        for (id, code) in finished {
+            self.commands.remove(&id);
+            self.send(&Frame::number(id, FrameKind::Exit, code));
+        }
+        self.dying.retain_mut(|command| !command.bury(now));
+    }
+
+    fn hello(&mut self, answers: Option<u32>) {
+        let hello = Hello {
+            contract: GUEST_CONTRACT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            sealed: self.seal != Seal::Open,
+            answers,
+        };
+        self.send_json(0, FrameKind::Hello, &hello);
+    }
+
+    fn refuse(&mut self, id: u32, why: String) {
+        self.reply(id, Reply::Error(why));
+    }
+
+    fn reply(&mut self, id: u32, reply: Reply) {
+        self.send_json(id, FrameKind::Reply, &reply);
+    }
+
+    fn send_json(&mut self, id: u32, kind: FrameKind, value: &impl serde::Serialize) {
+        // These types always serialise: no maps with odd keys, no failing implementations.
+        if let Ok(frame) = Frame::json(id, kind, value) {
+            self.send(&frame);
+        }
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        if let (Some(channel), None) = (&mut self.channel, &self.absence) {
+            channel.send(frame);
+        }
+    }
+}
+
+/// Applies a frame to a running command. False when it breaks the rules.
+fn adjust(command: &mut Command, frame: &Frame) -> bool {
+    match frame.kind {
+        FrameKind::Stdin => command.push_input(&frame.payload),
+        FrameKind::Credit => frame.as_number().is_some_and(|count| command.add_credit(count)),
+        FrameKind::Signal => frame.as_number().map(|number| command.signal(number)).is_some(),
+        _ => serde_json::from_slice(&frame.payload).map(|size| command.resize(size)).is_ok(),
+    }
+}

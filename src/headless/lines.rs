@@ -1,0 +1,159 @@
+//! One line for each event that matters to somebody who reads along.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::event::words::{drv_name, duration};
+use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
+
+/// A line: a word that says what it is about, and the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// How it is meant.
+    pub tone: Tone,
+    /// e.g. `build`, `cached`, `warning`; empty for a log line.
+    pub word: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// How a line is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Passing news, which a live view shows by itself.
+    Passing,
+    /// A result, or something to know.
+    Lasting,
+    /// Something to mend.
+    Warning,
+    /// Somebody else's words.
+    Log,
+}
+
+impl Line {
+    /// The line for a terminal or a file, with its newline.
+    pub fn render(&self, colour: bool) -> String {
+        let Self { tone, word, text } = self;
+        let style = match tone {
+            Tone::Log => return format!("{text}\n"),
+            Tone::Passing => "36",
+            Tone::Lasting => "1;36",
+            Tone::Warning => "1;33",
+        };
+        match colour {
+            true => format!("\x1b[{style}m{word:>9}\x1b[0m {text}\n"),
+            false => format!("{word:>9} {text}\n"),
+        }
+    }
+}
+
+/// Turns events into lines. Silent about what needs no attention.
+#[derive(Debug)]
+pub struct Lines {
+    verbose: bool,
+    building: BTreeMap<u64, (String, Instant)>,
+    phase: String,
+    since: Instant,
+}
+
+impl Lines {
+    /// `verbose` shows builders' and Nix's own lines as they come.
+    pub fn new(verbose: bool) -> Self {
+        Self { verbose, building: BTreeMap::new(), phase: String::new(), since: Instant::now() }
+    }
+
+    /// The lines for an event, if it deserves any.
+    pub fn lines(&mut self, event: &Event) -> Vec<Line> {
+        match &event.kind {
+            Kind::TaskEnded { dropped, outcome, .. } => ended(*dropped, outcome),
+            kind => self.line(kind).into_iter().collect(),
+        }
+    }
+
+    fn line(&mut self, kind: &Kind) -> Option<Line> {
+        match kind {
+            Kind::Phase { name } => {
+                self.phase.clone_from(name);
+                None
+            }
+            Kind::ActivityStarted { id, what: Activity::Build { drv, host }, .. } => {
+                let name = drv_name(drv).to_string();
+                let at = if host.is_empty() { String::new() } else { format!(" on {host}") };
+                self.building.insert(*id, (name.clone(), Instant::now()));
+                passing("build", name + &at)
+            }
+            Kind::ActivityStarted { what: Activity::Download { uri }, .. } => passing("fetch", uri.clone()),
+            Kind::ActivityStopped { id } => {
+                let (name, since) = self.building.remove(id)?;
+                passing("ended", format!("{name} after {}", duration(since.elapsed())))
+            }
+            Kind::Log { source, text } => self.log(source, text),
+            Kind::ArtifactsReady { path, cached, how, .. } => {
+                lasting(if *cached { "cached" } else { "built" }, format!("{} ({how})", path.display()))
+            }
+            Kind::VmState { name, state, .. } => match state.as_str() {
+                "booting" => passing("boot", name.clone()),
+                "failed" => lasting("failed", name.clone()),
+                _ => None,
+            },
+            Kind::VmStarted { name, how, steps, .. } => {
+                let total = steps.iter().map(|(_, ms)| ms).sum();
+                let parts: Vec<_> = steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
+                lasting("ready", format!("{name} {how} in {}: {}", millis(total), parts.join(", ")))
+            }
+            _ => None,
+        }
+    }
+
+    /// A sign of life for somebody who waits.
+    pub fn heartbeat(&self) -> Line {
+        let names: Vec<&str> = self.building.values().map(|(name, _)| name.as_str()).collect();
+        let what = if names.is_empty() { self.phase.clone() } else { names.join(", ") };
+        let text = format!("{what} ({} so far)", duration(self.since.elapsed()));
+        Line { tone: Tone::Passing, word: "still", text }
+    }
+
+    fn log(&self, source: &Source, text: &str) -> Option<Line> {
+        let text = text.to_string();
+        match source {
+            Source::Mvm { level: Level::Info } => lasting("note", text),
+            Source::Mvm { level: Level::Warning } | Source::Nix { level: 1 } => Some(warning(text)),
+            Source::Build { drv } if self.verbose => Some(log(format!("{}> {text}", drv_name(drv)))),
+            Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text)),
+            _ => None,
+        }
+    }
+}
+
+fn passing(word: &'static str, text: String) -> Option<Line> {
+    Some(Line { tone: Tone::Passing, word, text })
+}
+
+fn lasting(word: &'static str, text: String) -> Option<Line> {
+    Some(Line { tone: Tone::Lasting, word, text })
+}
+
+fn warning(text: String) -> Line {
+    Line { tone: Tone::Warning, word: "warning", text }
+}
+
+fn log(text: String) -> Line {
+    Line { tone: Tone::Log, word: "", text }
+}
+
+fn ended(dropped: u64, outcome: &Outcome) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if dropped > 0 {
+        lines.push(warning(format!("{dropped} log lines were not shown")));
+    }
+    match outcome {
+        Outcome::Failed { tail, .. } => lines.extend(tail.iter().cloned().map(log)),
+        Outcome::Cancelled => lines.extend(lasting("cancelled", "nothing is left running".into())),
+        Outcome::Ok => {}
+    }
+    lines
+}
+
+fn millis(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}

@@ -1,0 +1,82 @@
+//! Events as plain text, as JSON lines, and as a live view above the prompt.
+
+pub mod inline;
+pub mod lines;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crate::event::{Event, EventStream};
+use crate::run::record::Recorder;
+use inline::Inline;
+use lines::Lines;
+
+/// How events are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A live view on standard error, which is a terminal.
+    Inline,
+    /// Plain lines on standard error.
+    Plain,
+    /// One JSON object a line on standard output.
+    Json,
+    /// One JSON object a line on standard error, as standard output is somebody else's.
+    JsonAside,
+}
+
+/// Silence after which plain output says that it is still at work: CI systems end silent jobs.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often the clocks in a live view move.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
+pub fn colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Shows a task's events until its last sink is gone, and records them.
+pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut recorder: Option<Recorder>) {
+    // Where the terminal does not answer, plain lines serve.
+    let mut inline = (mode == Mode::Inline).then(|| Inline::open(colours()).ok()).flatten();
+    let plain = mode == Mode::Plain || mode == Mode::Inline && inline.is_none();
+    let mut lines = Lines::new(verbose);
+    let quiet = if inline.is_some() { TICK } else { HEARTBEAT };
+    loop {
+        let event = match tokio::time::timeout(quiet, events.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => break,
+            Err(_) => {
+                match &mut inline {
+                    Some(view) => drop(view.tick()),
+                    None if plain => put(&mut io::stderr(), &lines.heartbeat().render(colours())),
+                    None => {}
+                }
+                continue;
+            }
+        };
+        // A full disk loses the record, not the task.
+        if recorder.as_mut().is_some_and(|recorder| recorder.add(&event).is_err()) {
+            recorder = None;
+        }
+        match &mut inline {
+            // Drawn once the events that wait are taken in.
+            Some(view) => drop(view.apply(&event).and_then(|()| view.draw())),
+            None if plain => lines.lines(&event).iter().for_each(|line| put(&mut io::stderr(), &line.render(colours()))),
+            None if mode == Mode::JsonAside => put(&mut io::stderr(), &json(&event)),
+            None => put(&mut io::stdout(), &json(&event)),
+        }
+    }
+    if let Some(view) = inline {
+        drop(view.close());
+    }
+}
+
+fn json(event: &Event) -> String {
+    serde_json::to_string(event).map(|line| line + "\n").unwrap_or_default()
+}
+
+/// Writes text; a reader that went away is no reason to end the task.
+fn put(out: &mut impl Write, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

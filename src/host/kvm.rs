@@ -1,0 +1,40 @@
+//! Whether hardware virtualisation is there to be used.
+
+use std::fs::OpenOptions;
+
+/// Whether KVM can be used, or why not.
+///
+/// Opening `/dev/kvm` proves nothing: some machines emulate it in software, a hundred times
+/// slower. The CPU must have the extension too.
+pub fn usable() -> Result<(), String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !has_extension(&info) {
+        return Err("the CPU offers no hardware virtualisation (no vmx or svm in /proc/cpuinfo)".into());
+    }
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("/dev/kvm cannot be opened: {error}")),
+    }
+}
+
+fn has_extension(cpuinfo: &str) -> bool {
+    // On aarch64 no flag tells: there the device alone decides.
+    cfg!(target_arch = "aarch64")
+        || cpuinfo
+            .lines()
+            .filter(|line| line.starts_with("flags"))
+            .any(|line| line.split_ascii_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
+}
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_flag_counts() {
+        assert!(has_extension("processor\t: 0\nflags\t\t: fpu vmx sse\n"));
+        assert!(has_extension("flags\t\t: fpu svm"));
+        assert!(!has_extension("flags\t\t: fpu svm_lock vmxoff\nvmx flags\t: vnmi"));
+    }
+}

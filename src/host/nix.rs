@@ -1,0 +1,34 @@
+//! How Nix is called.
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+/// Where Nix's daemon listens.
+const DAEMON_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+
+/// `nix` with what every call of mvm's needs; the caller adds the subcommand.
+pub fn nix_command() -> Command {
+    let mut command = Command::new("nix");
+    command.args(["--extra-experimental-features", "nix-command flakes"]);
+    common(&mut command);
+    command
+}
+
+/// `nix-store` with what every call of mvm's needs.
+pub fn nix_store_command() -> Command {
+    let mut command = Command::new("nix-store");
+    common(&mut command);
+    command
+}
+
+fn common(command: &mut Command) {
+    // systemd's marks would be put before each line of the log.
+    command.env_remove("IN_SYSTEMD");
+    // A flake's own configuration can run programs as whoever builds it.
+    command.args(["--option", "accept-flake-config", "false"]);
+    if ::nix::unistd::geteuid().is_root() && !Path::new(DAEMON_SOCKET).exists() {
+        // Root without a daemon builds by itself: there are no build users to hand work to.
+        command.args(["--option", "build-users-group", "", "--option", "sandbox", "false"]);
+    }
+}

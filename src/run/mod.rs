@@ -1,0 +1,249 @@
+//! Build, then boot, as one task.
+
+pub mod record;
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::Artifacts;
+use crate::event::{EventSink, Kind};
+use crate::host::kvm;
+use crate::host::paths::Paths;
+use crate::image::build::{self, BuildRequest};
+use crate::image::error::BuildError;
+use crate::store::Store;
+use crate::vm::config::RuntimeConfig;
+use crate::vm::hypervisor::qemu;
+use crate::vm::lifecycle::{self, LifecycleError, Starting};
+use crate::vm::shim::protocol::Word;
+use crate::vm::spec::{HypervisorChoice, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, VmName, VmSpec};
+use crate::vm::console;
+
+/// Memory a guest gets when nobody says otherwise, in MiB.
+const DEFAULT_MEMORY_MIB: u32 = 256;
+/// Size of the upper disk when nobody says otherwise, in MiB; it is sparse.
+const DEFAULT_DISK_MIB: u64 = 4096;
+/// How long a guest has until it is ready when nobody says otherwise, in seconds.
+const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
+/// How many of the console's last lines an error shows.
+const CONSOLE_TAIL: usize = 20;
+
+/// What to run.
+#[derive(Debug)]
+pub struct RunRequest {
+    /// What to build first.
+    pub build: BuildRequest,
+    /// How to run it.
+    pub config: RuntimeConfig,
+    /// The VM's name; one near the flake's when absent.
+    pub name: Option<VmName>,
+    /// Whether nothing of the VM stays once it is over.
+    pub remove: bool,
+}
+
+/// A VM that is ready, still on the leash.
+#[derive(Debug)]
+pub struct Running {
+    /// The leash.
+    pub starting: Starting,
+    /// Published ports.
+    pub ports: Vec<PortMap>,
+}
+
+/// Why there is no running VM.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The build failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The VM could not be made.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    /// The VM's shim gave up.
+    #[error("{error}")]
+    Boot {
+        /// What failed, on what, and what to do next.
+        error: String,
+        /// The console's last lines.
+        tail: Vec<String>,
+    },
+    /// Something asked for cannot be had here.
+    #[error("{what}\nhelp: {help}")]
+    Unavailable {
+        /// What.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+    /// The user had enough.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl RunError {
+    /// The last lines of the log that matters.
+    pub fn tail(&self) -> Vec<String> {
+        match self {
+            Self::Build(error) => error.tail(),
+            Self::Boot { tail, .. } => tail.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the user ended it.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled))
+    }
+}
+
+/// Builds the flake and boots the result until the guest is ready.
+pub async fn run(
+    request: &RunRequest,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
+    // What cannot work is said before a long build.
+    let machine = MachineChoice::new(&request.config)?;
+    if let Some(name) = &request.name {
+        refuse_taken(store, name)?;
+    }
+    let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
+    let spec = spec(request, &artifacts, &machine)?;
+    if !spec.kvm {
+        sink.info(format!("software emulation: {}", machine.why_no_kvm));
+    }
+    sink.phase("boot");
+    let starting = lifecycle::start(paths, store, spec, request.name.is_some())?;
+    until_ready(paths, starting, sink, cancel).await
+}
+
+fn refuse_taken(store: &Store, name: &VmName) -> Result<(), RunError> {
+    match lifecycle::find(store, name.as_str()) {
+        Ok(vm) if vm.state.is_live() => Err(LifecycleError::NameTaken(name.clone()).into()),
+        _ => Ok(()),
+    }
+}
+
+async fn until_ready(
+    paths: &Paths,
+    mut starting: Starting,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
+    let (id, name) = (starting.id.clone(), starting.name.to_string());
+    let state = |state: &str| Kind::VmState { vm: id.clone(), name: name.clone(), state: state.into() };
+    sink.send(state("booting"));
+    let mut steps = Vec::new();
+    loop {
+        let word = tokio::select! {
+            word = starting.next() => word,
+            () = cancel.cancelled() => {
+                drop(starting);
+                gone(paths, &id).await;
+                sink.send(state("stopped"));
+                return Err(RunError::Cancelled);
+            }
+        };
+        match word {
+            Some(Word::Step { name, ms }) => {
+                sink.phase(&name);
+                steps.push((name, ms));
+            }
+            Some(Word::Warning { text }) => sink.warn(text),
+            Some(Word::Ready { ports }) => {
+                sink.send(state("running"));
+                sink.send(Kind::VmStarted { vm: id.clone(), name: name.clone(), how: "booted".into(), steps });
+                return Ok(Running { starting, ports });
+            }
+            failed => {
+                gone(paths, &id).await;
+                sink.send(state("failed"));
+                let error = match failed {
+                    Some(Word::Failed { error, .. }) => error,
+                    _ => format!("the process of the VM `{name}` ended without a word\nhelp: see {}", paths.vm(&id).join("shim.log").display()),
+                };
+                return Err(RunError::Boot { error, tail: console::tail(&paths.vm(&id), CONSOLE_TAIL) });
+            }
+        }
+    }
+}
+
+/// Waits, within bounds, until nothing of a VM runs any more.
+pub async fn gone(paths: &Paths, id: &str) {
+    for _ in 0..2000 {
+        if !lifecycle::is_running(paths, id) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What this machine offers for what was asked.
+struct MachineChoice {
+    network: Network,
+    kvm: bool,
+    why_no_kvm: String,
+}
+
+impl MachineChoice {
+    fn new(config: &RuntimeConfig) -> Result<Self, RunError> {
+        let unavailable = |what: String, help: &str| RunError::Unavailable { what, help: help.into() };
+        let have = |program| crate::host::child::find_program(program).is_some();
+        if config.hypervisor == Some(HypervisorChoice::Firecracker) {
+            let what = "Firecracker is asked for, and this mvm cannot drive it yet".into();
+            return Err(unavailable(what, "use `--hypervisor qemu` or `auto`"));
+        }
+        if !have(qemu::PROGRAM) {
+            return Err(unavailable(format!("`{}` is not installed", qemu::PROGRAM), "run `mvm setup`, or add --setup"));
+        }
+        let root = nix::unistd::geteuid().is_root();
+        let can_tap = root && have("ip") && have("nft") && Path::new("/dev/net/tun").exists();
+        let network = match config.network.unwrap_or_default() {
+            NetworkChoice::Tap if !root => {
+                return Err(unavailable("tap networking needs root".into(), "run mvm as root, or use `--network user`"));
+            }
+            NetworkChoice::Tap => Network::Tap,
+            NetworkChoice::Auto if can_tap => Network::Tap,
+            NetworkChoice::Auto | NetworkChoice::User => Network::User,
+        };
+        let (kvm, why_no_kvm) = match kvm::usable() {
+            Ok(()) => (true, String::new()),
+            Err(why) => (false, why),
+        };
+        Ok(Self { network, kvm, why_no_kvm })
+    }
+}
+
+fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) -> Result<VmSpec, RunError> {
+    let config = &request.config;
+    let least = artifacts.manifest.image.min_mem_mib.unwrap_or(MIN_MEMORY_MIB);
+    let memory_mib = config.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB.max(least));
+    if memory_mib < least {
+        return Err(RunError::Unavailable {
+            what: format!("the image needs {least} MiB of memory, and {memory_mib} MiB are asked for"),
+            help: format!("give at least `--mem {least}`"),
+        });
+    }
+    let name = request.name.clone().unwrap_or_else(|| VmName::near(&request.build.flake.short_name()));
+    Ok(VmSpec {
+        id: lifecycle::new_id(),
+        name,
+        build_dir: artifacts.dir.clone(),
+        cpus: config.cpus.unwrap_or(1),
+        memory_mib,
+        disk_mib: config.disk_mib.unwrap_or(DEFAULT_DISK_MIB),
+        kernel_args: config.kernel_args.clone(),
+        ports: config.ports.clone(),
+        volumes: config.volumes.clone(),
+        network: machine.network,
+        egress: config.egress.unwrap_or(true),
+        kvm: machine.kvm,
+        role: request.build.role.clone(),
+        boot_timeout_secs: config.boot_timeout_secs.unwrap_or(DEFAULT_BOOT_TIMEOUT_SECS),
+        remove: request.remove,
+    })
+}

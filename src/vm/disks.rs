@@ -1,0 +1,139 @@
+//! Disks of a VM: a sparse upper disk, and images of volumes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::spec::VolumeSpec;
+use crate::host::child::find_program;
+
+/// Label by which the guest's init finds the upper disk.
+pub const UPPER_LABEL: &str = "mvm-upper";
+
+/// Why a disk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// `mke2fs` is not there.
+    #[error("`mke2fs` is not installed\nhelp: run `mvm setup`, or install the package e2fsprogs")]
+    NoMke2fs,
+    /// `mke2fs` failed.
+    #[error("cannot make the disk `{path}`: {reason}\nhelp: is there space left on its file system? `mvm gc` frees some")]
+    Make {
+        /// The image.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A volume's host path cannot be used.
+    #[error("cannot use the volume `{path}`: {reason}\nhelp: give a directory, or a file with an ext4 file system")]
+    Volume {
+        /// The host path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A volume's image, ready to be attached.
+#[derive(Debug)]
+pub struct VolumeDisk {
+    /// The image.
+    pub path: PathBuf,
+    /// UUID of its file system, by which the guest finds it.
+    pub uuid: String,
+}
+
+/// Makes an empty sparse upper disk.
+pub async fn make_upper(path: &Path, mib: u64) -> Result<(), DiskError> {
+    make_ext4(path, mib, Some(UPPER_LABEL), None).await
+}
+
+/// Makes or takes the image of a volume; made ones go into `dir`.
+pub async fn volume(volume: &VolumeSpec, dir: &Path, index: usize) -> Result<VolumeDisk, DiskError> {
+    let fail = |reason: String| DiskError::Volume { path: volume.host.clone(), reason };
+    let meta = std::fs::metadata(&volume.host).map_err(|error| fail(error.to_string()))?;
+    let path = if meta.is_file() {
+        volume.host.clone()
+    } else if meta.is_dir() {
+        let path = dir.join(format!("volume-{index}.ext4"));
+        let used = used_mib(&volume.host).map_err(|error| fail(error.to_string()))?;
+        // Room for the file system's own tables and for the guest to write.
+        let mib = volume.size_mib.unwrap_or(used * 3 / 2 + 64);
+        make_ext4(&path, mib, None, Some(&volume.host)).await?;
+        path
+    } else {
+        return Err(fail("it is neither a directory nor a file".into()));
+    };
+    let uuid = ext4_uuid(&path)
+        .map_err(|error| fail(error.to_string()))?
+        .ok_or_else(|| fail("it holds no ext4 file system".into()))?;
+    Ok(VolumeDisk { path, uuid })
+}
+
+async fn make_ext4(path: &Path, mib: u64, label: Option<&str>, content: Option<&Path>) -> Result<(), DiskError> {
+    let fail = |reason: String| DiskError::Make { path: path.into(), reason };
+    let program = find_program("mke2fs").ok_or(DiskError::NoMke2fs)?;
+    OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_len(mib * 1024 * 1024))
+        .map_err(|error| fail(error.to_string()))?;
+    let mut command = Command::new(program);
+    // The disk is new and sparse: nothing on it needs to be zeroed or discarded.
+    command.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]);
+    if let Some(label) = label {
+        command.args(["-L", label]);
+    }
+    if let Some(content) = content {
+        command.arg("-d").arg(content);
+    }
+    let output = command
+        .arg(path)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| fail(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    // A half-made image is of no use to anybody.
+    let _ = std::fs::remove_file(path);
+    Err(fail(String::from_utf8_lossy(&output.stderr).trim().to_string()))
+}
+
+/// What a directory's content takes, in MiB, rounded up.
+fn used_mib(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    let mut waiting = vec![dir.to_path_buf()];
+    while let Some(dir) = waiting.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            // A block for the content's last part, and an inode.
+            bytes += meta.len() + 4096 + 256;
+            if meta.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes.div_ceil(1024 * 1024))
+}
+
+/// UUID of the ext4 file system in an image, from its superblock.
+fn ext4_uuid(path: &Path) -> io::Result<Option<String>> {
+    let mut block = [0; 128];
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(1024))?;
+    if file.read_exact(&mut block).is_err() || block[0x38..0x3a] != [0x53, 0xef] {
+        return Ok(None);
+    }
+    let hex = crate::host::files::hex(&block[0x68..0x78]);
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    Ok(Some(parts.join("-")))
+}

@@ -1,0 +1,13 @@
+//! Artifacts → running microVM.
+
+pub mod config;
+pub mod console;
+pub mod disks;
+pub mod hypervisor;
+pub mod keys;
+pub mod lifecycle;
+pub mod network;
+pub mod shim;
+pub mod spec;
+pub mod ssh;
+pub mod virtiofs;

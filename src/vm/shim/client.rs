@@ -1,0 +1,65 @@
+//! Talking to a VM's shim.
+
+use std::io;
+use std::path::Path;
+
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+
+use super::protocol::{self, Ask, Said};
+use crate::guest::client::AgentClient;
+
+/// Why a shim did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It cannot be reached.
+    #[error("cannot reach the VM's process: {0}\nhelp: see `mvm status`")]
+    Unreachable(#[from] io::Error),
+    /// It refused.
+    #[error("the VM refused: {0}\nhelp: `mvm logs` shows the guest's console")]
+    Refused(String),
+}
+
+/// Asks one question over a shim's socket; the connection is returned for those that go on.
+async fn ask(socket: &Path, ask: &Ask) -> Result<BufReader<UnixStream>, ClientError> {
+    let mut stream = BufReader::new(UnixStream::connect(socket).await?);
+    protocol::write(&mut stream, ask).await?;
+    match protocol::read(&mut stream).await? {
+        Some(Said::Done) => Ok(stream),
+        Some(Said::Error { message }) => Err(ClientError::Refused(message)),
+        None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+    }
+}
+
+/// Ends the VM, politely within the deadline. Returns when its shim is gone.
+pub async fn stop(socket: &Path, deadline: std::time::Duration) -> Result<(), ClientError> {
+    end(socket, &Ask::Stop { deadline_ms: deadline.as_millis() as u64 }).await
+}
+
+/// Ends the VM at once. Returns when its shim is gone.
+pub async fn kill(socket: &Path) -> Result<(), ClientError> {
+    end(socket, &Ask::Kill).await
+}
+
+async fn end(socket: &Path, ask: &Ask) -> Result<(), ClientError> {
+    let mut stream = BufReader::new(UnixStream::connect(socket).await?);
+    protocol::write(&mut stream, ask).await?;
+    match protocol::read(&mut stream).await {
+        Ok(Some(Said::Error { message })) => Err(ClientError::Refused(message)),
+        // The shim's end closes, or resets, the connection.
+        _ => Ok(()),
+    }
+}
+
+/// Connects to a TCP port of the guest.
+pub async fn dial(socket: &Path, port: u16) -> Result<BufReader<UnixStream>, ClientError> {
+    ask(socket, &Ask::Dial { port }).await
+}
+
+/// Connects to the guest agent.
+pub async fn agent(socket: &Path) -> Result<AgentClient, ClientError> {
+    let (agent, driver) = AgentClient::start(ask(socket, &Ask::Agent).await?);
+    // Its end shows in every session.
+    tokio::spawn(driver);
+    Ok(agent)
+}

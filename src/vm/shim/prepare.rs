@@ -1,0 +1,59 @@
+//! What a shim does before it has threads: lock, specification, ports, namespace.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use super::{ShimError, own_identity, record};
+use crate::artifacts::Artifacts;
+use crate::host::files::Lock;
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::store::vms::VmState;
+use crate::vm::network::{ports, tap::TapNetwork};
+use crate::vm::spec::{Network, PortMap, VmSpec};
+
+/// A VM about to be started.
+pub struct Prepared {
+    /// The specification; ports are those really listened on.
+    pub spec: VmSpec,
+    /// What it boots.
+    pub artifacts: Artifacts,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Held as long as the VM lives, by the hypervisor as well.
+    pub lock: Lock,
+    /// Listeners of the published ports, in the host's namespace.
+    pub listeners: Vec<(PortMap, TcpListener)>,
+    /// The network, unless it is user-mode.
+    pub tap: Option<TapNetwork>,
+}
+
+impl Prepared {
+    /// Takes the VM's lock and everything that must be taken before other threads exist.
+    pub fn new(paths: &Paths, id: &str) -> Result<Self, ShimError> {
+        let dir = paths.vm(id);
+        let lock_path = dir.join("lock");
+        let lock = Lock::try_take(&lock_path)
+            .map_err(|source| ShimError::File { path: lock_path, source })?
+            .ok_or_else(|| ShimError::Owned(id.into()))?;
+        let mut spec = read_spec(dir.join("spec.json"))?;
+        let artifacts = Artifacts::open(&spec.build_dir)
+            .map_err(|source| ShimError::Spec { path: spec.build_dir.join("manifest.json"), source })?;
+        if let Some(me) = own_identity() {
+            Store::open(&paths.database())?.store.set_vm_process(id, &me)?;
+        }
+        record(paths, id, VmState::Booting, None);
+        let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;
+        spec.ports = listeners.iter().map(|(map, _)| *map).collect();
+        let tap = match spec.network {
+            Network::Tap => Some(TapNetwork::enter(id, spec.egress)?),
+            Network::User => None,
+        };
+        Ok(Self { spec, artifacts, dir, lock, listeners, tap })
+    }
+}
+
+fn read_spec(path: PathBuf) -> Result<VmSpec, ShimError> {
+    let read = || Ok(serde_json::from_slice(&std::fs::read(&path)?)?);
+    read().map_err(|source: std::io::Error| ShimError::Spec { path, source })
+}

@@ -1,0 +1,98 @@
+//! What a shim and its clients say to each other: one JSON object a line.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::vm::spec::PortMap;
+
+/// Longest line either side takes, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// What a client asks; one question a connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// End the guest in order within the deadline, then by force. The connection ends with the shim.
+    Stop {
+        /// Milliseconds the guest has.
+        deadline_ms: u64,
+    },
+    /// End the VM at once. The connection ends with the shim.
+    Kill,
+    /// Connect to a TCP port of the guest. After [`Said::Done`] the connection is the guest's.
+    Dial {
+        /// Port in the guest.
+        port: u16,
+    },
+    /// Talk to the guest agent. After [`Said::Done`] the connection carries its frames.
+    Agent,
+}
+
+/// What the shim answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// As asked.
+    Done,
+    /// Not as asked: why.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What the shim tells the command that started it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "snake_case")]
+pub enum Word {
+    /// A step of the start ended.
+    Step {
+        /// Its name, e.g. `seal`.
+        name: String,
+        /// What it took, in milliseconds.
+        ms: u64,
+    },
+    /// Something the user should know.
+    Warning {
+        /// The text.
+        text: String,
+    },
+    /// The guest is ready.
+    Ready {
+        /// Published ports, none of them 0 any more.
+        ports: Vec<PortMap>,
+    },
+    /// The VM could not be started, or ended.
+    Failed {
+        /// What failed, on what, and what to do next.
+        error: String,
+        /// Where the console's log is.
+        console: PathBuf,
+    },
+}
+
+/// What the command that started a shim may answer; silence (end of file) ends the VM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "leash", rename_all = "snake_case")]
+pub enum Leash {
+    /// From here on the VM lives on its own.
+    Detach,
+}
+
+/// Reads one message; `None` at the end of the stream.
+pub async fn read<T: for<'a> Deserialize<'a>>(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<T>> {
+    let mut line = String::new();
+    if stream.take(LONGEST).read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+/// Writes one message.
+pub async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}

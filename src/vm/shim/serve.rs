@@ -1,0 +1,226 @@
+//! A running guest: its published ports, its socket, its end.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::boot::Booted;
+use super::prepare::Prepared;
+use super::protocol::{self, Ask, Said, Word};
+use super::relay;
+use super::{LeashEnd, ShimError, record, remove};
+use crate::guest::client::AgentClient;
+use crate::guest::frames::Request;
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::store::vms::VmState;
+use crate::vm::hypervisor::qemu::Qemu;
+use crate::vm::hypervisor::qmp::Qmp;
+use crate::vm::network;
+use crate::vm::spec::Network;
+
+/// How long a guest has to end by itself when nobody says otherwise.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a VM ended.
+pub struct Ended {
+    /// `Stopped` or `Failed`.
+    pub state: VmState,
+    /// Why it failed.
+    pub detail: Option<String>,
+}
+
+/// What a connection asks of the loop that owns the VM.
+enum Order {
+    /// Where does this port of the guest answer?
+    Endpoint(u16, oneshot::Sender<Result<SocketAddr, String>>),
+    /// End the guest; no deadline means at once.
+    Stop(Option<Duration>),
+}
+
+/// What each connection needs.
+#[derive(Clone)]
+struct Connection {
+    orders: mpsc::Sender<Order>,
+    agent: Option<AgentClient>,
+}
+
+/// Serves the VM until it is over.
+pub async fn serve(paths: &Paths, prepared: &Prepared, booted: Booted, leash: &mut LeashEnd) -> Result<Ended, ShimError> {
+    let Booted { mut child, mut qmp, agent, daemons: _daemons } = booted;
+    let (orders, mut incoming) = mpsc::channel(64);
+    let connection = Connection { orders, agent: agent.clone() };
+    let socket = listen(paths, &prepared.spec.id)?;
+    tokio::spawn(accept_clients(socket, connection.clone()));
+    for (map, listener) in &prepared.listeners {
+        let listener = listener.try_clone().and_then(TcpListener::from_std);
+        let listener = listener.map_err(|source| ShimError::File { path: map.to_string().into(), source })?;
+        tokio::spawn(accept_published(listener, map.guest, connection.clone()));
+    }
+    Store::open(&paths.database())?.store.set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
+    record(paths, &prepared.spec.id, VmState::Running, None);
+    leash.say(&Word::Ready { ports: prepared.spec.ports.clone() }).await;
+
+    let fail = |source| ShimError::File { path: "signals".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut leashed = true;
+    let stop = loop {
+        tokio::select! {
+            status = child.wait() => {
+                return Ok(by_itself(status));
+            }
+            order = incoming.recv() => match order {
+                Some(Order::Endpoint(port, reply)) => {
+                    let _ = reply.send(endpoint(prepared.spec.network, &mut qmp, port).await);
+                }
+                Some(Order::Stop(deadline)) => break deadline,
+                None => break Some(STOP_DEADLINE),
+            },
+            detached = leash.detached(), if leashed => match detached {
+                true => leashed = false,
+                false => break Some(STOP_DEADLINE),
+            },
+            _ = terminate.recv() => break Some(STOP_DEADLINE),
+            _ = interrupt.recv() => break Some(STOP_DEADLINE),
+        }
+    };
+    end(&mut child, &mut qmp, agent.as_ref(), stop).await;
+    Ok(Ended { state: VmState::Stopped, detail: None })
+}
+
+fn by_itself(status: std::io::Result<std::process::ExitStatus>) -> Ended {
+    match status {
+        Ok(status) if status.success() => Ended { state: VmState::Stopped, detail: None },
+        Ok(status) => Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({status})")) },
+        Err(error) => Ended { state: VmState::Failed, detail: Some(error.to_string()) },
+    }
+}
+
+/// Ends the guest: by its agent, else by the power button, and by force at the deadline.
+async fn end(child: &mut Child, qmp: &mut Qmp, agent: Option<&AgentClient>, deadline: Option<Duration>) {
+    if let Some(deadline) = deadline {
+        let polite = async {
+            let asked = match agent {
+                Some(agent) => agent.request(Request::Poweroff).await.is_ok(),
+                None => false,
+            };
+            if !asked {
+                // A guest that is gone already shows in the wait below.
+                let _ = qmp.execute("system_powerdown", serde_json::json!({})).await;
+            }
+            child.wait().await
+        };
+        if tokio::time::timeout(deadline, polite).await.is_ok() {
+            return;
+        }
+    }
+    // It may just have ended by itself.
+    let _ = child.kill().await;
+}
+
+async fn endpoint(network: Network, qmp: &mut Qmp, port: u16) -> Result<SocketAddr, String> {
+    match network {
+        Network::Tap => Ok(SocketAddr::new(network::GUEST.parse().map_err(|_| "no address")?, port)),
+        Network::User => match Qemu::forward(qmp, port).await {
+            Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+fn listen(paths: &Paths, id: &str) -> Result<UnixListener, ShimError> {
+    let path = paths.shim_socket(id);
+    let fail = |source| ShimError::File { path: path.clone(), source };
+    // Ours is the lock, so a socket that is there is a dead shim's.
+    remove(&path);
+    let listener = UnixListener::bind(&path).map_err(fail)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    Ok(listener)
+}
+
+async fn accept_clients(listener: UnixListener, connection: Connection) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(answer(stream, connection.clone()))),
+            // Out of descriptors: those of ended connections come back.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn accept_published(listener: TcpListener, port: u16, connection: Connection) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection.clone();
+                tokio::spawn(async move {
+                    // A refused connection shows at the client as closed.
+                    if let Ok(guest) = dial(&connection, port).await {
+                        splice(stream, guest).await;
+                    }
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Carries bytes both ways until both sides have ended.
+async fn splice(mut client: impl AsyncRead + AsyncWrite + Unpin, mut guest: TcpStream) {
+    let _ = guest.set_nodelay(true);
+    // An error ends the connection, which is all there is to say about it.
+    let _ = copy_bidirectional(&mut client, &mut guest).await;
+}
+
+async fn dial(connection: &Connection, port: u16) -> Result<TcpStream, String> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || "the VM is over".to_string();
+    connection.orders.send(Order::Endpoint(port, reply)).await.map_err(|_| gone())?;
+    let address = answer.await.map_err(|_| gone())??;
+    TcpStream::connect(address).await.map_err(|error| format!("port {port} of the guest: {error}"))
+}
+
+async fn answer(stream: UnixStream, connection: Connection) {
+    let mut stream = BufReader::new(stream);
+    let Ok(Some(ask)) = protocol::read::<Ask>(&mut stream).await else {
+        return;
+    };
+    let said = match ask {
+        Ask::Dial { port } => match dial(&connection, port).await {
+            Ok(guest) => {
+                if protocol::write(&mut stream, &Said::Done).await.is_ok() {
+                    splice(stream, guest).await;
+                }
+                return;
+            }
+            Err(message) => Said::Error { message },
+        },
+        Ask::Agent => match connection.agent {
+            Some(agent) => {
+                if protocol::write(&mut stream, &Said::Done).await.is_ok() {
+                    relay::relay(stream, agent).await;
+                }
+                return;
+            }
+            None => Said::Error { message: "the image has no guest agent".into() },
+        },
+        Ask::Stop { .. } | Ask::Kill => {
+            let deadline = match ask {
+                Ask::Stop { deadline_ms } => Some(Duration::from_millis(deadline_ms)),
+                _ => None,
+            };
+            // A second stop waits for the same end: that of this process, which closes the connection.
+            let _ = connection.orders.try_send(Order::Stop(deadline));
+            return std::future::pending().await;
+        }
+    };
+    // The client may be gone.
+    let _ = protocol::write(&mut stream, &said).await;
+}

@@ -1,0 +1,366 @@
+//! What a VM is to be: names, ports, volumes, sizes. Everything from outside is parsed here.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Least memory a guest boots with, in MiB, where its image does not say.
+pub const MIN_MEMORY_MIB: u32 = 96;
+/// Most CPUs a guest may have.
+pub const MAX_CPUS: u32 = 64;
+
+/// A value from outside that cannot be used: what it was and what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} `{value}` {why}\nhelp: {help}")]
+pub struct SpecError {
+    what: &'static str,
+    value: String,
+    why: String,
+    help: &'static str,
+}
+
+fn bad(what: &'static str, value: &str, why: impl Into<String>, help: &'static str) -> SpecError {
+    SpecError { what, value: value.into(), why: why.into(), help }
+}
+
+/// A VM's name: a label of 1–63 of `[a-z0-9-]`, no leading dash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VmName(String);
+
+impl VmName {
+    /// The nearest valid name to any text, e.g. a directory's.
+    pub fn near(text: &str) -> Self {
+        let letters: String = text
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(50)
+            .collect();
+        let trimmed = letters.trim_matches('-');
+        Self(if trimmed.is_empty() { "vm".into() } else { trimmed.into() })
+    }
+
+    /// The name with `-<number>` behind it.
+    pub fn numbered(&self, number: u32) -> Self {
+        Self(format!("{}-{number}", self.0))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VmName {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let fits = (1..=63).contains(&text.len())
+            && !text.starts_with('-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(bad("the name", text, "is not valid", "use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`"))
+        }
+    }
+}
+
+impl TryFrom<String> for VmName {
+    type Error = SpecError;
+
+    fn try_from(text: String) -> Result<Self, SpecError> {
+        text.parse()
+    }
+}
+
+impl From<VmName> for String {
+    fn from(name: VmName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for VmName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host address that leads to a guest port: `[ADDR:]HOST:GUEST`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortMap {
+    /// Where the host listens; loopback unless said otherwise. Port 0 lets the system choose.
+    pub host: SocketAddr,
+    /// Port in the guest.
+    pub guest: u16,
+}
+
+impl FromStr for PortMap {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let parse = || {
+            let (host, guest) = text.rsplit_once(':')?;
+            let guest = guest.parse().ok().filter(|port| *port != 0)?;
+            let host = match host.rsplit_once(':') {
+                None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), host.parse().ok()?),
+                Some(_) => host.parse().ok()?,
+            };
+            Some(Self { host, guest })
+        };
+        parse().ok_or_else(|| {
+            let help = "write HOST:GUEST, e.g. `8080:80`, or ADDR:HOST:GUEST, e.g. `127.0.0.1:8080:80`";
+            bad("the port mapping", text, "is not valid", help)
+        })
+    }
+}
+
+impl TryFrom<String> for PortMap {
+    type Error = SpecError;
+
+    fn try_from(text: String) -> Result<Self, SpecError> {
+        text.parse()
+    }
+}
+
+impl From<PortMap> for String {
+    fn from(map: PortMap) -> Self {
+        map.to_string()
+    }
+}
+
+impl fmt::Display for PortMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.guest)
+    }
+}
+
+/// A host directory or disk image in the guest: `HOST:GUEST[:SIZE]`.
+///
+/// A directory is shared by virtio-fs where the hypervisor and the user's rights allow it and no
+/// size is given; otherwise it is copied into an ext4 image of that size. An image file
+/// is attached as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VolumeSpec {
+    /// Absolute path on the host.
+    pub host: PathBuf,
+    /// Absolute directory in the guest.
+    pub guest: String,
+    /// Size of the ext4 image, MiB.
+    pub size_mib: Option<u64>,
+}
+
+impl FromStr for VolumeSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let fail = |why: &str| {
+            let help = "write HOST:GUEST[:SIZE], e.g. `./data:/srv/data` or `./data:/srv/data:512M`";
+            Err(bad("the volume", text, why, help))
+        };
+        let mut parts: Vec<&str> = text.split(':').collect();
+        let size = match parts.as_slice() {
+            [_, _] => None,
+            [_, _, size] => match parse_mib(size) {
+                Some(mib) if mib > 0 => Some(mib),
+                _ => return fail("has a size that is not a number of bytes such as `512M` or `2G`"),
+            },
+            _ => return fail("is not HOST:GUEST[:SIZE]"),
+        };
+        parts.truncate(2);
+        let (host, guest) = (parts[0], parts[1]);
+        if host.is_empty() {
+            return fail("names no host path");
+        }
+        if !guest.starts_with('/') || guest == "/" || guest.split('/').any(|part| part == "..") {
+            return fail("has a guest path that is not an absolute directory below /");
+        }
+        let host = match std::path::absolute(host) {
+            Ok(host) => host,
+            Err(_) => return fail("has a host path that cannot be made absolute"),
+        };
+        Ok(Self { host, guest: guest.into(), size_mib: size })
+    }
+}
+
+impl TryFrom<String> for VolumeSpec {
+    type Error = SpecError;
+
+    fn try_from(text: String) -> Result<Self, SpecError> {
+        text.parse()
+    }
+}
+
+impl From<VolumeSpec> for String {
+    fn from(volume: VolumeSpec) -> Self {
+        volume.to_string()
+    }
+}
+
+impl fmt::Display for VolumeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host.display(), self.guest)?;
+        self.size_mib.map_or(Ok(()), |mib| write!(f, ":{mib}M"))
+    }
+}
+
+/// Memory in MiB from `256`, `256M` or `2G`.
+pub fn parse_memory(text: &str) -> Result<u32, SpecError> {
+    let help = "give MiB as a number, or with a unit: `256`, `512M`, `2G`";
+    let mib = parse_mib(text).ok_or_else(|| bad("the memory size", text, "is not a size", help))?;
+    u32::try_from(mib)
+        .ok()
+        .filter(|mib| (MIN_MEMORY_MIB..=1024 * 1024).contains(mib))
+        .ok_or_else(|| {
+            let why = format!("is outside what a guest boots with ({MIN_MEMORY_MIB} MiB to 1 TiB)");
+            bad("the memory size", text, why, help)
+        })
+}
+
+/// Number of CPUs.
+pub fn parse_cpus(text: &str) -> Result<u32, SpecError> {
+    text.parse()
+        .ok()
+        .filter(|cpus| (1..=MAX_CPUS).contains(cpus))
+        .ok_or_else(|| bad("the number of CPUs", text, "is not valid", "give 1 to 64"))
+}
+
+/// Size in MiB from `256` (MiB), `256M` or `2G`.
+pub fn parse_mib(text: &str) -> Option<u64> {
+    let upper = text.trim().to_ascii_uppercase();
+    let digits = upper.trim_end_matches("IB").trim_end_matches('B');
+    let (number, factor) = match digits.strip_suffix('G') {
+        Some(number) => (number, 1024),
+        None => (digits.strip_suffix('M').unwrap_or(digits), 1),
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Which hypervisor runs a VM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum HypervisorChoice {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// Firecracker.
+    Firecracker,
+    /// QEMU's microvm machine.
+    Qemu,
+}
+
+/// How a VM is connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkChoice {
+    /// `tap` when privileged, else `user`.
+    #[default]
+    Auto,
+    /// A TAP device in a network namespace of the VM's own (needs root).
+    Tap,
+    /// User-mode networking by QEMU (needs no rights).
+    User,
+}
+
+/// The network a VM really has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// A TAP device in a network namespace of its own.
+    Tap,
+    /// User-mode networking by QEMU.
+    User,
+}
+
+/// All a shim needs to know to run a VM; `vms/<id>/spec.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// The VM's id, `v-<8 hex>`.
+    pub id: String,
+    /// Its name.
+    pub name: VmName,
+    /// The build's directory.
+    pub build_dir: PathBuf,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Size of the upper disk in MiB (sparse).
+    pub disk_mib: u64,
+    /// Kernel arguments besides mvm's own.
+    pub kernel_args: Vec<String>,
+    /// Published ports.
+    pub ports: Vec<PortMap>,
+    /// Volumes.
+    pub volumes: Vec<VolumeSpec>,
+    /// Its network.
+    pub network: Network,
+    /// Whether the guest reaches the outside.
+    pub egress: bool,
+    /// Whether KVM is used; software emulation otherwise.
+    pub kvm: bool,
+    /// Role told to the guest.
+    pub role: Option<String>,
+    /// How long the guest has until it is ready, in seconds.
+    pub boot_timeout_secs: u64,
+    /// Whether nothing of it stays once it is over.
+    pub remove: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_port_mapping_listens_on_loopback_unless_it_says_otherwise() {
+        let map: PortMap = "8080:80".parse().unwrap();
+        assert_eq!((map.host.to_string().as_str(), map.guest), ("127.0.0.1:8080", 80));
+        let map: PortMap = "0.0.0.0:1:2".parse().unwrap();
+        assert_eq!(map.host.to_string(), "0.0.0.0:1");
+        let map: PortMap = "[::1]:1:2".parse().unwrap();
+        assert_eq!(map.host.to_string(), "[::1]:1");
+        for text in ["", "80", "80:", ":80", "80:0", "80:99999", "x:1", "1:2:3:4", "-1:2"] {
+            assert!(text.parse::<PortMap>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_volume_needs_a_host_path_and_an_absolute_guest_directory() {
+        let volume: VolumeSpec = "/a b:/data:2G".parse().unwrap();
+        assert_eq!(volume.size_mib, Some(2048));
+        assert_eq!(volume.to_string(), "/a b:/data:2048M");
+        for text in ["/a", ":/b", "/a:b", "/a:/", "/a:/../b", "/a:/b:0", "/a:/b:x", "/a:/b:1M:z"] {
+            assert!(text.parse::<VolumeSpec>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_below_what_boots_is_refused() {
+        assert_eq!(parse_memory("2G"), Ok(2048));
+        assert_eq!(parse_memory("256"), Ok(256));
+        for text in ["0", "64", "-1", "x", "", "9999999999G"] {
+            assert!(parse_memory(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_name_near_any_text_is_a_valid_name(text: String) {
+            let name = VmName::near(&text);
+            prop_assert!(name.as_str().parse::<VmName>().is_ok());
+            prop_assert!(name.numbered(4_000_000_000).as_str().parse::<VmName>().is_ok());
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text: String) {
+            let _ = (text.parse::<PortMap>(), text.parse::<VolumeSpec>(), parse_memory(&text), parse_cpus(&text));
+        }
+    }
+}

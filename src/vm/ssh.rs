@@ -1,0 +1,69 @@
+//! The system's `ssh` to a guest.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::keys;
+use crate::host::child::find_program;
+use crate::host::paths::Paths;
+
+/// Why ssh cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// No client.
+    #[error("`ssh` is not installed\nhelp: run `mvm setup`, or install the package openssh-client")]
+    Missing,
+    /// The user's key.
+    #[error("cannot make mvm's ssh key: {0}\nhelp: is the state directory writable?")]
+    Key(#[from] io::Error),
+    /// A word that no shell can be given.
+    #[error("the command holds a NUL byte, which cannot be passed on")]
+    Nul,
+}
+
+/// The command line that opens a session in the VM `id` as `user`, or runs `command` there.
+///
+/// The connection goes through the VM's shim, so it needs no port on the host.
+pub fn command_line(
+    paths: &Paths,
+    id: &str,
+    user: &str,
+    command: &[String],
+) -> Result<(std::path::PathBuf, Vec<OsString>), SshError> {
+    let program = find_program("ssh").ok_or(SshError::Missing)?;
+    let (key, _) = keys::user_key(paths.state())?;
+    let known_hosts = paths.vm(id).join("known_hosts");
+    let option = |name: &str, path: &Path| {
+        let mut option = OsString::from(format!("{name}=\""));
+        option.push(path);
+        option.push("\"");
+        option
+    };
+    let mut arguments: Vec<OsString> = Vec::new();
+    // Nothing of the user's own configuration, which is about other hosts.
+    arguments.extend(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"].map(OsString::from));
+    arguments.extend(["-o", "LogLevel=ERROR", "-o", "UpdateHostKeys=no", "-o"].map(OsString::from));
+    arguments.push(format!("HostKeyAlias={id}").into());
+    arguments.push("-o".into());
+    arguments.push(option("UserKnownHostsFile", &known_hosts));
+    arguments.push("-o".into());
+    arguments.push(option("IdentityFile", &key));
+    arguments.push("-o".into());
+    arguments.push(format!("ProxyCommand={}", proxy_command(id)?).into());
+    arguments.push(format!("{user}@{id}").into());
+    if !command.is_empty() {
+        arguments.push("--".into());
+        // The server hands one line to a shell: each word is quoted for it.
+        arguments.push(shlex::try_join(command.iter().map(String::as_str)).map_err(|_| SshError::Nul)?.into());
+    }
+    Ok((program, arguments))
+}
+
+/// ssh gives this line to a shell, after replacing `%` sequences.
+fn proxy_command(id: &str) -> Result<String, SshError> {
+    let program = std::env::current_exe()?;
+    let program = program.to_str().ok_or_else(|| io::Error::other("mvm's own path is not UTF-8"))?;
+    let line = shlex::try_join([program, "proxy", id, "22"]).map_err(|_| SshError::Nul)?;
+    Ok(line.replace('%', "%%"))
+}

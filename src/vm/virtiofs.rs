@@ -1,0 +1,78 @@
+//! Directories shared with a guest by virtio-fs: one daemon each.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
+use tokio::process::{Child, Command};
+
+use super::hypervisor::qemu::Share;
+use super::spec::VolumeSpec;
+use crate::host::child::find_program;
+
+/// A daemon that shares one directory. It ends with the VM and with this process.
+#[derive(Debug)]
+pub struct ShareDaemon {
+    share: Share,
+    _child: Child,
+}
+
+/// The daemon for a volume; none where an ext4 image has to serve: the user asked for a size, the
+/// volume is a file, the user is not root, or there is no daemon.
+pub fn program_for(volume: &VolumeSpec) -> Option<PathBuf> {
+    // The daemon takes options separated by commas.
+    let fits = volume.size_mib.is_none() && volume.host.is_dir() && !volume.host.to_string_lossy().contains(',');
+    if !fits || !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    program()
+}
+
+/// Where the daemon is installed; distributions keep it off PATH.
+pub fn program() -> Option<PathBuf> {
+    let places = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"];
+    find_program("virtiofsd").or_else(|| places.into_iter().map(PathBuf::from).find(|place| place.is_file()))
+}
+
+impl ShareDaemon {
+    /// Starts a daemon that listens on `socket`.
+    pub fn start(program: &Path, directory: &Path, socket: PathBuf, index: usize) -> io::Result<Self> {
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&socket)?;
+        let descriptor = listener.as_raw_fd();
+        let mut source = std::ffi::OsString::from("source=");
+        source.push(directory);
+        let mut command = Command::new(program);
+        command.arg(format!("--fd={descriptor}")).arg("-o").arg(source).args(["-o", "sandbox=chroot"]);
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        // SAFETY: prctl and fcntl are async-signal-safe; the descriptor is open until after the spawn.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                fcntl(BorrowedFd::borrow_raw(descriptor), FcntlArg::F_SETFD(FdFlag::empty()))?;
+                Ok(())
+            });
+        }
+        let child = command.spawn()?;
+        Ok(Self { share: Share { socket, tag: format!("mvm{index}") }, _child: child })
+    }
+
+    /// What the hypervisor and the guest are told.
+    pub fn share(&self) -> Share {
+        self.share.clone()
+    }
+}
+
+impl Drop for ShareDaemon {
+    fn drop(&mut self) {
+        // Absent when it was never connected to.
+        let _ = std::fs::remove_file(&self.share.socket);
+    }
+}
