@@ -393,7 +393,10 @@ fn an_input_that_mvm_overrides_is_part_of_what_is_looked_at() {
         packages.x86_64-linux.default = offline.packages.x86_64-linux.image; }; }";
     fs::write(flake.join("flake.nix"), text).unwrap();
     let mut request = world.request(flake.to_str().unwrap());
-    request.overrides = vec![("mvm-offline".into(), format!("path:{}", input.display()))];
+    let registry = world.base.path().join("registry.json");
+    fs::write(&registry, r#"{"version": 2, "flakes": []}"#).unwrap();
+    let overrides = vec![("mvm-offline".into(), format!("path:{}", input.display()))];
+    request.inputs = FlakeInputs { overrides, registry: Some(registry) };
     let first = world.run(&request);
     assert_eq!(first.how(), (false, "built"));
     assert!(first.result.unwrap().manifest.nix_version.starts_with("nix "));

@@ -47,7 +47,7 @@ async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
     if !drv_is_sane {
         return None;
     }
-    let nix = Nix { overrides: &[], ..*nix };
+    let nix = Nix { inputs: None, ..*nix };
     let log = nix.ask(&["log"], &[drv.into()]).await.ok()??;
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<String> =

@@ -75,7 +75,7 @@ fn forged_activities_phases_and_lines_come_to_an_end() {
     assert_eq!(count(|kind| matches!(kind, Kind::ActivityPhase { .. })), usize::from(MAX_PHASES));
     assert_eq!(report.tails.len(), MAX_TAILS);
     assert!(matches!(kinds.iter().find(|kind| matches!(kind, Kind::Log { .. })),
-        Some(Kind::Log { text, .. }) if text.len() == super::super::text::MAX_LINE));
+        Some(Kind::Log { text, .. }) if text.len() == crate::event::text::MAX_LINE));
 }
 
 #[test]
