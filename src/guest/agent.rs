@@ -15,42 +15,38 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::channel::{Absence, Channel, ChannelError, Line, accept};
 use super::command::{Command, Output};
-use super::frames::{Answer, Exec, Frame, FrameKind, Hello, Personalise, Reply, Request};
+use super::frames::{Frame, FrameKind, Hello, Reply};
 use super::jobs::Jobs;
+use super::personalise;
 use super::system::System;
-use super::{hook, personalise, probe};
 use crate::artifacts::GUEST_CONTRACT;
 
 /// Sessions at a time; further ones are refused.
 pub const MAX_SESSIONS: usize = 64;
-/// Time the services have to stop before power off.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
-/// Time the answer to `poweroff` has to get out.
-const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 /// How often a host that is away is looked for, should the edge have been missed.
 const ABSENCE_CHECK: Duration = Duration::from_secs(1);
 
 /// The agent.
-struct Agent {
-    root: PathBuf,
-    system: Arc<dyn System>,
+pub(super) struct Agent {
+    pub(super) root: PathBuf,
+    pub(super) system: Arc<dyn System>,
     listener: Option<OwnedFd>,
-    channel: Option<Channel>,
+    pub(super) channel: Option<Channel>,
     /// The channel outlives the host at its other end.
     serial: bool,
     absence: Option<Absence>,
-    commands: BTreeMap<u32, Command>,
+    pub(super) commands: BTreeMap<u32, Command>,
     /// Hung up, not yet ended.
-    dying: Vec<Command>,
-    jobs: Jobs,
-    epoch: u64,
-    seal: Seal,
+    pub(super) dying: Vec<Command>,
+    pub(super) jobs: Jobs,
+    pub(super) epoch: u64,
+    pub(super) seal: Seal,
     /// Moves on so that every command comes first at times, when room is scarce.
     turns: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seal {
+pub(super) enum Seal {
     Sealed,
     /// The session that is at it.
     Opening(u32, u64),
@@ -275,132 +271,16 @@ impl Agent {
         Ok(())
     }
 
-    fn hang_up_all(&mut self) {
+    pub(super) fn hang_up_all(&mut self) {
         self.epoch += 1;
         for (_, command) in std::mem::take(&mut self.commands) {
             self.hang_up(command);
         }
     }
 
-    fn hang_up(&mut self, mut command: Command) {
+    pub(super) fn hang_up(&mut self, mut command: Command) {
         command.hang_up();
         self.dying.push(command);
-    }
-
-    /// Does what a frame asks. False when no honest host sends it.
-    fn handle(&mut self, frame: Frame) -> bool {
-        let id = frame.session;
-        match frame.kind {
-            FrameKind::Hello => {
-                let Some(number) = frame.as_number().filter(|_| id == 0) else { return false };
-                self.hang_up_all();
-                self.hello(Some(number));
-                true
-            }
-            FrameKind::Request => self.request(id, &frame.payload),
-            FrameKind::Close => {
-                if let Some(command) = self.commands.remove(&id) {
-                    self.hang_up(command);
-                }
-                true
-            }
-            FrameKind::Reply | FrameKind::Stdout | FrameKind::Stderr | FrameKind::Exit => false,
-            FrameKind::Stdin | FrameKind::Resize | FrameKind::Signal | FrameKind::Credit => {
-                // A session may have ended while the frame was under way.
-                self.commands.get_mut(&id).is_none_or(|command| adjust(command, &frame))
-                    && (frame.kind != FrameKind::Stdin || {
-                        self.feed(id);
-                        true
-                    })
-            }
-        }
-    }
-
-    fn request(&mut self, id: u32, payload: &[u8]) -> bool {
-        if id == 0 || self.commands.contains_key(&id) {
-            return false;
-        }
-        if self.commands.len() + self.dying.len() + self.jobs.running() >= MAX_SESSIONS {
-            self.refuse(id, format!("{MAX_SESSIONS} sessions are under way already"));
-            return true;
-        }
-        match serde_json::from_slice(payload) {
-            // A newer host may ask for what this agent does not know.
-            Err(error) => self.refuse(id, format!("request not understood: {error}")),
-            Ok(Request::Personalise(what)) => self.personalise(id, *what),
-            Ok(Request::Exec(exec)) => self.exec(id, &exec),
-            Ok(Request::Ready) => {
-                let sealed = self.seal != Seal::Open;
-                self.reply(id, Reply::Ok(Answer::Ready { sealed, ports: probe::ports(&self.root) }));
-            }
-            Ok(Request::Stats) => match probe::stats(&self.root) {
-                Ok(answer) => self.reply(id, Reply::Ok(answer)),
-                Err(error) => self.refuse(id, format!("cannot read /proc: {error}")),
-            },
-            Ok(Request::Drain { deadline_ms }) => {
-                let root = self.root.clone();
-                self.job(id, move || match hook::run(&root, "drain", Duration::from_millis(deadline_ms)) {
-                    Ok(()) => Reply::Ok(Answer::Done),
-                    Err(error) => Reply::Error(error.to_string()),
-                });
-            }
-            Ok(Request::Poweroff) => self.power_off(id),
-        }
-        true
-    }
-
-    fn personalise(&mut self, id: u32, what: Personalise) {
-        if self.seal != Seal::Sealed {
-            return self.refuse(id, "this guest was personalised before".into());
-        }
-        self.seal = Seal::Opening(id, self.epoch);
-        let (root, system) = (self.root.clone(), self.system.clone());
-        self.job(id, move || {
-            if let Err(error) = personalise::apply(&root, &*system, &what) {
-                return Reply::Error(error.to_string());
-            }
-            match hook::start(&root, "start") {
-                Err(error) => return Reply::Error(error.to_string()),
-                Ok(None) => {}
-                // Somebody has to reap it; a thread costs nothing while it waits.
-                Ok(Some(mut child)) => drop(std::thread::spawn(move || child.wait())),
-            }
-            Reply::Ok(Answer::Done)
-        });
-    }
-
-    fn power_off(&mut self, id: u32) {
-        self.reply(id, Reply::Ok(Answer::Done));
-        if let Some(channel) = &mut self.channel {
-            channel.flush_within(FAREWELL_LIMIT);
-        }
-        let (root, system) = (self.root.clone(), self.system.clone());
-        // The session is over; what the job says afterwards is for nobody.
-        let nobody = self.epoch.wrapping_sub(1);
-        let _ = self.jobs.start(id, nobody, move || {
-            let _ = hook::run(&root, "stop", STOP_LIMIT);
-            let _ = system.power_off();
-            Reply::Ok(Answer::Done)
-        });
-    }
-
-    fn exec(&mut self, id: u32, exec: &Exec) {
-        match Command::start(&self.root, exec) {
-            Ok(command) => drop(self.commands.insert(id, command)),
-            Err(failure) => {
-                self.send(&Frame::new(id, FrameKind::Stderr, failure.line));
-                self.send(&Frame::number(id, FrameKind::Exit, failure.code));
-            }
-        }
-    }
-
-    fn job(&mut self, id: u32, work: impl FnOnce() -> Reply + Send + 'static) {
-        if let Err(error) = self.jobs.start(id, self.epoch, work) {
-            if self.seal == Seal::Opening(id, self.epoch) {
-                self.seal = Seal::Sealed;
-            }
-            self.refuse(id, format!("cannot start a thread: {error}"));
-        }
     }
 
     fn finish_jobs(&mut self) {
@@ -415,7 +295,7 @@ impl Agent {
         }
     }
 
-    fn feed(&mut self, id: u32) {
+    pub(super) fn feed(&mut self, id: u32) {
         let used = self.commands.get_mut(&id).map_or(0, Command::write_input);
         if used > 0 {
             self.send(&Frame::number(id, FrameKind::Credit, used as u32));
@@ -433,7 +313,7 @@ impl Agent {
         self.dying.retain_mut(|command| !command.bury(now));
     }
 
-    fn hello(&mut self, answers: Option<u32>) {
+    pub(super) fn hello(&mut self, answers: Option<u32>) {
         let hello = Hello {
             contract: GUEST_CONTRACT,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -443,11 +323,11 @@ impl Agent {
         self.send_json(0, FrameKind::Hello, &hello);
     }
 
-    fn refuse(&mut self, id: u32, why: String) {
+    pub(super) fn refuse(&mut self, id: u32, why: String) {
         self.reply(id, Reply::Error(why));
     }
 
-    fn reply(&mut self, id: u32, reply: Reply) {
+    pub(super) fn reply(&mut self, id: u32, reply: Reply) {
         self.send_json(id, FrameKind::Reply, &reply);
     }
 
@@ -458,19 +338,9 @@ impl Agent {
         }
     }
 
-    fn send(&mut self, frame: &Frame) {
+    pub(super) fn send(&mut self, frame: &Frame) {
         if let (Some(channel), None) = (&mut self.channel, &self.absence) {
             channel.send(frame);
         }
-    }
-}
-
-/// Applies a frame to a running command. False when it breaks the rules.
-fn adjust(command: &mut Command, frame: &Frame) -> bool {
-    match frame.kind {
-        FrameKind::Stdin => command.push_input(&frame.payload),
-        FrameKind::Credit => frame.as_number().is_some_and(|count| command.add_credit(count)),
-        FrameKind::Signal => frame.as_number().map(|number| command.signal(number)).is_some(),
-        _ => serde_json::from_slice(&frame.payload).map(|size| command.resize(size)).is_ok(),
     }
 }

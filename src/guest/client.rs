@@ -67,6 +67,8 @@ struct Entry {
     unread: usize,
     /// Input the guest still takes.
     credit: Arc<Semaphore>,
+    /// The consumer wants the frames that gave credit, too.
+    credits: bool,
 }
 
 /// Moves frames; to be polled until it ends, in a task of its own.
@@ -102,20 +104,18 @@ impl AgentClient {
 
     /// Asks and waits for the answer. The caller sets the deadline; dropping the future gives up.
     pub async fn request(&self, request: Request) -> Result<Answer, AgentError> {
-        let (_sender, mut receiver) = self.open_raw(&request)?;
-        loop {
-            let frame = receiver.recv().await?;
-            match (frame.kind, serde_json::from_slice(&frame.payload)) {
-                (FrameKind::Reply, Ok(Reply::Ok(answer))) => return Ok(answer),
-                (FrameKind::Reply, Ok(Reply::Error(why))) => return Err(AgentError::Refused(why)),
-                _ => return Err(AgentError::Protocol("the answer is no reply".into())),
-            }
+        let (_sender, mut receiver) = self.open(&request, false)?;
+        let frame = receiver.recv().await?;
+        match (frame.kind, serde_json::from_slice(&frame.payload)) {
+            (FrameKind::Reply, Ok(Reply::Ok(answer))) => Ok(answer),
+            (FrameKind::Reply, Ok(Reply::Error(why))) => Err(AgentError::Refused(why)),
+            _ => Err(AgentError::Protocol("the answer is no reply".into())),
         }
     }
 
     /// Runs a command. It is killed when the session is dropped before its end.
     pub fn exec(&self, exec: Exec) -> Result<Session, AgentError> {
-        let (sender, receiver) = self.open_raw(&Request::Exec(exec))?;
+        let (sender, receiver) = self.open(&Request::Exec(exec), false)?;
         Ok(Session::new(sender, receiver))
     }
 
@@ -123,13 +123,17 @@ impl AgentClient {
     /// end of a socket. Session numbers of its frames do not matter; credits are that party's to
     /// give. The session is closed when the receiver is dropped before its end.
     pub fn open_raw(&self, first: &Request) -> Result<(RawSender, RawReceiver), AgentError> {
+        self.open(first, true)
+    }
+
+    fn open(&self, first: &Request, credits: bool) -> Result<(RawSender, RawReceiver), AgentError> {
         let payload = serde_json::to_vec(first).map_err(|error| AgentError::Io(error.to_string()))?;
         if payload.len() > MAX_PAYLOAD {
             return Err(AgentError::TooLarge(payload.len()));
         }
         let (deliver, incoming) = mpsc::unbounded_channel();
         let credit = Arc::new(Semaphore::new(WINDOW));
-        let id = self.link.enter(Entry { deliver, unread: 0, credit: credit.clone() })?;
+        let id = self.link.enter(Entry { deliver, unread: 0, credit: credit.clone(), credits })?;
         self.post(Frame::new(id, FrameKind::Request, payload))?;
         let receiver = RawReceiver::new(self.clone(), id, incoming);
         Ok((RawSender::new(self.clone(), id, credit), receiver))
@@ -248,12 +252,16 @@ impl Driver {
                     return broken("output outside of the window");
                 }
             }
-            FrameKind::Credit => match frame.as_number() {
-                Some(count) if entry.credit.available_permits() + count as usize <= WINDOW => {
-                    entry.credit.add_permits(count as usize);
+            FrameKind::Credit => {
+                let count = frame.as_number().unwrap_or(0) as usize;
+                if count == 0 || entry.credit.available_permits() + count > WINDOW {
+                    return broken("credit for what was not sent");
                 }
-                _ => return broken("credit for what was not sent"),
-            },
+                entry.credit.add_permits(count);
+                if !entry.credits {
+                    return Ok(());
+                }
+            }
             FrameKind::Reply | FrameKind::Exit => {
                 if frame.kind == FrameKind::Exit && frame.as_number().is_none() {
                     return broken("an exit without a code");

@@ -45,6 +45,8 @@ pub struct Command {
     pub exit: Option<u32>,
     stdin: Option<File>,
     input: Vec<u8>,
+    /// Bytes of the host's in `input`: all but the ^D of ours.
+    owed: usize,
     input_ends: bool,
     tty: Option<File>,
     stdout: Option<File>,
@@ -140,6 +142,7 @@ impl Command {
             exit: None,
             stdin,
             input: Vec::new(),
+            owed: 0,
             input_ends: false,
             tty,
             stdout,
@@ -190,7 +193,8 @@ impl Command {
             self.input_ends = true;
         }
         self.input.extend(bytes);
-        self.input.len() <= WINDOW + 1
+        self.owed += bytes.len();
+        self.owed <= WINDOW
     }
 
     /// Passes input on; how many bytes were used up. A command that reads no more uses up all.
@@ -212,7 +216,9 @@ impl Command {
         if self.input_ends && self.input.is_empty() && self.tty.is_none() {
             self.stdin = None;
         }
-        used + dropped
+        let used = self.owed.min(used + dropped);
+        self.owed -= used;
+        used
     }
 
     /// Takes back credit for output. False when it is more than was lent.
@@ -359,7 +365,7 @@ mod tests {
     fn more_input_than_the_window_is_noticed() {
         let mut command = run(&["sleep", "1000"]).ok().unwrap();
         assert!(command.push_input(&vec![0; WINDOW]));
-        assert!(!command.push_input(&[0; 2]));
+        assert!(!command.push_input(&[0]));
         assert!(!command.add_credit(1));
     }
 }

@@ -1,7 +1,8 @@
 //! What runs inside the guest (binary `mvm-guest`) and the frames it shares with `vm`.
 //!
-//! `agent` is the loop; `channel` its line to the host, `command` what it runs, `personalise` what
-//! turns the sealed image into one VM. `client` is the host's end of the same frames.
+//! `agent` is the loop, `requests` what it does with frames; `channel` its line to the host,
+//! `command` what it runs, `personalise` what turns the sealed image into one VM. `client` and
+//! `session` are the host's end of the same frames.
 
 pub mod agent;
 pub mod channel;
@@ -14,6 +15,7 @@ pub mod network;
 pub mod personalise;
 mod probe;
 mod pty;
+mod requests;
 pub mod session;
 pub mod system;
 mod user;
