@@ -1,5 +1,7 @@
 //! The image room against a real Nix: tiny flakes, fake kernels.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
