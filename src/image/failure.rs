@@ -44,7 +44,11 @@ fn plain(error: &str) -> String {
 /// The last lines of what Nix kept of a derivation's log.
 async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
     let drv_is_sane = drv.starts_with("/nix/store/") && drv.ends_with(".drv") && !drv.contains("..");
-    let log = if drv_is_sane { nix.ask(&["log"], &[drv.into()]).await.ok()?? } else { return None };
+    if !drv_is_sane {
+        return None;
+    }
+    let nix = Nix { inputs: None, ..*nix };
+    let log = nix.ask(&["log"], &[drv.into()]).await.ok()??;
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<String> =
         text.lines().rev().take(MAX_LINES).map(|line| clean(line).into_owned()).collect();

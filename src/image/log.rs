@@ -301,3 +301,6 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
     };
     Some(what)
 }
+
+#[cfg(test)]
+mod tests;
