@@ -39,7 +39,8 @@ impl Context {
 
     /// How a task's events are shown.
     pub fn mode(&self) -> Mode {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match () {
             () if self.json => Mode::Json,
             () if self.no_tui || self.verbose || !terminal || std::env::var_os("CI").is_some() => Mode::Plain,

@@ -89,7 +89,9 @@ impl TaskModel {
 
     fn begin(&mut self, id: u64, what: &Activity, time: Timestamp) -> bool {
         let (name, verb, host) = match what {
-            Activity::Build { drv, host } => (crate::event::words::drv_name(drv).to_string(), "building", host.clone()),
+            Activity::Build { drv, host } => {
+                (crate::event::words::drv_name(drv).to_string(), "building", host.clone())
+            }
             Activity::Download { uri } => (uri.clone(), "fetching", String::new()),
             _ => return false,
         };

@@ -37,7 +37,14 @@ impl Inline {
         let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stderr()), options)?;
         let drawn = Instant::now() - FRAME;
-        Ok(Self { terminal, model: TaskModel::default(), lines: Lines::new(false), look: Look { colour }, drawn, stale: true })
+        Ok(Self {
+            terminal,
+            model: TaskModel::default(),
+            lines: Lines::new(false),
+            look: Look { colour },
+            drawn,
+            stale: true,
+        })
     }
 
     /// Takes an event in; what lasts is written above the view.

@@ -98,7 +98,8 @@ impl Lines {
             },
             Kind::VmStarted { name, how, steps, .. } => {
                 let total = steps.iter().map(|(_, ms)| ms).sum();
-                let parts: Vec<_> = steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
+                let parts: Vec<_> =
+                    steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
                 lasting("ready", format!("{name} {how} in {}: {}", millis(total), parts.join(", ")))
             }
             _ => None,

@@ -60,9 +60,12 @@ fn hint(request: &BuildRequest, message: &str) -> Option<String> {
     if message.contains("No space left on device") {
         return Some(DISK_FULL.into());
     }
-    let lacks = |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
+    let lacks =
+        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
     if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
-        return Some("run `mvm setup`, which lays out the kernel and the tools this flake takes from mvm".into());
+        return Some(
+            "run `mvm setup`, which lays out the kernel and the tools this flake takes from mvm".into(),
+        );
     }
     let tree = request.flake.tree().filter(|tree| tree.git)?;
     let flake = tree.dir.strip_prefix(&tree.root).ok()?.join("flake.nix");

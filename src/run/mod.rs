@@ -15,11 +15,11 @@ use crate::image::build::{self, BuildRequest};
 use crate::image::error::BuildError;
 use crate::store::Store;
 use crate::vm::config::RuntimeConfig;
+use crate::vm::console;
 use crate::vm::hypervisor::qemu;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 use crate::vm::shim::protocol::Word;
 use crate::vm::spec::{HypervisorChoice, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, VmName, VmSpec};
-use crate::vm::console;
 
 /// Memory a guest gets when nobody says otherwise, in MiB.
 const DEFAULT_MEMORY_MIB: u32 = 256;
@@ -156,7 +156,12 @@ async fn until_ready(
             Some(Word::Warning { text }) => sink.warn(text),
             Some(Word::Ready { ports }) => {
                 sink.send(state("running"));
-                sink.send(Kind::VmStarted { vm: id.clone(), name: name.clone(), how: "booted".into(), steps });
+                sink.send(Kind::VmStarted {
+                    vm: id.clone(),
+                    name: name.clone(),
+                    how: "booted".into(),
+                    steps,
+                });
                 return Ok(Running { starting, ports });
             }
             failed => {
@@ -164,7 +169,10 @@ async fn until_ready(
                 sink.send(state("failed"));
                 let error = match failed {
                     Some(Word::Failed { error, .. }) => error,
-                    _ => format!("the process of the VM `{name}` ended without a word\nhelp: see {}", paths.vm(&id).join("shim.log").display()),
+                    _ => format!(
+                        "the process of the VM `{name}` ended without a word\nhelp: see {}",
+                        paths.vm(&id).join("shim.log").display()
+                    ),
                 };
                 return Err(RunError::Boot { error, tail: console::tail(&paths.vm(&id), CONSOLE_TAIL) });
             }
@@ -198,13 +206,19 @@ impl MachineChoice {
             return Err(unavailable(what, "use `--hypervisor qemu` or `auto`"));
         }
         if !have(qemu::PROGRAM) {
-            return Err(unavailable(format!("`{}` is not installed", qemu::PROGRAM), "run `mvm setup`, or add --setup"));
+            return Err(unavailable(
+                format!("`{}` is not installed", qemu::PROGRAM),
+                "run `mvm setup`, or add --setup",
+            ));
         }
         let root = nix::unistd::geteuid().is_root();
         let can_tap = root && have("ip") && have("nft") && Path::new("/dev/net/tun").exists();
         let network = match config.network.unwrap_or_default() {
             NetworkChoice::Tap if !root => {
-                return Err(unavailable("tap networking needs root".into(), "run mvm as root, or use `--network user`"));
+                return Err(unavailable(
+                    "tap networking needs root".into(),
+                    "run mvm as root, or use `--network user`",
+                ));
             }
             NetworkChoice::Tap => Network::Tap,
             NetworkChoice::Auto if can_tap => Network::Tap,

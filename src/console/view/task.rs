@@ -97,7 +97,10 @@ mod tests {
     }
 
     fn build(name: &str) -> Activity {
-        Activity::Build { drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"), host: String::new() }
+        Activity::Build {
+            drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"),
+            host: String::new(),
+        }
     }
 
     #[test]

@@ -82,7 +82,9 @@ pub enum Leash {
 }
 
 /// Reads one message; `None` at the end of the stream.
-pub async fn read<T: for<'a> Deserialize<'a>>(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<T>> {
+pub async fn read<T: for<'a> Deserialize<'a>>(
+    stream: &mut (impl AsyncBufRead + Unpin),
+) -> std::io::Result<Option<T>> {
     let mut line = String::new();
     if stream.take(LONGEST).read_line(&mut line).await? == 0 {
         return Ok(None);
