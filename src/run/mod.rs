@@ -30,6 +30,9 @@ const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
 /// How many of the console's last lines an error shows.
 const CONSOLE_TAIL: usize = 20;
 
+/// Steps of a start, in the order in which the shim ends them.
+const STEPS: [&str; 4] = ["spawn", "boot", "personalise", "ready"];
+
 /// What to run.
 #[derive(Debug)]
 pub struct RunRequest {
@@ -116,7 +119,7 @@ pub async fn run(
     if !spec.kvm {
         sink.info(format!("software emulation: {}", machine.why_no_kvm));
     }
-    sink.phase("boot");
+    sink.phase(STEPS[0]);
     let starting = lifecycle::start(paths, store, spec, request.name.is_some())?;
     until_ready(paths, starting, sink, cancel).await
 }
@@ -150,7 +153,8 @@ async fn until_ready(
         };
         match word {
             Some(Word::Step { name, ms }) => {
-                sink.phase(&name);
+                let next = STEPS.iter().skip_while(|step| **step != name).nth(1);
+                next.into_iter().for_each(|step| sink.phase(step));
                 steps.push((name, ms));
             }
             Some(Word::Warning { text }) => sink.warn(text),
