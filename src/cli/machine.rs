@@ -44,8 +44,12 @@ pub async fn prepare(context: &mut Context, recreate: bool) -> Result<()> {
         Ok(setup::setup(paths, options, sink, cancel).await?)
     })
     .await?;
-    let changed =
-        [(done.kernel, "kernel"), (done.host_tools, "host tools"), (done.offline_flake, "offline flake")];
+    let changed = [
+        (done.kernel, "kernel"),
+        (done.host_tools, "host tools"),
+        (done.offline_flake, "offline flake"),
+        (done.firecracker, "Firecracker"),
+    ];
     let laid_out: Vec<&str> = changed.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
     if !done.packages.is_empty() {
         say(&format!("installed {}", done.packages.join(" ")));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Lock;
+use super::firecracker;
 use super::kernel::{self, KernelError};
 use super::layout;
 use super::offline;
@@ -42,6 +43,8 @@ pub struct Done {
     pub host_tools: bool,
     /// Whether it laid out the offline flake.
     pub offline_flake: bool,
+    /// Whether it fetched Firecracker.
+    pub firecracker: bool,
 }
 
 /// Why the machine is not ready.
@@ -126,6 +129,7 @@ pub async fn setup(
     done.host_tools = tools::lay_out(paths, options.recreate, sink).await?;
     done.offline_flake =
         offline::lay_out(paths, options.recreate).map_err(|source| io_error(paths, source))?;
+    done.firecracker = firecracker::lay_out(paths, sink, cancel).await?;
     Ok(done)
 }
 

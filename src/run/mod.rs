@@ -114,6 +114,13 @@ pub async fn run(
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
+    if let Some(volume) = request.config.volumes.iter().find(|volume| !volume.host.exists()) {
+        let help = "give a directory, or a file with an ext4 file system".into();
+        return Err(RunError::Unavailable {
+            what: format!("the volume `{}` does not exist", volume.host.display()),
+            help,
+        });
+    }
     let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
     let spec = spec(request, &artifacts, &machine)?;
     if !spec.kvm {
