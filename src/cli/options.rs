@@ -35,10 +35,10 @@ pub struct FlakeArgs {
 impl FlakeArgs {
     /// Parses the reference.
     pub fn parse(&self) -> Result<FlakeRef> {
-        Ok(self.flake.parse().map_err(|error: RefError| match error {
+        self.flake.parse().map_err(|error: RefError| match error {
             RefError::NoDir { .. } | RefError::NoFlake { .. } => anyhow::Error::from(error),
             error => Usage(error.to_string()).into(),
-        })?)
+        })
     }
 
     /// Parses the reference and asks for mvm's own inputs.

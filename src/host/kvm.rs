@@ -22,7 +22,11 @@ pub fn usable() -> Result<(), String> {
     Ok(())
 }
 
-nix::ioctl_write_int_bad!(create_vm, nix::request_code_none!(0xae, 0x01));
+nix::ioctl_write_int_bad!(
+    /// `KVM_CREATE_VM` of `linux/kvm.h`.
+    create_vm,
+    nix::request_code_none!(0xae, 0x01)
+);
 
 fn has_extension(cpuinfo: &str) -> bool {
     // On aarch64 no flag tells: there the device alone decides.
