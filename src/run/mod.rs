@@ -69,6 +69,8 @@ pub enum RunError {
     Boot {
         /// What failed, on what, and what to do next.
         error: String,
+        /// Whether a deadline passed.
+        late: bool,
         /// The console's last lines.
         tail: Vec<String>,
     },
@@ -93,6 +95,11 @@ impl RunError {
             Self::Boot { tail, .. } => tail.clone(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Boot { late: true, .. })
     }
 
     /// Whether the user ended it.
@@ -178,17 +185,23 @@ async fn until_ready(
             failed => {
                 gone(paths, &id).await;
                 sink.send(state("failed"));
-                let error = match failed {
-                    Some(Word::Failed { error, .. }) => error,
-                    _ => format!(
-                        "the process of the VM `{name}` ended without a word\nhelp: see {}",
-                        paths.vm(&id).join("shim.log").display()
-                    ),
+                let (error, late) = match failed {
+                    Some(Word::Failed { error, late }) => (error, late),
+                    _ => (ended_silently(paths, &id, &name), false),
                 };
-                return Err(RunError::Boot { error, tail: console::tail(&paths.vm(&id), CONSOLE_TAIL) });
+                return Err(RunError::Boot {
+                    error,
+                    late,
+                    tail: console::tail(&paths.vm(&id), CONSOLE_TAIL),
+                });
             }
         }
     }
+}
+
+fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
+    let log = paths.vm(id).join("shim.log");
+    format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
 }
 
 /// Waits, within bounds, until nothing of a VM runs any more.

@@ -152,8 +152,8 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
         };
         if let Err(error) = &result {
             record(paths, id, VmState::Failed, Some(&error.to_string()));
-            let console = paths.vm(id).join("console.log");
-            leash.say(&Word::Failed { error: error.to_string(), console }).await;
+            let late = matches!(error, ShimError::Late { .. });
+            leash.say(&Word::Failed { error: error.to_string(), late }).await;
         }
         result
     })

@@ -1,7 +1,5 @@
 //! What a shim and its clients say to each other: one JSON object a line.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -68,8 +66,8 @@ pub enum Word {
     Failed {
         /// What failed, on what, and what to do next.
         error: String,
-        /// Where the console's log is.
-        console: PathBuf,
+        /// Whether a deadline passed.
+        late: bool,
     },
 }
 
