@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::event::text::strip;
 use crate::event::words::{drv_name, duration};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
@@ -118,7 +119,11 @@ impl Lines {
         let text = text.to_string();
         match source {
             Source::Mvm { level: Level::Info } => lasting("note", text),
-            Source::Mvm { level: Level::Warning } | Source::Nix { level: 1 } => Some(warning(text)),
+            Source::Mvm { level: Level::Warning } => Some(warning(text)),
+            Source::Nix { level: 1 } => {
+                let plain = strip(&text);
+                Some(warning(plain.strip_prefix("warning: ").unwrap_or(&plain).to_string()))
+            }
             Source::Build { drv } if self.verbose => Some(log(format!("{}> {text}", drv_name(drv)))),
             Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text)),
             _ => None,

@@ -168,7 +168,7 @@ impl<'a> NixLog<'a> {
         // Expected: mvm's own inputs are never locked.
         let level = if text.contains("not writing modified lock file") { INFO } else { message.level };
         for line in text.lines().take(200) {
-            self.say(level as u8, &clean(line.strip_prefix("warning: ").unwrap_or(line)));
+            self.say(level as u8, &clean(line));
         }
     }
 
