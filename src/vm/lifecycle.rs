@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use rand_core::RngCore;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -173,7 +174,7 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
         }
         // It may have ended in order since the list was read.
         if store.set_vm_state(&vm.id, VmState::Failed, Some("its process ended without a word"))? {
-            lost_tap |= spec_of(&vm).is_some_and(|spec| spec.network == Network::Tap && spec.egress);
+            lost_tap |= shares_the_host(&vm);
             remove_sockets(paths, &vm.id);
             lost.push(vm.name);
         }
@@ -231,7 +232,7 @@ pub async fn stop(paths: &Paths, store: &mut Store, vm: &VmRow, deadline: Option
         Ok(()) => {}
         Err(ClientError::Refused(reason)) => return Err(ClientError::Refused(reason).into()),
         // Still booting, so without a socket: its process is told by signal.
-        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id)?,
+        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id).await?,
     }
     let wait = async {
         while is_running(paths, &vm.id) {
@@ -245,14 +246,37 @@ pub async fn stop(paths: &Paths, store: &mut Store, vm: &VmRow, deadline: Option
 }
 
 /// Ends a shim that does not listen yet. The hypervisor dies with it.
-fn terminate(store: &Store, id: &str) -> Result<(), LifecycleError> {
-    let process = store.vm(id)?.and_then(|vm| vm.process);
-    let Some(process) = process.filter(|process| process.is_alive() && process.pid != std::process::id()) else {
-        return Ok(());
+async fn terminate(store: &mut Store, id: &str) -> Result<(), LifecycleError> {
+    let until = tokio::time::Instant::now() + LET_GO;
+    let mut vm = loop {
+        let Some(vm) = store.vm(id)?.filter(|vm| vm.state.is_live()) else { return Ok(()) };
+        // Until the shim takes over, the process is the command that starts the VM: not ours to end.
+        let starting = vm.state == VmState::Created && vm.process.as_ref().is_some_and(ProcessId::is_alive);
+        if !starting || tokio::time::Instant::now() > until {
+            break vm;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
+    let Some(process) = vm.process.take().filter(|_| vm.state != VmState::Created) else { return Ok(()) };
     // It may have ended since.
-    let _ = process.signal(nix::sys::signal::Signal::SIGKILL);
+    let _ = process.signal(Signal::SIGTERM);
+    while process.is_alive() {
+        if tokio::time::Instant::now() > until {
+            let _ = process.signal(Signal::SIGKILL);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if shares_the_host(&vm) && nix::unistd::geteuid().is_root() {
+        // What is left is an unused table, which the next end of a VM removes as well.
+        let _ = tap::sweep();
+    }
     Ok(())
+}
+
+/// Whether a VM that was killed leaves something on the host that others share.
+fn shares_the_host(vm: &VmRow) -> bool {
+    spec_of(vm).is_some_and(|spec| spec.network == Network::Tap && spec.egress)
 }
 
 /// Removes a VM that is over, with its disks and its log.
