@@ -19,7 +19,7 @@ use super::network::tap;
 use super::shim::client::{self, ClientError};
 use super::shim::protocol::{self, Leash, Word};
 use super::spec::{Network, VmName, VmSpec};
-use crate::host::files;
+use crate::host::{child, files};
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
@@ -141,9 +141,13 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<BufReader<UnixStream>, Lifecycl
     command.arg("shim").args([&spec.id, spec.name.as_str()]).args([paths.state(), paths.runtime()]);
     command.current_dir("/").stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(log.try_clone().map_err(LifecycleError::Spawn)?).stderr(log);
-    // SAFETY: setsid is async-signal-safe and touches nothing of the parent's.
+    // SAFETY: setsid and close_range are async-signal-safe and touch nothing of the parent's.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            child::keep_only_standard_streams();
+            Ok(())
+        });
     }
     command.spawn().map_err(LifecycleError::Spawn)?;
     ours.set_nonblocking(true).map_err(LifecycleError::Spawn)?;
