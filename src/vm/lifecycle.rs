@@ -28,6 +28,9 @@ use crate::store::{Store, StoreError};
 /// How long a killed VM's processes may take to let go of its lock.
 const LET_GO: Duration = Duration::from_secs(10);
 
+/// How long a shim may take to end a VM at once before it is taken for one that hangs.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
 /// Why a VM cannot be created, found or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LifecycleError {
@@ -228,29 +231,37 @@ pub fn find_running(store: &Store, name: &str) -> Result<VmRow, LifecycleError> 
 /// Ends a VM and waits until nothing of it runs. No deadline ends it at once.
 pub async fn stop(paths: &Paths, store: &mut Store, vm: &VmRow, deadline: Option<Duration>) -> Result<(), LifecycleError> {
     let socket = paths.shim_socket(&vm.id);
-    let asked = match deadline {
-        Some(deadline) => client::stop(&socket, deadline).await,
-        None => client::kill(&socket).await,
+    let limit = deadline.map_or(AT_ONCE, |deadline| deadline + LET_GO);
+    let ask = async {
+        match deadline {
+            Some(deadline) => client::stop(&socket, deadline).await,
+            None => client::kill(&socket).await,
+        }
+    };
+    let asked = match tokio::time::timeout(limit, ask).await {
+        Ok(asked) => asked,
+        // A shim that hangs takes no orders; without one it is ended, and the hypervisor with it.
+        Err(_) if deadline.is_none() => Ok(terminate(store, &vm.id, Signal::SIGKILL).await?),
+        Err(_) => return Err(LifecycleError::Stuck(vm.name.clone())),
     };
     match asked {
         Ok(()) => {}
         Err(ClientError::Refused(reason)) => return Err(ClientError::Refused(reason).into()),
         // Still booting, so without a socket: its process is told by signal.
-        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id).await?,
+        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id, Signal::SIGTERM).await?,
     }
     let wait = async {
         while is_running(paths, &vm.id) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let limit = deadline.unwrap_or_default() + LET_GO;
-    tokio::time::timeout(limit, wait).await.map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
+    tokio::time::timeout(LET_GO, wait).await.map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
     store.set_vm_state(&vm.id, VmState::Stopped, None)?;
     Ok(())
 }
 
-/// Ends a shim that does not listen yet. The hypervisor dies with it.
-async fn terminate(store: &mut Store, id: &str) -> Result<(), LifecycleError> {
+/// Ends a shim that does not listen yet, or not any more. The hypervisor dies with it.
+async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), LifecycleError> {
     let until = tokio::time::Instant::now() + LET_GO;
     let mut vm = loop {
         let Some(vm) = store.vm(id)?.filter(|vm| vm.state.is_live()) else { return Ok(()) };
@@ -263,7 +274,7 @@ async fn terminate(store: &mut Store, id: &str) -> Result<(), LifecycleError> {
     };
     let Some(process) = vm.process.take().filter(|_| vm.state != VmState::Created) else { return Ok(()) };
     // It may have ended since.
-    let _ = process.signal(Signal::SIGTERM);
+    let _ = process.signal(signal);
     while process.is_alive() {
         if tokio::time::Instant::now() > until {
             let _ = process.signal(Signal::SIGKILL);
