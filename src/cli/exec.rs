@@ -9,11 +9,14 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::report::INTERRUPTED;
+use super::report::Interrupted;
 use super::task::exit_code;
 use crate::guest::client::AgentClient;
 use crate::guest::frames::{Exec, TermSize};
 use crate::guest::session::{Event, SessionInput};
+
+/// The signal that no longer goes to the command but ends mvm: the third.
+const PATIENCE: u32 = 3;
 
 /// What to run and how.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ pub async fn exec(agent: &AgentClient, wish: Wish) -> Result<ExitCode> {
     let mut session = agent.exec(exec)?;
     let input = session.input();
     let feeding = tokio::spawn(feed(session.input()));
-    let mut interrupted = false;
+    let mut ends = 0;
     let code = loop {
         tokio::select! {
             event = session.next() => match event? {
@@ -52,10 +55,10 @@ pub async fn exec(agent: &AgentClient, wish: Wish) -> Result<ExitCode> {
                 Event::Exit(code) => break code,
             },
             said = signals.next() => match said {
-                // The second ^C does not ask: leaving ends the command.
-                Said::Signal(_) if interrupted => break u32::from(INTERRUPTED),
+                // The guest may hang, and whoever asks again and again wants an end.
+                Said::Signal(_) if ends + 1 == PATIENCE => return Err(Interrupted.into()),
                 Said::Signal(number) => {
-                    interrupted = true;
+                    ends += 1;
                     input.signal(number)?;
                 }
                 Said::Resized => if wish.tty { input.resize(terminal_size())? },

@@ -11,6 +11,9 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Exit code when a deadline passed.
 pub const TIMEOUT: u8 = 124;
+/// Exit code when the reader of standard output went away, as of a program that SIGPIPE ends:
+/// `mvm logs x | head` is no failure to speak of.
+pub const BROKEN_PIPE: u8 = 141;
 /// Exit code after an interruption.
 pub const INTERRUPTED: u8 = 130;
 
@@ -33,6 +36,12 @@ pub struct TimedOut(pub String);
 pub fn print(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
         return ExitCode::from(INTERRUPTED);
+    }
+    if error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    {
+        return ExitCode::from(BROKEN_PIPE);
     }
     // Standard error may be closed; there is nowhere else to say so.
     let _ = std::io::stderr().write_all(render(error, colours()).as_bytes());

@@ -100,8 +100,9 @@ impl Inline {
 
     /// Removes the view; the prompt comes back where it began.
     pub fn close(mut self) -> io::Result<()> {
-        self.terminal.clear()?;
         let origin = self.terminal.get_frame().area().as_position();
+        self.terminal.clear()?;
+        // Clearing leaves the cursor where the last line above the view ended.
         self.terminal.set_cursor_position(origin)?;
         self.terminal.show_cursor()
     }

@@ -40,6 +40,16 @@ fn signal(child: &Child, signal: Signal) {
     }
 }
 
+/// Has the descriptors above standard error closed when the child's program starts, those that
+/// mvm itself inherited included: what lives on must hold no stranger's pipe or lock. To be
+/// called between fork and exec.
+pub fn keep_only_standard_streams() {
+    const FLAGS: std::ffi::c_uint = nix::libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: only marks descriptors; none is closed before the exec. A kernel too old for it
+    // leaves them as they are.
+    unsafe { nix::libc::syscall(nix::libc::SYS_close_range, 3, std::ffi::c_uint::MAX, FLAGS) };
+}
+
 /// Where a program is, looked up on PATH and then in the system's directories.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

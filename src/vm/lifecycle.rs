@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use rand_core::RngCore;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -18,14 +19,17 @@ use super::network::tap;
 use super::shim::client::{self, ClientError};
 use super::shim::protocol::{self, Leash, Word};
 use super::spec::{Network, VmName, VmSpec};
-use crate::host::files;
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
+use crate::host::{child, files};
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 
 /// How long a killed VM's processes may take to let go of its lock.
 const LET_GO: Duration = Duration::from_secs(10);
+
+/// How long a shim may take to end a VM at once before it is taken for one that hangs.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Why a VM cannot be created, found or ended.
 #[derive(Debug, thiserror::Error)]
@@ -147,9 +151,13 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<BufReader<UnixStream>, Lifecycl
     command.arg("shim").args([&spec.id, spec.name.as_str()]).args([paths.state(), paths.runtime()]);
     command.current_dir("/").stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(log.try_clone().map_err(LifecycleError::Spawn)?).stderr(log);
-    // SAFETY: setsid is async-signal-safe and touches nothing of the parent's.
+    // SAFETY: setsid and close_range are async-signal-safe and touch nothing of the parent's.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            child::keep_only_standard_streams();
+            Ok(())
+        });
     }
     command.spawn().map_err(LifecycleError::Spawn)?;
     ours.set_nonblocking(true).map_err(LifecycleError::Spawn)?;
@@ -180,7 +188,7 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
         }
         // It may have ended in order since the list was read.
         if store.set_vm_state(&vm.id, VmState::Failed, Some("its process ended without a word"))? {
-            lost_tap |= spec_of(&vm).is_some_and(|spec| spec.network == Network::Tap && spec.egress);
+            lost_tap |= shares_the_host(&vm);
             remove_sockets(paths, &vm.id);
             lost.push(vm.name);
         }
@@ -235,37 +243,67 @@ pub async fn stop(
     deadline: Option<Duration>,
 ) -> Result<(), LifecycleError> {
     let socket = paths.shim_socket(&vm.id);
-    let asked = match deadline {
-        Some(deadline) => client::stop(&socket, deadline).await,
-        None => client::kill(&socket).await,
+    let limit = deadline.map_or(AT_ONCE, |deadline| deadline + LET_GO);
+    let ask = async {
+        match deadline {
+            Some(deadline) => client::stop(&socket, deadline).await,
+            None => client::kill(&socket).await,
+        }
+    };
+    let asked = match tokio::time::timeout(limit, ask).await {
+        Ok(asked) => asked,
+        // A shim that hangs takes no orders; without one it is ended, and the hypervisor with it.
+        Err(_) if deadline.is_none() => Ok(terminate(store, &vm.id, Signal::SIGKILL).await?),
+        Err(_) => return Err(LifecycleError::Stuck(vm.name.clone())),
     };
     match asked {
         Ok(()) => {}
         Err(ClientError::Refused(reason)) => return Err(ClientError::Refused(reason).into()),
         // Still booting, so without a socket: its process is told by signal.
-        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id)?,
+        Err(ClientError::Unreachable(_)) => terminate(store, &vm.id, Signal::SIGTERM).await?,
     }
     let wait = async {
         while is_running(paths, &vm.id) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let limit = deadline.unwrap_or_default() + LET_GO;
-    tokio::time::timeout(limit, wait).await.map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
+    tokio::time::timeout(LET_GO, wait).await.map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
     store.set_vm_state(&vm.id, VmState::Stopped, None)?;
     Ok(())
 }
 
-/// Ends a shim that does not listen yet. The hypervisor dies with it.
-fn terminate(store: &Store, id: &str) -> Result<(), LifecycleError> {
-    let process = store.vm(id)?.and_then(|vm| vm.process);
-    let Some(process) = process.filter(|process| process.is_alive() && process.pid != std::process::id())
-    else {
-        return Ok(());
+/// Ends a shim that does not listen yet, or not any more. The hypervisor dies with it.
+async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), LifecycleError> {
+    let until = tokio::time::Instant::now() + LET_GO;
+    let mut vm = loop {
+        let Some(vm) = store.vm(id)?.filter(|vm| vm.state.is_live()) else { return Ok(()) };
+        // Until the shim takes over, the process is the command that starts the VM: not ours to end.
+        let starting = vm.state == VmState::Created && vm.process.as_ref().is_some_and(ProcessId::is_alive);
+        if !starting || tokio::time::Instant::now() > until {
+            break vm;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
+    let Some(process) = vm.process.take().filter(|_| vm.state != VmState::Created) else { return Ok(()) };
     // It may have ended since.
-    let _ = process.signal(nix::sys::signal::Signal::SIGKILL);
+    let _ = process.signal(signal);
+    while process.is_alive() {
+        if tokio::time::Instant::now() > until {
+            let _ = process.signal(Signal::SIGKILL);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if shares_the_host(&vm) && nix::unistd::geteuid().is_root() {
+        // What is left is an unused table, which the next end of a VM removes as well.
+        let _ = tap::sweep();
+    }
     Ok(())
+}
+
+/// Whether a VM that was killed leaves something on the host that others share.
+fn shares_the_host(vm: &VmRow) -> bool {
+    spec_of(vm).is_some_and(|spec| spec.network == Network::Tap && spec.egress)
 }
 
 /// Removes a VM that is over, with its disks and its log.

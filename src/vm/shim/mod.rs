@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
@@ -88,6 +89,9 @@ pub enum ShimError {
         /// Ours.
         known: u32,
     },
+    /// Somebody ended it before it was up.
+    #[error("the VM `{0}` was stopped while it booted\nhelp: `mvm run` starts a new one")]
+    Stopped(String),
     /// The command that started the VM went away.
     #[error("the command that started the VM went away")]
     Abandoned,
@@ -151,7 +155,10 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
-            record(paths, id, VmState::Failed, Some(&error.to_string()));
+            match error {
+                ShimError::Stopped(_) => record(paths, id, VmState::Stopped, None),
+                error => record(paths, id, VmState::Failed, Some(&error.to_string())),
+            }
             let late = matches!(error, ShimError::Late { .. });
             leash.say(&Word::Failed { error: error.to_string(), late }).await;
         }
@@ -175,7 +182,15 @@ async fn run_inside(
     prepared: &Prepared,
     leash: &mut LeashEnd,
 ) -> Result<serve::Ended, ShimError> {
-    let machine = boot::boot(paths, prepared, leash).await?;
+    let fail = |source| ShimError::File { path: "signals".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    // A hypervisor that was started already dies with this process.
+    let machine = tokio::select! {
+        booted = boot::boot(paths, prepared, leash) => booted?,
+        _ = terminate.recv() => return Err(ShimError::Stopped(prepared.spec.name.to_string())),
+        _ = interrupt.recv() => return Err(ShimError::Stopped(prepared.spec.name.to_string())),
+    };
     serve::serve(paths, prepared, machine, leash).await
 }
 

@@ -98,13 +98,34 @@ pub async fn serve(
             _ = interrupt.recv() => break Some(STOP_DEADLINE),
         }
     };
-    end(&mut child, &mut qmp, agent.as_ref(), stop).await;
-    Ok(Ended { state: VmState::Stopped, detail: None })
+    tokio::select! {
+        () = end(&mut child, &mut qmp, agent.as_ref(), stop) => return Ok(stopped()),
+        // Somebody has no patience for a deadline that another gave.
+        () = killed(&mut incoming) => {}
+    }
+    // It may just have ended by itself.
+    let _ = child.kill().await;
+    Ok(stopped())
+}
+
+/// Waits for the order to end the guest at once; others have no more answer.
+async fn killed(incoming: &mut mpsc::Receiver<Order>) {
+    loop {
+        match incoming.recv().await {
+            Some(Order::Stop(None)) => return,
+            Some(_) => {}
+            None => return std::future::pending().await,
+        }
+    }
+}
+
+fn stopped() -> Ended {
+    Ended { state: VmState::Stopped, detail: None }
 }
 
 fn by_itself(status: std::io::Result<std::process::ExitStatus>) -> Ended {
     match status {
-        Ok(status) if status.success() => Ended { state: VmState::Stopped, detail: None },
+        Ok(status) if status.success() => stopped(),
         Ok(status) => {
             Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({status})")) }
         }
