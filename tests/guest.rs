@@ -11,9 +11,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{DEADLINE, Namespace, Running, World, http_get, is_root, published, serve, stderr, stdout, wait_until};
+use support::{
+    DEADLINE, Namespace, Running, World, http_get, in_own_mounts, is_root, mount_tmpfs, published, serve,
+    stderr, stdout, wait_until,
+};
 
 /// Arguments of `mvm run` for a flake in user mode, which needs no rights.
 fn run_user<'a>(flake: &'a Path, rest: &[&'a str]) -> Vec<&'a str> {
@@ -44,7 +48,8 @@ fn a_first_run_prepares_what_is_missing_and_prints_the_guests_kernel() {
 #[test]
 fn the_exit_code_of_the_command_is_that_of_run() {
     let world = World::new();
-    let output = world.mvm(run_user(&world.example("hello"), &["--", "sh", "-c", "exit 7"])).output().unwrap();
+    let output =
+        world.mvm(run_user(&world.example("hello"), &["--", "sh", "-c", "exit 7"])).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     world.expect_nothing_left();
 }
@@ -123,7 +128,8 @@ fn a_second_build_says_cached_prints_the_same_path_and_starts_no_nix() {
     let path = std::env::var("PATH").unwrap();
     for name in ["nix", "nix-store", "nix-daemon"] {
         let real = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.exists()).unwrap();
-        let script = format!("#!/bin/sh\necho $0 >> '{}'\nexec '{}' \"$@\"\n", calls.display(), real.display());
+        let script =
+            format!("#!/bin/sh\necho $0 >> '{}'\nexec '{}' \"$@\"\n", calls.display(), real.display());
         fs::write(bin.join(name), script).unwrap();
         fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -177,7 +183,8 @@ fn a_guest_in_user_mode_reaches_the_outside() {
 }
 
 /// The guest's root tries to get out by giving itself a route.
-const BREAK_OUT: &str = "ip route add default via 172.16.0.1; timeout 3 wget -q -O - http://192.0.2.2:8000/ || echo none";
+const BREAK_OUT: &str =
+    "ip route add default via 172.16.0.1; timeout 3 wget -q -O - http://192.0.2.2:8000/ || echo none";
 
 #[test]
 fn a_guest_in_tap_mode_without_egress_does_not_get_out_even_with_a_route_of_its_own() {
@@ -342,7 +349,8 @@ fn forward_opens_one_more_port_until_it_is_interrupted() {
 #[test]
 fn a_guest_that_never_seals_fails_within_the_deadline_with_its_last_lines() {
     let world = World::new();
-    let flake = world.odd_guest("odd", "echo waiting for a bus > /dev/console; exec /bin/busybox sleep 2147483647");
+    let flake =
+        world.odd_guest("odd", "echo waiting for a bus > /dev/console; exec /bin/busybox sleep 2147483647");
     let said = world.fails(run_user(&flake, &["--boot-timeout", "8", "--", "true"]));
     assert!(said.contains("the guest `odd` did not start its agent within 8 s"), "{said}");
     assert!(said.contains("waiting for a bus") && said.contains("help: "), "{said}");
@@ -358,6 +366,16 @@ fn a_guest_that_dies_at_boot_fails_at_once_with_its_last_lines() {
     assert!(said.contains("the hypervisor ended before the guest was ready"), "{said}");
     assert!(said.contains("no more"), "{said}");
     world.expect_nothing_left();
+}
+
+#[test]
+fn what_a_guest_writes_on_its_console_does_not_steer_the_terminal() {
+    let world = World::new();
+    let flake = world.odd_guest("odd", "printf 'a\\033]0;title\\007b\\033[2Jc\\n' > /dev/console; exit 1");
+    let said = world.fails(run_user(&flake, &["--", "true"]));
+    assert!(said.contains("abc") && !said.contains('\x1b'), "{said:?}");
+    let log = world.ok(["logs", "odd"]);
+    assert!(log.contains("abc") && !log.contains('\x1b'), "{log:?}");
 }
 
 #[test]
@@ -471,7 +489,9 @@ fn an_interrupt_during_the_build_ends_nix_and_its_builder() {
     let world = World::new();
     let mut run = Running::start(world.mvm(run_user(&endless(&world), &["--", "true"])));
     run.line("build endless");
-    wait_until(DEADLINE, "the builder", || world.processes().iter().any(|line| line.contains("sleep 2147483647;")));
+    wait_until(DEADLINE, "the builder", || {
+        world.processes().iter().any(|line| line.contains("sleep 2147483647;"))
+    });
     run.signal(Signal::SIGINT);
     let (status, said) = run.end();
     assert_eq!(status.code(), Some(130), "{said}");
@@ -496,7 +516,8 @@ fn an_interrupt_during_the_boot_ends_the_guest() {
 fn an_interrupt_during_the_command_reaches_the_command_and_ends_the_guest() {
     let world = World::new();
     let flake = world.example("hello");
-    let mut run = Running::start(world.mvm(run_user(&flake, &["--", "sh", "-c", "echo begun; exec sleep 1000"])));
+    let mut run =
+        Running::start(world.mvm(run_user(&flake, &["--", "sh", "-c", "echo begun; exec sleep 1000"])));
     run.line("begun");
     run.signal(Signal::SIGINT);
     let (status, said) = run.end();
@@ -538,7 +559,8 @@ fn a_killed_shim_in_tap_mode_leaves_neither_link_nor_table_behind() {
 fn a_vm_ends_by_itself_when_the_run_that_holds_it_is_killed() {
     let world = World::new();
     let flake = world.example("hello");
-    let mut run = Running::start(world.mvm(run_user(&flake, &["--", "sh", "-c", "echo begun; exec sleep 1000"])));
+    let mut run =
+        Running::start(world.mvm(run_user(&flake, &["--", "sh", "-c", "echo begun; exec sleep 1000"])));
     run.line("begun");
     run.signal(Signal::SIGKILL);
     drop(run);
@@ -561,28 +583,20 @@ fn a_user_without_rights_runs_a_guest_with_nix_through_its_daemon() {
     wait_until(DEADLINE, "the daemon's socket", || socket.exists());
     world.env("NIX_DAEMON_SOCKET_PATH", socket);
     let flake = world.example("hello");
-    let out = world.ok(["run", "--setup", "--flake", flake.to_str().unwrap(), "--", "sh", "-c", "uname; sudo -n id -u"]);
+    let out = world.ok([
+        "run",
+        "--setup",
+        "--flake",
+        flake.to_str().unwrap(),
+        "--",
+        "sh",
+        "-c",
+        "uname; sudo -n id -u",
+    ]);
     assert_eq!(out, "Linux\n0\n");
     assert_eq!(world.vm("hello")["spec"]["network"], "user");
     let said = world.fails(run_in("tap", &flake, &["--", "true"]));
     assert!(said.contains("tap networking needs root"), "{said}");
-}
-
-/// Runs `work` in a mount namespace of its own with a file system of `size` bytes at `dir`.
-fn on_small_disk(dir: &Path, size: &str, work: impl FnOnce() + Send) {
-    use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-            let options = format!("size={size}");
-            mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
-            work();
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
 }
 
 #[test]
@@ -592,7 +606,8 @@ fn a_full_disk_is_an_error_and_space_is_all_it_takes_to_go_on() {
     }
     let world = World::empty();
     let flake = world.example("hello");
-    on_small_disk(&world.state(), "40M", || {
+    in_own_mounts(|| {
+        mount_tmpfs(&world.state(), "size=40M", MsFlags::empty());
         world.prepare();
         let ballast = world.state().join("ballast");
         let fill = || {
@@ -603,7 +618,10 @@ fn a_full_disk_is_an_error_and_space_is_all_it_takes_to_go_on() {
         world.ok(["status"]);
         fill();
         let said = world.fails(["build", "--flake", flake.to_str().unwrap()]);
-        assert!(said.contains("disk is full") || said.contains("No space left") || said.contains("disk full"), "{said}");
+        assert!(
+            said.contains("disk is full") || said.contains("No space left") || said.contains("disk full"),
+            "{said}"
+        );
         fs::remove_file(&ballast).unwrap();
         world.ok(["build", "--flake", flake.to_str().unwrap()]);
         fill();

@@ -62,12 +62,18 @@ fn many_boots_in_a_row_all_come_up() {
     let mut times = Vec::new();
     for boot in 0..BOOTS {
         let begun = Instant::now();
-        let args = ["run", "--rm", "--boot-timeout", "60", "--flake", flake.to_str().unwrap(), "--", "echo", "up"];
+        let args =
+            ["run", "--rm", "--boot-timeout", "60", "--flake", flake.to_str().unwrap(), "--", "echo", "up"];
         assert_eq!(world.ok(args), "up\n", "boot {boot}");
         times.push(begun.elapsed());
     }
     times.sort();
-    println!("{BOOTS} boots: fastest {:?}, median {:?}, slowest {:?}", times[0], times[BOOTS / 2], times[BOOTS - 1]);
+    println!(
+        "{BOOTS} boots: fastest {:?}, median {:?}, slowest {:?}",
+        times[0],
+        times[BOOTS / 2],
+        times[BOOTS - 1]
+    );
     world.expect_nothing_left();
 }
 
@@ -126,7 +132,8 @@ fn kills(phase: &Phase, network: &str) {
     let flake = world.path("hello");
     fs::create_dir(&flake).unwrap();
     let path = flake.to_str().unwrap();
-    let args = ["run", "--network", network, "--flake", path, "--", "sh", "-c", "echo begun; sleep 2; echo done"];
+    let args =
+        ["run", "--network", network, "--flake", path, "--", "sh", "-c", "echo begun; sleep 2; echo done"];
     let start = |salt: u64| {
         write_flake(&flake, salt);
         let mut run = Running::start(world.mvm(args));

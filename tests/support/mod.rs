@@ -19,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mvm::host::files::Lock;
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -72,7 +73,10 @@ fn prepared() -> PathBuf {
     if !inputs_are_added(&state) {
         // Once for all tests: the kernel is large.
         let dir = tempfile::tempdir().unwrap();
-        copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/examples/hello"), &dir.path().join("hello"));
+        copy_tree(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/examples/hello"),
+            &dir.path().join("hello"),
+        );
         mvm(&["build", "--flake", dir.path().join("hello").to_str().unwrap()]);
     }
     state
@@ -147,7 +151,8 @@ impl World {
         let bin = world.path("bin");
         fs::create_dir(&bin).unwrap();
         for program in ["mvm", "mvm-guest"] {
-            fs::copy(Path::new(env!("CARGO_BIN_EXE_mvm")).with_file_name(program), bin.join(program)).unwrap();
+            fs::copy(Path::new(env!("CARGO_BIN_EXE_mvm")).with_file_name(program), bin.join(program))
+                .unwrap();
         }
         world.mvm = bin.join("mvm");
         link_tree(&from.join("kernel"), &world.state().join("kernel"));
@@ -269,7 +274,8 @@ impl World {
 
     /// Ends of uplinks on the host that belong to VMs of this state.
     pub fn links(&self) -> Vec<String> {
-        let ids: Vec<String> = self.vms().iter().map(|vm| vm["id"].as_str().unwrap().replace("v-", "mvm-")).collect();
+        let ids: Vec<String> =
+            self.vms().iter().map(|vm| vm["id"].as_str().unwrap().replace("v-", "mvm-")).collect();
         let links = nix::ifaddrs::getifaddrs().unwrap().map(|link| link.interface_name);
         links.filter(|name| ids.contains(name)).collect()
     }
@@ -287,9 +293,10 @@ impl World {
     /// Waits until nothing works for this state any more, and looks that nothing lies about.
     pub fn expect_nothing_left(&self) {
         self.expect_no_process();
-        assert_eq!(self.links(), [""; 0]);
-        assert_eq!(self.sockets(), [PathBuf::new(); 0]);
-        assert_eq!(self.half_builds(), [PathBuf::new(); 0]);
+        let (links, sockets, builds) = (self.links(), self.sockets(), self.half_builds());
+        assert!(links.is_empty(), "{links:?}");
+        assert!(sockets.is_empty(), "{sockets:?}");
+        assert!(builds.is_empty(), "{builds:?}");
     }
 }
 
@@ -488,7 +495,8 @@ impl Namespace {
 
     /// Runs a program inside; returns what it printed.
     pub fn run(&self, program: &str, args: &[&str]) -> String {
-        let output = Command::new("ip").args(["netns", "exec", &self.0, program]).args(args).output().unwrap();
+        let output =
+            Command::new("ip").args(["netns", "exec", &self.0, program]).args(args).output().unwrap();
         assert!(output.status.success(), "{program} {args:?}: {}", stderr(&output));
         stdout(&output)
     }
@@ -508,6 +516,29 @@ impl Drop for Namespace {
         // What is still inside keeps it; its name goes.
         let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
     }
+}
+
+/// Runs `work` in a mount namespace of its own (needs root); what it starts is inside as well.
+pub fn in_own_mounts(work: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            work();
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// Mounts an empty file system.
+pub fn mount_tmpfs(dir: &Path, options: &str, flags: MsFlags) {
+    mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options)).unwrap();
+}
+
+/// Puts `what` in the place of `path`.
+pub fn mount_over(what: &Path, path: &Path) {
+    mount(Some(what), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
 /// Answers every connection with `text` and tells who called. Ends with the test.
