@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::event::text::strip;
+use crate::event::text::{clean, strip};
 use crate::event::words::{drv_name, duration};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
@@ -35,6 +35,9 @@ impl Line {
     /// The line for a terminal or a file, with its newline.
     pub fn render(&self, colour: bool) -> String {
         let Self { tone, word, text } = self;
+        // A guest's console is anybody's words; and colours in them are for terminals only.
+        let text = clean(text);
+        let text = if colour || !text.contains('\x1b') { text } else { strip(&text).into() };
         let style = match tone {
             Tone::Log => return format!("{text}\n"),
             Tone::Passing => "36",

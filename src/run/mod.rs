@@ -27,8 +27,9 @@ const DEFAULT_MEMORY_MIB: u32 = 256;
 const DEFAULT_DISK_MIB: u64 = 4096;
 /// How long a guest has until it is ready when nobody says otherwise, in seconds.
 const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
-/// How many of the console's last lines an error shows.
-const CONSOLE_TAIL: usize = 20;
+/// How many of the console's last lines an error shows: more than a kernel's panic takes, so that
+/// what led to it is among them.
+const CONSOLE_TAIL: usize = 60;
 
 /// Steps of a start, in the order in which the shim ends them.
 const STEPS: [&str; 4] = ["spawn", "boot", "personalise", "ready"];

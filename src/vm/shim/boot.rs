@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -14,7 +15,7 @@ use super::prepare::Prepared;
 use super::protocol::Word;
 use super::{LeashEnd, ShimError, keep_console};
 use crate::artifacts::GUEST_CONTRACT;
-use crate::guest::client::AgentClient;
+use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::{self, Answer, Personalise, Request, VolumeSource};
 use crate::host::child::find_program;
 use crate::host::files;
@@ -30,6 +31,8 @@ use crate::vm::{disks, keys};
 
 /// Pause between two questions whether the guest is ready.
 const POLL: Duration = Duration::from_millis(40);
+/// How long a hypervisor whose channel broke may take to end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A booted guest.
 pub struct Booted {
@@ -65,7 +68,10 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     let hello =
         watched(&mut booted, prepared, leash, deadline, late("did not start its agent"), agent.hello())
             .await?;
-    let hello = hello.map_err(|error| ShimError::Agent(error.to_string()))?;
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(error) => return Err(agent_failed(&mut booted, prepared, error).await),
+    };
     if hello.contract != GUEST_CONTRACT {
         return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT });
     }
@@ -74,7 +80,9 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     let asked = agent.request(personalise);
     let answer =
         watched(&mut booted, prepared, leash, deadline, late("did not take its identity"), asked).await?;
-    answer.map_err(|error| ShimError::Agent(error.to_string()))?;
+    if let Err(error) = answer {
+        return Err(agent_failed(&mut booted, prepared, error).await);
+    }
     clock.lap("personalise", leash).await;
     let expected = prepared.artifacts.manifest.image.ports.clone();
     let waiting = ready(agent, expected.clone());
@@ -82,7 +90,10 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
         "did not open its ports ({})",
         expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
     );
-    watched(&mut booted, prepared, leash, deadline, late(&missing), waiting).await??;
+    let waited = watched(&mut booted, prepared, leash, deadline, late(&missing), waiting).await?;
+    if let Err(error) = waited {
+        return Err(agent_failed(&mut booted, prepared, error).await);
+    }
     clock.lap("ready", leash).await;
     Ok(booted)
 }
@@ -109,25 +120,35 @@ async fn watched<T>(
 ) -> Result<T, ShimError> {
     tokio::select! {
         done = work => Ok(done),
-        status = booted.child.wait() => {
-            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let words = qemu::last_words(&prepared.dir.join("qemu.log")).map(|words| format!(": {words}"));
-            Err(ShimError::Died { how: status + &words.unwrap_or_default() })
-        }
+        status = booted.child.wait() => Err(died(prepared, status)),
         _ = leash.detached() => Err(ShimError::Abandoned),
         () = tokio::time::sleep_until(deadline.into()) => Err(late),
     }
 }
 
+fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    let words = qemu::last_words(&prepared.dir.join("qemu.log")).map(|words| format!(": {words}"));
+    ShimError::Died { how: status + &words.unwrap_or_default() }
+}
+
+/// A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
+async fn agent_failed(booted: &mut Booted, prepared: &Prepared, error: AgentError) -> ShimError {
+    match tokio::time::timeout(LAST_MOMENT, booted.child.wait()).await {
+        Ok(status) => died(prepared, status),
+        Err(_) => ShimError::Agent(error.to_string()),
+    }
+}
+
 /// Asks the agent until all expected ports listen.
-async fn ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), ShimError> {
+async fn ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
     loop {
         match agent.request(Request::Ready).await {
             Ok(Answer::Ready { ports, .. }) if expected.iter().all(|port| ports.contains(port)) => {
                 return Ok(());
             }
             Ok(_) => tokio::time::sleep(POLL).await,
-            Err(error) => return Err(ShimError::Agent(error.to_string())),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,0 +1,444 @@
+//! The words: what is said about wrong ones, help, completions. No guest is booted here.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+use mvm::store::Store;
+use mvm::store::vms::{VmRow, VmState};
+use nix::mount::MsFlags;
+use nix::pty::openpty;
+use support::{World, in_own_mounts, is_root, mount_over, mount_tmpfs, stderr, stdout};
+
+/// A flake that offers two attributes and builds nothing.
+const FLAKE: &str = "{ outputs = _: { packages.x86_64-linux = { minimal = 1; dev = 2; }; }; }";
+
+/// The exit code and the error of `mvm` with these words, the test's directory written as `[DIR]`.
+fn said(world: &World, args: &[&str]) -> String {
+    said_by(world, world.mvm(args))
+}
+
+fn said_by(world: &World, mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "");
+    let text = stderr(&output).replace(world.path("").to_str().unwrap().trim_end_matches('/'), "[DIR]");
+    format!("exit {}\n{text}", output.status.code().unwrap())
+}
+
+/// A world with the flake above, where no guest could be built.
+fn world() -> World {
+    let world = World::empty();
+    world.flake("flake", FLAKE);
+    world
+}
+
+/// Whether Nix is there; says that the test is skipped if not.
+fn has_nix() -> bool {
+    let there = Command::new("nix").arg("--version").output().is_ok();
+    if !there {
+        println!("SKIPPED: nix is not on PATH");
+    }
+    there
+}
+
+#[test]
+fn a_directory_without_a_flake_is_wrong_usage() {
+    let world = world();
+    fs::create_dir(world.path("empty")).unwrap();
+    assert_snapshot!(said(&world, &["build", "--flake", "empty"]), @"
+    exit 2
+    error: `[DIR]/empty` has no flake.nix
+    help: run `nix flake init` there, or give another directory
+    ");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["build", "--flake", "nowhere"]), @"
+    exit 2
+    error: no directory `nowhere`: No such file or directory (os error 2)
+    help: give a directory with a flake.nix, or a URL such as github:OWNER/REPO
+    ");
+}
+
+#[test]
+fn a_reference_that_begins_with_a_dash_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["build", "--flake", "--impure"]), @"
+    exit 2
+    error: the flake reference `--impure` begins with `-`
+    help: if it is a directory, write `./--impure`
+    ");
+}
+
+#[test]
+fn a_missing_attribute_lists_what_there_is_the_nearest_first() {
+    if !has_nix() {
+        return;
+    }
+    assert_snapshot!(said(&world(), &["build", "--flake", "./flake#mini"]), @"
+    exit 1
+    error: `[DIR]/flake` has no `mini`
+    help: it offers minimal, dev
+    ");
+}
+
+#[test]
+fn zero_cpus_are_wrong_usage() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--cpus", "0"]), @"
+    exit 2
+    error: invalid value '0' for '--cpus <CPUS>': the number of CPUs `0` is not valid
+    help: give 1 to 64
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn too_little_memory_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--mem", "64"]), @"
+    exit 2
+    error: invalid value '64' for '--mem <MIB>': the memory size `64` is outside what a guest boots with (96 MiB to 1 TiB)
+    help: give MiB as a number, or with a unit: `256`, `512M`, `2G`
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_negative_number_is_a_value_and_not_a_flag() {
+    let said = said(&world(), &["run", "--flake", "flake", "--mem", "-1"]);
+    assert!(said.contains("the memory size `-1` is not a size"), "{said}");
+}
+
+#[test]
+fn a_bad_port_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "-p", "80"]), @"
+    exit 2
+    error: invalid value '80' for '--publish <[ADDR:]HOST:GUEST>': the port mapping `80` is not valid
+    help: write HOST:GUEST, e.g. `8080:80`, or ADDR:HOST:GUEST, e.g. `127.0.0.1:8080:80`
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_bad_volume_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "-v", "/a:b"]), @"
+    exit 2
+    error: invalid value '/a:b' for '--volume <HOST:GUEST[:SIZE]>': the volume `/a:b` has a guest path that is not an absolute directory below /
+    help: write HOST:GUEST[:SIZE], e.g. `./data:/srv/data` or `./data:/srv/data:512M`
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_bad_name_is_wrong_usage() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--name", "Web_1"]), @"
+    exit 2
+    error: invalid value 'Web_1' for '--name <NAME>': the name `Web_1` is not valid
+    help: use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn an_unknown_command_is_wrong_usage_with_the_nearest_one() {
+    assert_snapshot!(said(&world(), &["biuld"]), @"
+    exit 2
+    error: unrecognized subcommand 'biuld'
+
+      tip: a similar subcommand exists: 'build'
+
+    Usage: mvm [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn an_unknown_key_of_the_configuration_names_the_file_and_the_nearest_key() {
+    let world = world();
+    fs::write(world.path("flake/mvm.toml"), "memroy = 256\n").unwrap();
+    assert_snapshot!(said(&world, &["run", "--flake", "flake"]), @"
+    exit 1
+    error: the configuration `[DIR]/flake/mvm.toml` has an unknown key `memroy`
+    help: did you mean `memory`?
+    ");
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--config", "nofile"]), @"
+    exit 1
+    error: cannot read the configuration `nofile`: No such file or directory (os error 2)
+    help: check the path given to --config
+    ");
+}
+
+#[test]
+fn an_unknown_vm_is_an_error_of_every_command_that_takes_one() {
+    let world = world();
+    let expected = "exit 1\nerror: there is no VM named `nobody`\nhelp: no VM is running; `mvm run --flake DIR` starts one\n";
+    for args in [
+        &["stop", "nobody"][..],
+        &["ssh", "nobody"],
+        &["exec", "nobody", "--", "true"],
+        &["logs", "nobody"],
+        &["forward", "nobody", "0:80"],
+        &["destroy", "--force", "nobody"],
+    ] {
+        assert_eq!(said(&world, args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn removal_without_a_terminal_to_ask_on_needs_force() {
+    let world = world();
+    assert_eq!(said(&world, &["destroy", "--all"]), "exit 0\n", "there is nothing to ask about");
+    let row = VmRow {
+        id: "v-01234567".into(),
+        name: "web".into(),
+        build: "b".into(),
+        state: VmState::Stopped,
+        detail: None,
+        spec: "{}".into(),
+        process: None,
+        created_ms: 1,
+        changed_ms: 1,
+    };
+    let mut store = Store::open(&world.state().join("state.db")).unwrap().store;
+    assert!(store.insert_vm(&row).unwrap());
+    assert_snapshot!(said(&world, &["destroy", "web"]), @"
+    exit 2
+    error: Remove web (v-01234567, stopped) with disks and logs? There is no terminal to answer on
+    help: add --force
+    ");
+    assert_eq!(said(&world, &["destroy", "--force", "web"]), "exit 0\nremoved web (v-01234567)\n");
+}
+
+#[test]
+fn a_read_only_state_is_an_error_that_says_so() {
+    let world = world();
+    let check = |world: &World| {
+        let said = said(world, &["status"]);
+        assert!(said.starts_with("exit 1\nerror: cannot write mvm's state in `[DIR]/state`: "), "{said}");
+        assert!(said.contains("help: mend its permissions, or set MVM_STATE_DIR"), "{said}");
+    };
+    if nix::unistd::geteuid().is_root() {
+        in_own_mounts(|| {
+            mount_tmpfs(&world.state(), "size=1M", MsFlags::MS_RDONLY);
+            check(&world);
+        });
+    } else {
+        fs::set_permissions(world.state(), fs::Permissions::from_mode(0o555)).unwrap();
+        check(&world);
+        fs::set_permissions(world.state(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn a_state_directory_that_is_not_absolute_is_refused() {
+    let world = world();
+    let mut command = world.mvm(["status"]);
+    command.env("MVM_STATE_DIR", "relative");
+    assert_snapshot!(said_by(&world, command), @"
+    exit 1
+    error: MVM_STATE_DIR is `relative`, which is not absolute
+    help: give the whole path
+    ");
+}
+
+#[test]
+fn a_runtime_directory_too_long_for_sockets_is_refused_before_anything_starts() {
+    let world = world();
+    let long = world.path(&"x".repeat(100));
+    fs::create_dir(&long).unwrap();
+    let mut command = world.mvm(["status"]);
+    command.env("XDG_RUNTIME_DIR", &long);
+    let said = said_by(&world, command);
+    assert!(said.contains("is too long for sockets") && said.contains("help: set XDG_RUNTIME_DIR"), "{said}");
+}
+
+#[test]
+fn the_state_of_a_newer_mvm_is_left_alone() {
+    let world = world();
+    world.ok(["status"]);
+    let database = rusqlite::Connection::open(world.state().join("state.db")).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    assert_snapshot!(said(&world, &["status"]), @"
+    exit 1
+    error: the state in `[DIR]/state/state.db` was written by a newer mvm (schema 99, this one knows 1)
+    help: use the newer mvm, or another MVM_STATE_DIR
+    ");
+    let version: u32 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_with_a_warning() {
+    let world = world();
+    fs::write(world.state().join("state.db"), [b'x'; 8192]).unwrap();
+    let output = world.mvm(["status"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(stderr(&output).contains("warning: the state database was damaged"), "{}", stderr(&output));
+    let mut names = fs::read_dir(world.state()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.any(|name| name.to_string_lossy().starts_with("state.db.damaged-")));
+}
+
+#[test]
+fn without_nix_it_says_what_installs_it() {
+    let mut world = world();
+    let bin = world.path("bin");
+    fs::create_dir(&bin).unwrap();
+    symlink("/bin/sh", bin.join("sh")).unwrap();
+    world.env("PATH", bin);
+    assert_snapshot!(said(&world, &["build", "--flake", "flake"]), @"
+    exit 1
+    error: `nix` is not on PATH
+    help: `mvm doctor` says what is missing, `mvm setup` installs it
+    ");
+}
+
+#[test]
+fn without_qemu_it_says_what_installs_it_before_a_long_build() {
+    if !is_root() {
+        return;
+    }
+    let program = mvm::vm::hypervisor::qemu::PROGRAM;
+    let Some(qemu) = mvm::host::child::find_program(program) else {
+        println!("SKIPPED: {program} is not installed");
+        return;
+    };
+    let world = world();
+    in_own_mounts(|| {
+        // A device in its place is no program; the system's directories are searched beside PATH.
+        mount_over("/dev/null".as_ref(), &qemu.canonicalize().unwrap());
+        let expected =
+            format!("exit 1\nerror: `{program}` is not installed\nhelp: run `mvm setup`, or add --setup\n");
+        assert_eq!(said(&world, &["run", "--flake", "flake"]), expected);
+    });
+}
+
+#[test]
+fn a_hypervisor_that_cannot_be_had_is_refused() {
+    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--hypervisor", "firecracker"]), @"
+    exit 1
+    error: Firecracker is asked for, and this mvm cannot drive it yet
+    help: use `--hypervisor qemu` or `auto`
+    ");
+}
+
+/// The names of all commands, as `mvm --help` lists them.
+fn commands(world: &World) -> Vec<String> {
+    let help = world.ok(["--help"]);
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // Continued lines are indented further.
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.map(|line| line.split_whitespace().next().unwrap().to_string()).collect()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let world = world();
+    let commands = commands(&world);
+    for name in ["build", "run", "status", "setup"] {
+        assert!(commands.iter().any(|command| command == name), "no {name} in {commands:?}");
+    }
+    for command in commands {
+        let help = world.ok([&command, "--help"]);
+        assert!(help.contains(&format!("Usage: mvm {command}")), "{help}");
+    }
+}
+
+#[test]
+fn what_only_mvm_itself_calls_is_not_in_the_help() {
+    let commands = commands(&world());
+    assert!(!commands.iter().any(|command| command == "shim" || command == "proxy"), "{commands:?}");
+}
+
+#[test]
+fn every_shell_has_completions() {
+    let world = world();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = world.ok(["completions", shell]);
+        assert!(script.contains("mvm") && script.contains("destroy"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn the_manual_page_is_one() {
+    let page = world().ok(["man"]);
+    assert!(page.contains(".TH mvm 1"), "{page}");
+}
+
+#[test]
+fn doctor_tells_programs_what_is_there() {
+    let world = world();
+    let output = world.mvm(["doctor", "--json"]).output().unwrap();
+    // Nothing is laid out in this state.
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["status"] == "missing"), "{report}");
+}
+
+#[test]
+fn status_of_an_empty_state_is_valid_for_people_and_programs() {
+    let world = world();
+    assert!(world.ok(["status"]).contains("No VM is running."));
+    let json: serde_json::Value = serde_json::from_str(&world.ok(["status", "--json"])).unwrap();
+    assert_eq!((&json["v"], &json["vms"]), (&1.into(), &serde_json::json!([])));
+}
+
+/// What a command writes to a terminal.
+fn on_terminal(mut command: Command) -> String {
+    let pty = openpty(None, None).unwrap();
+    let ends = [pty.slave.try_clone().unwrap(), pty.slave];
+    let [out, err] = ends.map(Stdio::from);
+    let mut child = command.stdout(out).stderr(err).spawn().unwrap();
+    // The command holds the terminal's other end; here it would keep the reading from ending.
+    drop(command);
+    child.wait().unwrap();
+    let mut text = Vec::new();
+    // Without a writer a terminal ends with an error.
+    let _ = File::from(pty.master).read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let mut world = world();
+    let args = ["build", "--flake", "nowhere"];
+    let coloured = on_terminal(world.mvm(args));
+    assert!(coloured.contains("\x1b[1;31merror:"), "{coloured:?}");
+    assert!(!said(&world, &args).contains('\x1b'));
+    world.env("NO_COLOR", "1");
+    let plain = on_terminal(world.mvm(args));
+    assert!(plain.contains("error:") && !plain.contains('\x1b'), "{plain:?}");
+}
+
+#[test]
+fn without_a_terminal_there_are_no_escape_sequences_even_where_nix_writes_them() {
+    if !has_nix() {
+        return;
+    }
+    let world = world();
+    let git = |args: &[&str]| {
+        let status = Command::new("git").current_dir(world.path("flake")).args(args).status().unwrap();
+        assert!(status.success());
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    let said = said(&world, &["build", "--flake", "./flake#dev"]);
+    // Nix warns in magenta of a tree with changes.
+    assert!(said.contains("is dirty") && !said.contains('\x1b'), "{said:?}");
+}
