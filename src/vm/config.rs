@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::spec::{HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory, parse_mib};
+use super::spec::{HypervisorChoice, MAX_DISK_MIB, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory, parse_mib};
 
 /// Settings of a VM; anything absent has a default. Flags go over files.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -131,7 +131,7 @@ impl RuntimeConfig {
         };
         let disk = |quantity: &Quantity| {
             parse_mib(&quantity.text())
-                .filter(|mib| (16..=64 * 1024 * 1024).contains(mib))
+                .filter(|mib| (16..=MAX_DISK_MIB).contains(mib))
                 .ok_or_else(|| invalid(format!("disk `{}` is not a size from 16M to 64T", quantity.text())))
         };
         let spec = |error: super::spec::SpecError| invalid(error.to_string());

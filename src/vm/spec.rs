@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Least memory a guest boots with, in MiB, where its image does not say.
 pub const MIN_MEMORY_MIB: u32 = 96;
+/// Largest disk or volume, in MiB: 64 TiB.
+pub const MAX_DISK_MIB: u64 = 64 * 1024 * 1024;
 /// Most CPUs a guest may have.
 pub const MAX_CPUS: u32 = 64;
 
@@ -168,8 +170,9 @@ impl FromStr for VolumeSpec {
         let size = match parts.as_slice() {
             [_, _] => None,
             [_, _, size] => match parse_mib(size) {
-                Some(mib) if mib > 0 => Some(mib),
-                _ => return fail("has a size that is not a number of bytes such as `512M` or `2G`"),
+                Some(mib) if (1..=MAX_DISK_MIB).contains(&mib) => Some(mib),
+                Some(_) => return fail("has a size outside of 1 MiB to 64 TiB"),
+                None => return fail("has a size that is not a number of bytes such as `512M` or `2G`"),
             },
             _ => return fail("is not HOST:GUEST[:SIZE]"),
         };
