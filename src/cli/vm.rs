@@ -87,7 +87,7 @@ pub async fn open_ssh(context: &Context, id: &str, user: Option<&str>, command: 
     let (program, arguments) = vm_ssh::command_line(&context.paths, id, user.unwrap_or(DEFAULT_USER), command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
-    let status = Command::new(program).args(arguments).kill_on_drop(true).status().await?;
+    let status = Command::new(program).args(arguments).current_dir(context.paths.state()).kill_on_drop(true).status().await?;
     Ok(exit_code(status.code().unwrap_or(255)))
 }
 

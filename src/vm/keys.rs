@@ -9,6 +9,9 @@ use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
 use crate::host::files;
 
+/// The private half of the user's key, below the state root.
+pub const USER_KEY: &str = "ssh/id_ed25519";
+
 /// A guest's host key in the forms its servers want.
 #[derive(Debug)]
 pub struct HostKey {
@@ -44,7 +47,7 @@ pub fn host_key() -> io::Result<HostKey> {
 /// The user's key below the state root: path of the private half and the public line.
 /// Made on first use.
 pub fn user_key(state: &Path) -> io::Result<(PathBuf, String)> {
-    let path = state.join("ssh/id_ed25519");
+    let path = state.join(USER_KEY);
     if !path.exists() {
         std::fs::create_dir_all(state.join("ssh"))?;
         // Two commands may come here at once: the first to take the lock makes the key.

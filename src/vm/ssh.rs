@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 
 use super::keys;
 use crate::host::child::find_program;
@@ -24,7 +23,8 @@ pub enum SshError {
 
 /// The command line that opens a session in the VM `id` as `user`, or runs `command` there.
 ///
-/// The connection goes through the VM's shim, so it needs no port on the host.
+/// The connection goes through the VM's shim, so it needs no port on the host. To be started in
+/// the state's root.
 pub fn command_line(
     paths: &Paths,
     id: &str,
@@ -32,23 +32,16 @@ pub fn command_line(
     command: &[String],
 ) -> Result<(std::path::PathBuf, Vec<OsString>), SshError> {
     let program = find_program("ssh").ok_or(SshError::Missing)?;
-    let (key, _) = keys::user_key(paths.state())?;
-    let known_hosts = paths.vm(id).join("known_hosts");
-    let option = |name: &str, path: &Path| {
-        let mut option = OsString::from(format!("{name}=\""));
-        option.push(path);
-        option.push("\"");
-        option
-    };
+    keys::user_key(paths.state())?;
     let mut arguments: Vec<OsString> = Vec::new();
     // Nothing of the user's own configuration, which is about other hosts.
     arguments.extend(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"].map(OsString::from));
     arguments.extend(["-o", "LogLevel=ERROR", "-o", "UpdateHostKeys=no", "-o"].map(OsString::from));
     arguments.push(format!("HostKeyAlias={id}").into());
-    arguments.push("-o".into());
-    arguments.push(option("UserKnownHostsFile", &known_hosts));
-    arguments.push("-o".into());
-    arguments.push(option("IdentityFile", &key));
+    // Relative, as ssh has its own ideas of quotes, `%` and `${}` in a path.
+    for option in [format!("UserKnownHostsFile=vms/{id}/known_hosts"), format!("IdentityFile={}", keys::USER_KEY)] {
+        arguments.extend(["-o".into(), option.into()]);
+    }
     arguments.push("-o".into());
     arguments.push(format!("ProxyCommand={}", proxy_command(id)?).into());
     arguments.push(format!("{user}@{id}").into());
