@@ -1,0 +1,112 @@
+//! Samples taken in turns, and the verdict on them.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// After this long no further round is begun, once there are [`FEWEST`].
+const BUDGET: Duration = Duration::from_secs(150);
+const FEWEST: usize = 3;
+
+/// A claim with what was measured.
+pub struct Claim {
+    /// What mvm does.
+    pub what: &'static str,
+    /// How long mvm took, each time.
+    pub ours: Vec<Duration>,
+    /// What that is held against.
+    pub limit: Limit,
+    /// Further figures, without a limit.
+    pub stated: Vec<String>,
+}
+
+/// What a median is held against.
+pub enum Limit {
+    /// At most this share of the median of these.
+    Share(f64, &'static str, Vec<Duration>),
+    /// At most this.
+    Absolute(Duration),
+}
+
+impl Claim {
+    /// Whether the limit holds.
+    pub fn is_met(&self) -> bool {
+        match &self.limit {
+            Limit::Share(limit, _, theirs) => self.share(theirs) <= *limit,
+            Limit::Absolute(limit) => median(&self.ours) <= *limit,
+        }
+    }
+
+    fn share(&self, theirs: &[Duration]) -> f64 {
+        median(&self.ours).as_secs_f64() / median(theirs).as_secs_f64()
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.is_met() { "ok" } else { "MISSED" };
+        let Self { what, ours, .. } = self;
+        writeln!(f, "{what}  (median of {}, with the extremes)", ours.len())?;
+        match &self.limit {
+            Limit::Share(limit, against, theirs) => {
+                writeln!(f, "  {:<34} {}", "mvm", spread(ours))?;
+                writeln!(f, "  {against:<34} {}", spread(theirs))?;
+                writeln!(
+                    f,
+                    "  {:<34} {:>9.3}       limit {limit:.2}  {verdict}",
+                    "ratio",
+                    self.share(theirs)
+                )?;
+            }
+            Limit::Absolute(limit) => {
+                writeln!(f, "  {:<34} {}   limit {}  {verdict}", "mvm", spread(ours), millis(*limit).trim())?
+            }
+        }
+        self.stated.iter().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+/// A further figure: its name, and the median of what was measured.
+pub fn stated(what: &str, samples: &[Duration]) -> String {
+    format!("{what:<34} {}", spread(samples))
+}
+
+/// Takes turns for at most `rounds` rounds; each goes first every other time.
+pub fn in_turns(
+    rounds: usize,
+    mut ours: impl FnMut() -> Result<Duration>,
+    mut theirs: impl FnMut() -> Result<Duration>,
+) -> Result<(Vec<Duration>, Vec<Duration>)> {
+    let began = Instant::now();
+    let mut samples = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        if round >= FEWEST && began.elapsed() > BUDGET {
+            break;
+        }
+        if round % 2 == 1 {
+            samples.1.push(theirs()?);
+        }
+        samples.0.push(ours()?);
+        if round % 2 == 0 {
+            samples.1.push(theirs()?);
+        }
+    }
+    Ok(samples)
+}
+
+fn median(samples: &[Duration]) -> Duration {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn spread(samples: &[Duration]) -> String {
+    let least = samples.iter().min().copied().unwrap_or_default();
+    let most = samples.iter().max().copied().unwrap_or_default();
+    format!("{}  ({} to {})", millis(median(samples)), millis(least).trim(), millis(most).trim())
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:>9.1} ms", duration.as_secs_f64() * 1000.0)
+}

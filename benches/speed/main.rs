@@ -1,0 +1,52 @@
+//! Claims about speed, measured: `cargo bench`, or `cargo bench -- boot log` for some of them.
+//!
+//! Each claim is measured side by side with what it is held against, taking turns in one run, so
+//! that whatever else the machine does falls on both; medians are compared. A claim that takes too
+//! long is measured fewer times and says so. The exit code is 1 when a limit was missed.
+//!
+//! The machine is prepared by mvm's own `setup --yes`; all state lies in `target/bench-state`.
+
+mod boot;
+mod build;
+mod claim;
+mod guest;
+mod log;
+mod place;
+mod process;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use claim::Claim;
+use place::Place;
+
+type Measure = fn(&Place) -> Result<Claim>;
+
+const CLAIMS: [(&str, Measure); 5] = [
+    ("build", build::measure),
+    ("exec", guest::measure),
+    ("boot", boot::measure),
+    ("log", log::measure),
+    ("status", status::measure),
+];
+
+fn main() -> Result<ExitCode> {
+    // cargo adds `--bench`.
+    let wished: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let names: Vec<&str> = CLAIMS.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = wished.iter().find(|word| !names.contains(&word.as_str())) {
+        bail!("there is no claim `{unknown}`; there are: {}", names.join(", "));
+    }
+    let place = Place::prepare()?;
+    let mut missed = 0;
+    for (name, measure) in CLAIMS {
+        if wished.is_empty() || wished.iter().any(|word| word == name) {
+            let claim = measure(&place)?;
+            missed += usize::from(!claim.is_met());
+            println!("{claim}");
+        }
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
