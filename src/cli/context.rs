@@ -20,6 +20,8 @@ pub struct Context {
     pub json: bool,
     /// `--verbose`.
     pub verbose: bool,
+    /// Whether standard output belongs to a command in the guest.
+    pub stdout_taken: bool,
     no_tui: bool,
 }
 
@@ -34,13 +36,15 @@ impl Context {
         for name in lifecycle::square(&paths, &mut opened.store)? {
             say(&format!("note: the VM `{name}` had ended without a word; it is marked as failed"));
         }
-        Ok(Self { paths, store: opened.store, json, verbose, no_tui })
+        Ok(Self { paths, store: opened.store, json, verbose, stdout_taken: false, no_tui })
     }
 
     /// How a task's events are shown.
     pub fn mode(&self) -> Mode {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match () {
+            () if self.json && self.stdout_taken => Mode::JsonAside,
             () if self.json => Mode::Json,
             () if self.no_tui || self.verbose || !terminal || std::env::var_os("CI").is_some() => Mode::Plain,
             () => Mode::Inline,

@@ -9,6 +9,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::report::INTERRUPTED;
 use super::task::exit_code;
 use crate::guest::client::AgentClient;
 use crate::guest::frames::{Exec, TermSize};
@@ -42,6 +43,7 @@ pub async fn exec(agent: &AgentClient, wish: Wish) -> Result<ExitCode> {
     let mut session = agent.exec(exec)?;
     let input = session.input();
     let feeding = tokio::spawn(feed(session.input()));
+    let mut interrupted = false;
     let code = loop {
         tokio::select! {
             event = session.next() => match event? {
@@ -50,7 +52,12 @@ pub async fn exec(agent: &AgentClient, wish: Wish) -> Result<ExitCode> {
                 Event::Exit(code) => break code,
             },
             said = signals.next() => match said {
-                Said::Signal(number) => input.signal(number)?,
+                // The second ^C does not ask: leaving ends the command.
+                Said::Signal(_) if interrupted => break u32::from(INTERRUPTED),
+                Said::Signal(number) => {
+                    interrupted = true;
+                    input.signal(number)?;
+                }
                 Said::Resized => if wish.tty { input.resize(terminal_size())? },
             },
         }

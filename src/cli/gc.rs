@@ -19,7 +19,9 @@ use crate::vm::lifecycle;
 const BUILD_REST_MS: i64 = 14 * 24 * 3600 * 1000;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards.")]
+#[command(
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
+)]
 pub struct GcArgs {
     /// Only say what would go, and why
     #[arg(long)]
@@ -83,7 +85,8 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             kind: WasteKind::Vm(vm.id.clone()),
         });
     }
-    let used: HashSet<&str> = vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.build.as_str()).collect();
+    let used: HashSet<&str> =
+        vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.build.as_str()).collect();
     let builds = context.store.builds()?;
     let now = Timestamp::now().as_millisecond();
     for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {
@@ -91,7 +94,12 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
         if old || all_builds {
             let path = paths.builds().join(&build.id);
             waste.push(Waste {
-                what: format!("build {} of {}#{}", &build.id[..build.id.len().min(12)], build.flake, build.attribute),
+                what: format!(
+                    "build {} of {}#{}",
+                    &build.id[..build.id.len().min(12)],
+                    build.flake,
+                    build.attribute
+                ),
                 why: if old { "not used for 14 days" } else { "no VM runs it" }.into(),
                 bytes: size(&path),
                 path,
@@ -99,8 +107,12 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             });
         }
     }
-    let known: HashSet<&str> = vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
-    for entry in [paths.vms(), paths.builds()].iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten()) {
+    let known: HashSet<&str> =
+        vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
+    for entry in [paths.vms(), paths.builds()]
+        .iter()
+        .flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten())
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         let unknown = !known.contains(name.as_str()) && !used.contains(name.as_str());
         // What another command makes right now bears a leading dot.

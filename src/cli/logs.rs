@@ -17,7 +17,9 @@ use crate::vm::lifecycle;
 const POLL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mvm logs hello\n  mvm logs -f --since 5m hello\n  mvm logs --since 2026-01-31T12:00:00Z hello")]
+#[command(
+    after_help = "Examples:\n  mvm logs hello\n  mvm logs -f --since 5m hello\n  mvm logs --since 2026-01-31T12:00:00Z hello"
+)]
 pub struct LogsArgs {
     /// The VM, by name or id
     name: String,

@@ -13,7 +13,9 @@ use crate::host::packages;
 use crate::host::setup::{self, SetupOptions};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.")]
+#[command(
+    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended."
+)]
 pub struct SetupArgs {
     /// Do not ask before packages are installed
     #[arg(long, short)]
@@ -26,7 +28,8 @@ pub struct SetupArgs {
 /// Prepares the machine; without `--yes` it asks before installing.
 pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
     let missing: Vec<_> = packages::missing().iter().map(|package| package.name).collect();
-    if !missing.is_empty() && !args.yes && !vm::confirm(&format!("Install {}?", missing.join(" ")), "--yes")? {
+    if !missing.is_empty() && !args.yes && !vm::confirm(&format!("Install {}?", missing.join(" ")), "--yes")?
+    {
         return Ok(ExitCode::FAILURE);
     }
     prepare(context, args.recreate).await?;
@@ -41,7 +44,12 @@ pub async fn prepare(context: &mut Context, recreate: bool) -> Result<()> {
         Ok(setup::setup(paths, options, sink, cancel).await?)
     })
     .await?;
-    let changed = [(done.kernel, "kernel"), (done.host_tools, "host tools"), (done.offline_flake, "offline flake")];
+    let changed = [
+        (done.kernel, "kernel"),
+        (done.host_tools, "host tools"),
+        (done.offline_flake, "offline flake"),
+        (done.firecracker, "Firecracker"),
+    ];
     let laid_out: Vec<&str> = changed.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
     if !done.packages.is_empty() {
         say(&format!("installed {}", done.packages.join(" ")));

@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::report::Usage;
+use crate::event::{EventSink, TaskId};
 use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
+use crate::host::setup;
 use crate::image::build::BuildRequest;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::vm::config::RuntimeConfig;
@@ -33,11 +35,17 @@ pub struct FlakeArgs {
 impl FlakeArgs {
     /// Parses the reference.
     pub fn parse(&self) -> Result<FlakeRef> {
-        Ok(self.flake.parse().map_err(|error: RefError| Usage(error.to_string()))?)
+        self.flake.parse().map_err(|error: RefError| match error {
+            RefError::NoDir { .. } | RefError::NoFlake { .. } => anyhow::Error::from(error),
+            error => Usage(error.to_string()).into(),
+        })
     }
 
     /// Parses the reference and asks for mvm's own inputs.
     pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
+        // What it would say is of no interest here.
+        let (sink, _) = EventSink::new(TaskId::new('s'));
+        setup::refresh(paths, &sink).await?;
         Ok(BuildRequest {
             flake: self.parse()?,
             profile: self.profile.clone(),

@@ -67,6 +67,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     // Wrong words are said before anything is installed.
     let parsed = args.flake.parse()?;
     let config = args.runtime.config(&parsed)?;
+    context.stdout_taken = !args.detach;
     if args.setup {
         machine::prepare(context, false).await?;
     }

@@ -38,7 +38,9 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
             })
             .collect();
         let state = context.paths.state();
-        print_json(&json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "vms": vms, "builds": builds }))?;
+        print_json(
+            &json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "vms": vms, "builds": builds }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&format!("mvm {}, state in {}", env!("CARGO_PKG_VERSION"), context.paths.state().display()))?;

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, say};
-use super::report::Interrupted;
+use super::report::{Interrupted, TimedOut};
 use crate::event::{EventSink, Kind, Outcome, TaskId, TaskKind};
 use crate::headless;
 use crate::host::paths::Paths;
@@ -35,7 +35,8 @@ impl From<BuildError> for Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let (tail, cancelled) = (error.tail(), error.is_cancelled());
-        Self { error: error.into(), tail, cancelled }
+        let error = if error.is_late() { TimedOut(error.to_string()).into() } else { error.into() };
+        Self { error, tail, cancelled }
     }
 }
 

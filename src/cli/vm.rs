@@ -48,7 +48,11 @@ pub struct StopArgs {
 pub async fn stop(context: &mut Context, args: StopArgs) -> Result<ExitCode> {
     let vms: Vec<VmRow> = match args.all {
         true => context.store.vms()?.into_iter().filter(|vm| vm.state.is_live()).collect(),
-        false => args.names.iter().map(|name| lifecycle::find_running(&context.store, name)).collect::<Result<_, _>>()?,
+        false => args
+            .names
+            .iter()
+            .map(|name| lifecycle::find_running(&context.store, name))
+            .collect::<Result<_, _>>()?,
     };
     let deadline = (!args.kill).then(|| Duration::from_secs(args.timeout));
     for vm in &vms {
@@ -83,8 +87,14 @@ pub async fn ssh(context: &mut Context, args: SshArgs) -> Result<ExitCode> {
 }
 
 /// Runs the system's ssh to a VM and returns its exit code.
-pub async fn open_ssh(context: &Context, id: &str, user: Option<&str>, command: &[String]) -> Result<ExitCode> {
-    let (program, arguments) = vm_ssh::command_line(&context.paths, id, user.unwrap_or(DEFAULT_USER), command)?;
+pub async fn open_ssh(
+    context: &Context,
+    id: &str,
+    user: Option<&str>,
+    command: &[String],
+) -> Result<ExitCode> {
+    let (program, arguments) =
+        vm_ssh::command_line(&context.paths, id, user.unwrap_or(DEFAULT_USER), command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
     let status = Command::new(program).args(arguments).kill_on_drop(true).status().await?;
@@ -92,7 +102,9 @@ pub async fn open_ssh(context: &Context, id: &str, user: Option<&str>, command: 
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mvm exec hello -- ps\n  mvm exec hello --user root --env A=1 -- sh -c 'echo $A'")]
+#[command(
+    after_help = "Examples:\n  mvm exec hello -- ps\n  mvm exec hello --user root --env A=1 -- sh -c 'echo $A'"
+)]
 pub struct ExecArgs {
     /// The VM, by name or id
     name: String,
@@ -130,7 +142,9 @@ pub async fn exec(context: &mut Context, args: ExecArgs) -> Result<ExitCode> {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mvm forward hello 8080:80\n  mvm forward hello 0:5432     the system chooses the port and mvm prints it")]
+#[command(
+    after_help = "Examples:\n  mvm forward hello 8080:80\n  mvm forward hello 0:5432     the system chooses the port and mvm prints it"
+)]
 pub struct ForwardArgs {
     /// The VM, by name or id
     name: String,
@@ -198,10 +212,16 @@ pub struct DestroyArgs {
 pub async fn destroy(context: &mut Context, args: DestroyArgs) -> Result<ExitCode> {
     let vms: Vec<VmRow> = match args.all {
         true => context.store.vms()?,
-        false => args.names.iter().map(|name| lifecycle::find(&context.store, name)).collect::<Result<_, _>>()?,
+        false => {
+            args.names.iter().map(|name| lifecycle::find(&context.store, name)).collect::<Result<_, _>>()?
+        }
     };
-    let names: Vec<_> = vms.iter().map(|vm| format!("{} ({}, {})", vm.name, vm.id, vm.state.as_str())).collect();
-    if !vms.is_empty() && !args.force && !confirm(&format!("Remove {} with disks and logs?", names.join(", ")), "--force")? {
+    let names: Vec<_> =
+        vms.iter().map(|vm| format!("{} ({}, {})", vm.name, vm.id, vm.state.as_str())).collect();
+    if !vms.is_empty()
+        && !args.force
+        && !confirm(&format!("Remove {} with disks and logs?", names.join(", ")), "--force")?
+    {
         return Ok(ExitCode::FAILURE);
     }
     for vm in &vms {

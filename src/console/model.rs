@@ -25,6 +25,8 @@ pub struct TaskModel {
     pub items: VecDeque<Item>,
     /// Builds done and expected.
     pub builds: (u64, u64),
+    /// The activity whose progress counts builds.
+    counting: Option<u64>,
     /// Last log lines.
     pub lines: VecDeque<String>,
     /// How it ended.
@@ -79,7 +81,10 @@ impl TaskModel {
                 Some(item) => item.ended = Some(event.time),
                 None => return false,
             },
-            Kind::Progress { id: None, done, expected, .. } => self.builds = (*done, *expected),
+            Kind::Progress { id, done, expected, .. } if *id == self.counting => {
+                // When all is done Nix counts back to nought.
+                self.builds = (self.builds.0.max(*done), self.builds.1.max(*expected));
+            }
             Kind::Log { source, text } => return self.log(source, text),
             Kind::TaskEnded { outcome, .. } => self.outcome = Some(outcome.clone()),
             _ => return false,
@@ -89,8 +94,14 @@ impl TaskModel {
 
     fn begin(&mut self, id: u64, what: &Activity, time: Timestamp) -> bool {
         let (name, verb, host) = match what {
-            Activity::Build { drv, host } => (crate::event::words::drv_name(drv).to_string(), "building", host.clone()),
+            Activity::Build { drv, host } => {
+                (crate::event::words::drv_name(drv).to_string(), "building", host.clone())
+            }
             Activity::Download { uri } => (uri.clone(), "fetching", String::new()),
+            Activity::Total { of } if of == "builds" => {
+                self.counting = Some(id);
+                return false;
+            }
             _ => return false,
         };
         if self.items.len() >= MOST_ITEMS {

@@ -15,7 +15,8 @@ pub fn clean(line: &str) -> Cow<'_, str> {
         return Cow::Borrowed(line);
     }
     let mut cleaner = Cleaner::default();
-    Parser::new().advance(&mut cleaner, line.as_bytes());
+    // Enough for a line full of control sequences; more is not worth the time.
+    Parser::new().advance(&mut cleaner, cut(line, 8 * MAX_LINE).as_bytes());
     Cow::Owned(cleaner.finish())
 }
 

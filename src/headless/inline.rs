@@ -37,7 +37,14 @@ impl Inline {
         let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stderr()), options)?;
         let drawn = Instant::now() - FRAME;
-        Ok(Self { terminal, model: TaskModel::default(), lines: Lines::new(false), look: Look { colour }, drawn, stale: true })
+        Ok(Self {
+            terminal,
+            model: TaskModel::default(),
+            lines: Lines::new(false),
+            look: Look { colour },
+            drawn,
+            stale: true,
+        })
     }
 
     /// Takes an event in; what lasts is written above the view.
@@ -94,6 +101,8 @@ impl Inline {
     /// Removes the view; the prompt comes back where it began.
     pub fn close(mut self) -> io::Result<()> {
         self.terminal.clear()?;
+        let origin = self.terminal.get_frame().area().as_position();
+        self.terminal.set_cursor_position(origin)?;
         self.terminal.show_cursor()
     }
 }

@@ -102,7 +102,8 @@ impl Lines {
             },
             Kind::VmStarted { name, how, steps, .. } => {
                 let total = steps.iter().map(|(_, ms)| ms).sum();
-                let parts: Vec<_> = steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
+                let parts: Vec<_> =
+                    steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
                 lasting("ready", format!("{name} {how} in {}: {}", millis(total), parts.join(", ")))
             }
             _ => None,
@@ -121,7 +122,11 @@ impl Lines {
         let text = text.to_string();
         match source {
             Source::Mvm { level: Level::Info } => lasting("note", text),
-            Source::Mvm { level: Level::Warning } | Source::Nix { level: 1 } => Some(warning(text)),
+            Source::Mvm { level: Level::Warning } => Some(warning(text)),
+            Source::Nix { level: 1 } => {
+                let plain = strip(&text);
+                Some(warning(plain.strip_prefix("warning: ").unwrap_or(&plain).to_string()))
+            }
             Source::Build { drv } if self.verbose => Some(log(format!("{}> {text}", drv_name(drv)))),
             Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text)),
             _ => None,

@@ -62,7 +62,9 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
         match &mut inline {
             // Drawn once the events that wait are taken in.
             Some(view) => drop(view.apply(&event).and_then(|()| view.draw())),
-            None if plain => lines.lines(&event).iter().for_each(|line| put(&mut io::stderr(), &line.render(colours()))),
+            None if plain => {
+                lines.lines(&event).iter().for_each(|line| put(&mut io::stderr(), &line.render(colours())))
+            }
             None if mode == Mode::JsonAside => put(&mut io::stderr(), &json(&event)),
             None => put(&mut io::stdout(), &json(&event)),
         }

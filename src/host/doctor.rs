@@ -6,7 +6,6 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use super::child::find_program;
-use super::files;
 use super::kernel;
 use super::kvm;
 use super::layout;
@@ -14,6 +13,7 @@ use super::packages::{PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
 use super::tools;
+use super::{files, firecracker};
 
 /// Below this many GiB of free space builds and VMs may fail.
 const LOW_DISK_GIB: u64 = 5;
@@ -62,14 +62,16 @@ impl Report {
 
 /// Looks at this machine. Changes nothing.
 pub async fn doctor(paths: &Paths) -> Report {
+    let firecracker = firecracker::find(paths).map(|file| file.to_string_lossy().into_owned());
+    let firecracker = firecracker.as_deref().unwrap_or("firecracker");
     let (nix, qemu, firecracker, virtiofsd) = tokio::join!(
         version_of("Nix", "nix", Status::Missing, "run `mvm setup`"),
         version_of("QEMU", QEMU.provides, Status::Missing, "run `mvm setup`"),
         version_of(
             "Firecracker",
-            "firecracker",
+            firecracker,
             Status::Warning,
-            "QEMU is used in its place; for Firecracker, put a release from https://github.com/firecracker-microvm/firecracker/releases on PATH"
+            "QEMU is used in its place; where KVM is usable, `mvm setup` fetches it"
         ),
         virtiofsd(),
     );

@@ -1,6 +1,7 @@
 //! Whether hardware virtualisation is there to be used.
 
 use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Whether KVM can be used, or why not.
 ///
@@ -11,11 +12,21 @@ pub fn usable() -> Result<(), String> {
     if !has_extension(&info) {
         return Err("the CPU offers no hardware virtualisation (no vmx or svm in /proc/cpuinfo)".into());
     }
-    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("/dev/kvm cannot be opened: {error}")),
-    }
+    let device = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let device = device.map_err(|error| format!("/dev/kvm cannot be opened: {error}"))?;
+    // SAFETY: KVM_CREATE_VM takes a machine type, 0 by default, and returns a descriptor.
+    let vm = unsafe { create_vm(device.as_raw_fd(), 0) };
+    let vm = vm.map_err(|error| format!("/dev/kvm does not make a VM: {error}"))?;
+    // SAFETY: the descriptor is new and owned here alone.
+    drop(unsafe { OwnedFd::from_raw_fd(vm) });
+    Ok(())
 }
+
+nix::ioctl_write_int_bad!(
+    /// `KVM_CREATE_VM` of `linux/kvm.h`.
+    create_vm,
+    nix::request_code_none!(0xae, 0x01)
+);
 
 fn has_extension(cpuinfo: &str) -> bool {
     // On aarch64 no flag tells: there the device alone decides.

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod doctor;
 pub mod files;
+pub mod firecracker;
 pub mod identity;
 pub mod inputs;
 pub mod kernel;

@@ -27,6 +27,8 @@ fn common(command: &mut Command) {
     command.env_remove("IN_SYSTEMD");
     // A flake's own configuration can run programs as whoever builds it.
     command.args(["--option", "accept-flake-config", "false"]);
+    // Work in progress is what mvm is for.
+    command.args(["--option", "warn-dirty", "false"]);
     if ::nix::unistd::geteuid().is_root() && !Path::new(DAEMON_SOCKET).exists() {
         // Root without a daemon builds by itself: there are no build users to hand work to.
         command.args(["--option", "build-users-group", "", "--option", "sandbox", "false"]);

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Lock;
+use super::firecracker;
 use super::kernel::{self, KernelError};
+use super::layout;
 use super::offline;
 use super::packages;
 use super::paths::Paths;
@@ -41,6 +43,8 @@ pub struct Done {
     pub host_tools: bool,
     /// Whether it laid out the offline flake.
     pub offline_flake: bool,
+    /// Whether it fetched Firecracker.
+    pub firecracker: bool,
 }
 
 /// Why the machine is not ready.
@@ -125,7 +129,23 @@ pub async fn setup(
     done.host_tools = tools::lay_out(paths, options.recreate, sink).await?;
     done.offline_flake =
         offline::lay_out(paths, options.recreate).map_err(|source| io_error(paths, source))?;
+    done.firecracker = firecracker::lay_out(paths, sink, cancel).await?;
     Ok(done)
+}
+
+/// Brings what an earlier setup laid out up to this mvm, and lays out what needs nothing
+/// installed. Costs less than a millisecond when nothing changed.
+pub async fn refresh(paths: &Paths, sink: &EventSink) -> Result<(), SetupError> {
+    let file = paths.state().join("setup.lock");
+    // A setup under way does the same.
+    let Some(_lock) = Lock::try_take(&file).map_err(|source| io_error(paths, source))? else {
+        return Ok(());
+    };
+    offline::lay_out(paths, false).map_err(|source| io_error(paths, source))?;
+    if layout::stamp(&paths.host_tools()).is_some() && packages::missing().is_empty() {
+        tools::lay_out(paths, false, sink).await?;
+    }
+    Ok(())
 }
 
 async fn lock(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> Result<Lock, SetupError> {

@@ -81,7 +81,7 @@ pub async fn build(
         .create(&builds)
         .map_err(BuildError::file("make", &builds))?;
     collect::sweep(&builds);
-    let nix = Nix { dir: request.flake.nix_dir(), inputs: &request.inputs, cancel };
+    let nix = Nix { dir: request.flake.nix_dir(), inputs: Some(&request.inputs), cancel };
     let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
     sink.phase("evaluate");
     let (built, attribute, mut fresh) = attempt(request, &nix, &link.0, sink).await?;
@@ -260,6 +260,7 @@ async fn collect_output(
 ) -> Result<Artifacts, BuildError> {
     sink.phase("collect");
     let (files, image) = collect::check(out)?;
+    let nix = Nix { inputs: None, ..*nix };
     let version = nix.ask(&["--version"], &[]).await?.unwrap_or_default();
     let manifest = Manifest {
         build: hash.to_owned(),

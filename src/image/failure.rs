@@ -44,7 +44,11 @@ fn plain(error: &str) -> String {
 /// The last lines of what Nix kept of a derivation's log.
 async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
     let drv_is_sane = drv.starts_with("/nix/store/") && drv.ends_with(".drv") && !drv.contains("..");
-    let log = if drv_is_sane { nix.ask(&["log"], &[drv.into()]).await.ok()?? } else { return None };
+    if !drv_is_sane {
+        return None;
+    }
+    let nix = Nix { inputs: None, ..*nix };
+    let log = nix.ask(&["log"], &[drv.into()]).await.ok()??;
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<String> =
         text.lines().rev().take(MAX_LINES).map(|line| clean(line).into_owned()).collect();
@@ -55,6 +59,13 @@ async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
 fn hint(request: &BuildRequest, message: &str) -> Option<String> {
     if message.contains("No space left on device") {
         return Some(DISK_FULL.into());
+    }
+    let lacks =
+        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
+    if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
+        return Some(
+            "run `mvm setup`, which lays out the kernel and the tools this flake takes from mvm".into(),
+        );
     }
     let tree = request.flake.tree().filter(|tree| tree.git)?;
     let flake = tree.dir.strip_prefix(&tree.root).ok()?.join("flake.nix");

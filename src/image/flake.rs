@@ -129,7 +129,7 @@ impl FlakeRef {
 
     /// The directory Nix has to run in.
     pub fn nix_dir(&self) -> Option<&Path> {
-        self.tree().map(|tree| tree.dir.as_path())
+        self.tree().map(Tree::nix_dir)
     }
 
     /// The local tree, if it is one.
@@ -153,21 +153,29 @@ impl Tree {
         Ok(Self { git: root.is_some(), root: root.unwrap_or(&canonical).to_path_buf(), dir: canonical })
     }
 
-    /// `.`, which spares every path from Nix's URL parser; but Nix makes an unescaped URL of a
-    /// git tree's root itself, so a root with odd characters is handed over escaped.
-    fn reference(&self) -> String {
+    /// Whether Nix (2.8) cannot make a URL of the git tree's root: it neither escapes the path
+    /// itself nor, given it escaped, takes the tree for a local one whose changes count.
+    fn is_odd(&self) -> bool {
         let root = self.root.as_os_str().as_bytes();
-        if !self.git || escape(root).len() == root.len() {
+        self.git && escape(root).len() != root.len()
+    }
+
+    /// A reference relative to where Nix runs, which spares paths from Nix's URL parser.
+    fn reference(&self) -> String {
+        if !self.is_odd() {
             return ".".into();
         }
-        let mut url = format!("git+file://{}", escape(root));
-        if let Ok(sub) = self.dir.strip_prefix(&self.root)
-            && !sub.as_os_str().is_empty()
-        {
-            url.push_str("?dir=");
-            url.push_str(&escape(sub.as_os_str().as_bytes()));
+        match self.dir.strip_prefix(&self.root) {
+            Ok(sub) if !sub.as_os_str().is_empty() => {
+                format!("git+file:.?dir={}", escape(sub.as_os_str().as_bytes()))
+            }
+            _ => "git+file:.".into(),
         }
-        url
+    }
+
+    /// Where Nix has to run for [`Self::reference`] to be right.
+    fn nix_dir(&self) -> &Path {
+        if self.is_odd() { &self.root } else { &self.dir }
     }
 }
 
@@ -253,15 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_git_root_with_odd_characters_is_escaped_and_the_flake_below_it_is_named() {
+    fn a_git_root_with_odd_characters_is_entered_and_the_flake_below_it_is_named() {
         let base = tempfile::tempdir().unwrap();
         let root = base.path().canonicalize().unwrap().join("re po#é%41");
         flake(&root.join("sub dir"));
         std::fs::create_dir(root.join(".git")).unwrap();
         let reference: FlakeRef = root.join("sub dir").to_str().unwrap().parse().unwrap();
-        let installable = reference.installable("a").into_string().unwrap();
-        assert!(installable.starts_with("git+file:///"), "{installable}");
-        assert!(installable.ends_with("re%20po%23%C3%A9%2541?dir=sub%20dir#a"), "{installable}");
+        assert_eq!(reference.installable("a"), "git+file:.?dir=sub%20dir#a");
+        assert_eq!(reference.nix_dir(), Some(root.as_path()));
     }
 
     #[test]

@@ -165,8 +165,10 @@ impl<'a> NixLog<'a> {
             }
             return;
         }
+        // Expected: mvm's own inputs are never locked.
+        let level = if text.contains("not writing modified lock file") { INFO } else { message.level };
         for line in text.lines().take(200) {
-            self.say(message.level as u8, &clean(line));
+            self.say(level as u8, &clean(line));
         }
     }
 
@@ -299,3 +301,6 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
     };
     Some(what)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Nix<'a> {
     /// Directory to run in.
     pub dir: Option<&'a Path>,
-    /// mvm's own inputs.
-    pub inputs: &'a FlakeInputs,
+    /// mvm's own inputs, for calls that read a flake; others may refuse to hear of them.
+    pub inputs: Option<&'a FlakeInputs>,
     /// Ends it.
     pub cancel: &'a CancellationToken,
 }
@@ -56,7 +56,8 @@ impl Nix<'_> {
         let mut command = nix_command();
         command.args(args);
         // After the user's arguments: a flake's own settings are never accepted.
-        command.args(["--option", "accept-flake-config", "false"]).args(self.inputs.args());
+        command.args(["--option", "accept-flake-config", "false"]);
+        command.args(self.inputs.map(FlakeInputs::args).unwrap_or_default());
         if !operands.is_empty() {
             command.arg("--").args(operands);
         }

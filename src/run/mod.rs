@@ -15,11 +15,11 @@ use crate::image::build::{self, BuildRequest};
 use crate::image::error::BuildError;
 use crate::store::Store;
 use crate::vm::config::RuntimeConfig;
+use crate::vm::console;
 use crate::vm::hypervisor::qemu;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 use crate::vm::shim::protocol::Word;
 use crate::vm::spec::{HypervisorChoice, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, VmName, VmSpec};
-use crate::vm::console;
 
 /// Memory a guest gets when nobody says otherwise, in MiB.
 const DEFAULT_MEMORY_MIB: u32 = 256;
@@ -30,6 +30,9 @@ const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
 /// How many of the console's last lines an error shows: more than a kernel's panic takes, so that
 /// what led to it is among them.
 const CONSOLE_TAIL: usize = 60;
+
+/// Steps of a start, in the order in which the shim ends them.
+const STEPS: [&str; 4] = ["spawn", "boot", "personalise", "ready"];
 
 /// What to run.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub enum RunError {
     Boot {
         /// What failed, on what, and what to do next.
         error: String,
+        /// Whether a deadline passed.
+        late: bool,
         /// The console's last lines.
         tail: Vec<String>,
     },
@@ -93,6 +98,11 @@ impl RunError {
         }
     }
 
+    /// Whether a deadline passed.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Boot { late: true, .. })
+    }
+
     /// Whether the user ended it.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled))
@@ -112,12 +122,19 @@ pub async fn run(
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
+    if let Some(volume) = request.config.volumes.iter().find(|volume| !volume.host.exists()) {
+        let help = "give a directory, or a file with an ext4 file system".into();
+        return Err(RunError::Unavailable {
+            what: format!("the volume `{}` does not exist", volume.host.display()),
+            help,
+        });
+    }
     let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
     let spec = spec(request, &artifacts, &machine)?;
     if !spec.kvm {
         sink.info(format!("software emulation: {}", machine.why_no_kvm));
     }
-    sink.phase("boot");
+    sink.phase(STEPS[0]);
     let starting = lifecycle::start(paths, store, spec, request.name.is_some())?;
     until_ready(paths, starting, sink, cancel).await
 }
@@ -151,26 +168,41 @@ async fn until_ready(
         };
         match word {
             Some(Word::Step { name, ms }) => {
-                sink.phase(&name);
+                let next = STEPS.iter().skip_while(|step| **step != name).nth(1);
+                next.into_iter().for_each(|step| sink.phase(step));
                 steps.push((name, ms));
             }
             Some(Word::Warning { text }) => sink.warn(text),
             Some(Word::Ready { ports }) => {
                 sink.send(state("running"));
-                sink.send(Kind::VmStarted { vm: id.clone(), name: name.clone(), how: "booted".into(), steps });
+                sink.send(Kind::VmStarted {
+                    vm: id.clone(),
+                    name: name.clone(),
+                    how: "booted".into(),
+                    steps,
+                });
                 return Ok(Running { starting, ports });
             }
             failed => {
                 gone(paths, &id).await;
                 sink.send(state("failed"));
-                let error = match failed {
-                    Some(Word::Failed { error, .. }) => error,
-                    _ => format!("the process of the VM `{name}` ended without a word\nhelp: see {}", paths.vm(&id).join("shim.log").display()),
+                let (error, late) = match failed {
+                    Some(Word::Failed { error, late }) => (error, late),
+                    _ => (ended_silently(paths, &id, &name), false),
                 };
-                return Err(RunError::Boot { error, tail: console::tail(&paths.vm(&id), CONSOLE_TAIL) });
+                return Err(RunError::Boot {
+                    error,
+                    late,
+                    tail: console::tail(&paths.vm(&id), CONSOLE_TAIL),
+                });
             }
         }
     }
+}
+
+fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
+    let log = paths.vm(id).join("shim.log");
+    format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
 }
 
 /// Waits, within bounds, until nothing of a VM runs any more.
@@ -199,13 +231,19 @@ impl MachineChoice {
             return Err(unavailable(what, "use `--hypervisor qemu` or `auto`"));
         }
         if !have(qemu::PROGRAM) {
-            return Err(unavailable(format!("`{}` is not installed", qemu::PROGRAM), "run `mvm setup`, or add --setup"));
+            return Err(unavailable(
+                format!("`{}` is not installed", qemu::PROGRAM),
+                "run `mvm setup`, or add --setup",
+            ));
         }
         let root = nix::unistd::geteuid().is_root();
         let can_tap = root && have("ip") && have("nft") && Path::new("/dev/net/tun").exists();
         let network = match config.network.unwrap_or_default() {
             NetworkChoice::Tap if !root => {
-                return Err(unavailable("tap networking needs root".into(), "run mvm as root, or use `--network user`"));
+                return Err(unavailable(
+                    "tap networking needs root".into(),
+                    "run mvm as root, or use `--network user`",
+                ));
             }
             NetworkChoice::Tap => Network::Tap,
             NetworkChoice::Auto if can_tap => Network::Tap,

@@ -54,7 +54,9 @@ pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
     };
     let mut files: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     // The letter before the time says only what sort of task it was.
-    files.sort_by_key(|path| path.file_name().map(|name| name.to_string_lossy()[1..].to_string()));
+    files.sort_by_key(|path| {
+        path.file_name().map(|name| name.to_string_lossy().chars().skip(1).collect::<String>())
+    });
     files.truncate(files.len().saturating_sub(keep));
     for file in &files {
         match std::fs::remove_file(file) {

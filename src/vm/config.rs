@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::spec::{HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory, parse_mib};
+use super::spec::{
+    HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory, parse_mib,
+};
 
 /// Settings of a VM; anything absent has a default. Flags go over files.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -126,7 +128,8 @@ impl RuntimeConfig {
         let file: File = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         let dir = path.parent().unwrap_or(Path::new("."));
         let volume = |text: &String| {
-            let text = if text.starts_with('/') { text.clone() } else { dir.join(text).display().to_string() };
+            let text =
+                if text.starts_with('/') { text.clone() } else { dir.join(text).display().to_string() };
             text.parse::<VolumeSpec>()
         };
         let disk = |quantity: &Quantity| {
@@ -185,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_config_reads_numbers_and_units_alike() {
-        let config = parse("cpus = 2\nmemory = \"1G\"\nports = [\"8080:80\"]\nvolumes = [\"data:/srv\"]").unwrap();
+        let config =
+            parse("cpus = 2\nmemory = \"1G\"\nports = [\"8080:80\"]\nvolumes = [\"data:/srv\"]").unwrap();
         assert_eq!((config.cpus, config.memory_mib), (Some(2), Some(1024)));
         assert_eq!(config.volumes[0].host, Path::new("/p/data"));
     }
@@ -202,13 +206,17 @@ mod tests {
     #[test]
     fn zero_cpus_are_an_error_that_names_the_file() {
         let error = parse("cpus = 0").unwrap_err();
-        assert!(error.starts_with("the configuration `/p/mvm.toml` is not valid: the number of CPUs `0`"), "{error}");
+        assert!(
+            error.starts_with("the configuration `/p/mvm.toml` is not valid: the number of CPUs `0`"),
+            "{error}"
+        );
     }
 
     #[test]
     fn flags_go_over_the_file_and_lists_are_joined() {
         let file = parse("cpus = 2\nmemory = 256\nports = [\"1:1\"]").unwrap();
-        let flags = RuntimeConfig { cpus: Some(4), ports: vec!["2:2".parse().unwrap()], ..Default::default() };
+        let flags =
+            RuntimeConfig { cpus: Some(4), ports: vec!["2:2".parse().unwrap()], ..Default::default() };
         let both = file.overlaid(flags);
         assert_eq!((both.cpus, both.memory_mib, both.ports.len()), (Some(4), Some(256), 2));
     }

@@ -101,7 +101,8 @@ pub fn read(dir: &Path) -> io::Result<Vec<ConsoleLine>> {
 /// The last `count` lines' texts, empty ones left out.
 pub fn tail(dir: &Path, count: usize) -> Vec<String> {
     let lines = read(dir).unwrap_or_default();
-    let mut texts: Vec<_> = lines.into_iter().map(|line| line.text).filter(|text| !text.trim().is_empty()).collect();
+    let mut texts: Vec<_> =
+        lines.into_iter().map(|line| line.text).filter(|text| !text.trim().is_empty()).collect();
     texts.split_off(texts.len().saturating_sub(count))
 }
 
@@ -118,7 +119,8 @@ mod tests {
             log.write(line.as_bytes()).unwrap();
         }
         log.write(b"the end\r\n").unwrap();
-        let size: u64 = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+        let size: u64 =
+            std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
         assert!(size <= 2 * HALF + 8192, "{size}");
         assert_eq!(tail(dir.path(), 1), ["the end"]);
     }

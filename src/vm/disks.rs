@@ -20,7 +20,9 @@ pub enum DiskError {
     #[error("`mke2fs` is not installed\nhelp: run `mvm setup`, or install the package e2fsprogs")]
     NoMke2fs,
     /// `mke2fs` failed.
-    #[error("cannot make the disk `{path}`: {reason}\nhelp: is there space left on its file system? `mvm gc` frees some")]
+    #[error(
+        "cannot make the disk `{path}`: {reason}\nhelp: is there space left on its file system? `mvm gc` frees some"
+    )]
     Make {
         /// The image.
         path: PathBuf,
@@ -28,7 +30,9 @@ pub enum DiskError {
         reason: String,
     },
     /// A volume's host path cannot be used.
-    #[error("cannot use the volume `{path}`: {reason}\nhelp: give a directory, or a file with an ext4 file system")]
+    #[error(
+        "cannot use the volume `{path}`: {reason}\nhelp: give a directory, or a file with an ext4 file system"
+    )]
     Volume {
         /// The host path.
         path: PathBuf,
@@ -73,7 +77,12 @@ pub async fn volume(volume: &VolumeSpec, dir: &Path, index: usize) -> Result<Vol
     Ok(VolumeDisk { path, uuid })
 }
 
-async fn make_ext4(path: &Path, mib: u64, label: Option<&str>, content: Option<&Path>) -> Result<(), DiskError> {
+async fn make_ext4(
+    path: &Path,
+    mib: u64,
+    label: Option<&str>,
+    content: Option<&Path>,
+) -> Result<(), DiskError> {
     let fail = |reason: String| DiskError::Make { path: path.into(), reason };
     let program = find_program("mke2fs").ok_or(DiskError::NoMke2fs)?;
     OpenOptions::new()
@@ -85,7 +94,16 @@ async fn make_ext4(path: &Path, mib: u64, label: Option<&str>, content: Option<&
         .map_err(|error| fail(error.to_string()))?;
     let mut command = Command::new(program);
     // The disk is new and sparse: nothing on it needs to be zeroed or discarded.
-    command.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]);
+    command.args([
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+    ]);
     if let Some(label) = label {
         command.args(["-L", label]);
     }

@@ -42,7 +42,9 @@ pub enum LifecycleError {
         help: String,
     },
     /// It is over.
-    #[error("the VM `{name}` is not running (it is {state})\nhelp: `mvm run` starts a new one; `mvm logs {name}` shows its console")]
+    #[error(
+        "the VM `{name}` is not running (it is {state})\nhelp: `mvm run` starts a new one; `mvm logs {name}` shows its console"
+    )]
     NotRunning {
         /// Its name.
         name: String,
@@ -88,7 +90,12 @@ pub fn new_id() -> String {
 
 /// Records a VM and starts its shim. `spec.name` is taken as it is when `exact`, else numbered
 /// until it is free.
-pub fn start(paths: &Paths, store: &mut Store, mut spec: VmSpec, exact: bool) -> Result<Starting, LifecycleError> {
+pub fn start(
+    paths: &Paths,
+    store: &mut Store,
+    mut spec: VmSpec,
+    exact: bool,
+) -> Result<Starting, LifecycleError> {
     let now = Timestamp::now().as_millisecond();
     let wished = spec.name.clone();
     let mut number = 1;
@@ -221,7 +228,12 @@ pub fn find_running(store: &Store, name: &str) -> Result<VmRow, LifecycleError> 
 }
 
 /// Ends a VM and waits until nothing of it runs. No deadline ends it at once.
-pub async fn stop(paths: &Paths, store: &mut Store, vm: &VmRow, deadline: Option<Duration>) -> Result<(), LifecycleError> {
+pub async fn stop(
+    paths: &Paths,
+    store: &mut Store,
+    vm: &VmRow,
+    deadline: Option<Duration>,
+) -> Result<(), LifecycleError> {
     let socket = paths.shim_socket(&vm.id);
     let asked = match deadline {
         Some(deadline) => client::stop(&socket, deadline).await,
@@ -247,7 +259,8 @@ pub async fn stop(paths: &Paths, store: &mut Store, vm: &VmRow, deadline: Option
 /// Ends a shim that does not listen yet. The hypervisor dies with it.
 fn terminate(store: &Store, id: &str) -> Result<(), LifecycleError> {
     let process = store.vm(id)?.and_then(|vm| vm.process);
-    let Some(process) = process.filter(|process| process.is_alive() && process.pid != std::process::id()) else {
+    let Some(process) = process.filter(|process| process.is_alive() && process.pid != std::process::id())
+    else {
         return Ok(());
     };
     // It may have ended since.
@@ -260,7 +273,9 @@ pub fn remove(paths: &Paths, store: &mut Store, vm: &VmRow) -> Result<(), Lifecy
     remove_sockets(paths, &vm.id);
     let dir = paths.vm(&vm.id);
     match std::fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(LifecycleError::File { path: dir, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(LifecycleError::File { path: dir, source });
+        }
         _ => {}
     }
     Ok(store.remove_vm(&vm.id)?)

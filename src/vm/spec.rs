@@ -65,7 +65,12 @@ impl FromStr for VmName {
         if fits {
             Ok(Self(text.into()))
         } else {
-            Err(bad("the name", text, "is not valid", "use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`"))
+            Err(bad(
+                "the name",
+                text,
+                "is not valid",
+                "use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`",
+            ))
         }
     }
 }
@@ -214,13 +219,10 @@ impl fmt::Display for VolumeSpec {
 pub fn parse_memory(text: &str) -> Result<u32, SpecError> {
     let help = "give MiB as a number, or with a unit: `256`, `512M`, `2G`";
     let mib = parse_mib(text).ok_or_else(|| bad("the memory size", text, "is not a size", help))?;
-    u32::try_from(mib)
-        .ok()
-        .filter(|mib| (MIN_MEMORY_MIB..=1024 * 1024).contains(mib))
-        .ok_or_else(|| {
-            let why = format!("is outside what a guest boots with ({MIN_MEMORY_MIB} MiB to 1 TiB)");
-            bad("the memory size", text, why, help)
-        })
+    u32::try_from(mib).ok().filter(|mib| (MIN_MEMORY_MIB..=1024 * 1024).contains(mib)).ok_or_else(|| {
+        let why = format!("is outside what a guest boots with ({MIN_MEMORY_MIB} MiB to 1 TiB)");
+        bad("the memory size", text, why, help)
+    })
 }
 
 /// Number of CPUs.

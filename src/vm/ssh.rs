@@ -42,7 +42,9 @@ pub fn command_line(
     };
     let mut arguments: Vec<OsString> = Vec::new();
     // Nothing of the user's own configuration, which is about other hosts.
-    arguments.extend(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"].map(OsString::from));
+    arguments.extend(
+        ["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"].map(OsString::from),
+    );
     arguments.extend(["-o", "LogLevel=ERROR", "-o", "UpdateHostKeys=no", "-o"].map(OsString::from));
     arguments.push(format!("HostKeyAlias={id}").into());
     arguments.push("-o".into());
@@ -55,7 +57,8 @@ pub fn command_line(
     if !command.is_empty() {
         arguments.push("--".into());
         // The server hands one line to a shell: each word is quoted for it.
-        arguments.push(shlex::try_join(command.iter().map(String::as_str)).map_err(|_| SshError::Nul)?.into());
+        arguments
+            .push(shlex::try_join(command.iter().map(String::as_str)).map_err(|_| SshError::Nul)?.into());
     }
     Ok((program, arguments))
 }

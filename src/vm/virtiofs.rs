@@ -25,7 +25,8 @@ pub struct ShareDaemon {
 /// volume is a file, the user is not root, or there is no daemon.
 pub fn program_for(volume: &VolumeSpec) -> Option<PathBuf> {
     // The daemon takes options separated by commas.
-    let fits = volume.size_mib.is_none() && volume.host.is_dir() && !volume.host.to_string_lossy().contains(',');
+    let fits =
+        volume.size_mib.is_none() && volume.host.is_dir() && !volume.host.to_string_lossy().contains(',');
     if !fits || !nix::unistd::geteuid().is_root() {
         return None;
     }

@@ -97,7 +97,10 @@ mod tests {
     }
 
     fn build(name: &str) -> Activity {
-        Activity::Build { drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"), host: String::new() }
+        Activity::Build {
+            drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"),
+            host: String::new(),
+        }
     }
 
     #[test]
@@ -110,7 +113,8 @@ mod tests {
             (1, Kind::ActivityStarted { id: 2, parent: None, what: build("rootfs") }),
             (3, Kind::ActivityStopped { id: 1 }),
             (3, Kind::ActivityPhase { id: 2, phase: "image".into() }),
-            (3, Kind::Progress { id: None, done: 1, expected: 3, running: 1, failed: 0 }),
+            (1, Kind::ActivityStarted { id: 9, parent: None, what: Activity::Total { of: "builds".into() } }),
+            (3, Kind::Progress { id: Some(9), done: 1, expected: 3, running: 1, failed: 0 }),
             (3, Kind::Log { source: crate::event::Source::Build { drv }, text: "mke2fs 1.47.0".into() }),
         ]);
         let area = Rect::new(0, 0, 60, 5);

@@ -93,7 +93,9 @@ pub enum QemuError {
         source: io::Error,
     },
     /// It ended, or did not speak.
-    #[error("QEMU did not start: {reason}\nhelp: run `mvm doctor`; the whole command line is in the VM's `qemu.args`")]
+    #[error(
+        "QEMU did not start: {reason}\nhelp: run `mvm doctor`; the whole command line is in the VM's `qemu.args`"
+    )]
     Start {
         /// The end of what it wrote, or what went wrong.
         reason: String,
@@ -167,10 +169,11 @@ impl Machine<'_> {
         let (control, control_theirs) = StdUnixStream::pair().map_err(start)?;
         let arguments = self.arguments(qmp_theirs.as_raw_fd(), control_theirs.as_raw_fd());
         write_arguments(arguments_file, self.program, &arguments).map_err(start)?;
-        let inherited: Vec<RawFd> = [qmp_theirs.as_raw_fd(), control_theirs.as_raw_fd(), self.lock.as_raw_fd()]
-            .into_iter()
-            .chain(self.tap.map(|tap| tap.as_raw_fd()))
-            .collect();
+        let inherited: Vec<RawFd> =
+            [qmp_theirs.as_raw_fd(), control_theirs.as_raw_fd(), self.lock.as_raw_fd()]
+                .into_iter()
+                .chain(self.tap.map(|tap| tap.as_raw_fd()))
+                .collect();
         let mut command = Command::new(self.program);
         command.args(&arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(std::fs::File::create(messages).map_err(start)?);
@@ -184,9 +187,8 @@ impl Machine<'_> {
                 Ok(())
             });
         }
-        let child = command
-            .spawn()
-            .map_err(|source| QemuError::Spawn { program: self.program.into(), source })?;
+        let child =
+            command.spawn().map_err(|source| QemuError::Spawn { program: self.program.into(), source })?;
         drop((qmp_theirs, control_theirs));
         let qmp = Qmp::start(tokio_stream(qmp).map_err(start)?).await.map_err(|error| QemuError::Start {
             reason: last_words(messages).unwrap_or_else(|| error.to_string()),
@@ -202,10 +204,9 @@ impl Qemu {
             return Ok(port);
         }
         let said = qmp.human(&format!("hostfwd_add n0 tcp:127.0.0.1:0-{USER_GUEST}:{guest_port}")).await?;
-        Self::forwarded(qmp, guest_port).await?.ok_or_else(|| QmpError::Refused {
-            command: "hostfwd_add".into(),
-            reason: said.trim().into(),
-        })
+        Self::forwarded(qmp, guest_port)
+            .await?
+            .ok_or_else(|| QmpError::Refused { command: "hostfwd_add".into(), reason: said.trim().into() })
     }
 
     async fn forwarded(qmp: &mut Qmp, guest_port: u16) -> Result<Option<u16>, QmpError> {
@@ -219,7 +220,9 @@ fn host_port(table: &str, guest_port: u16) -> Option<u16> {
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         match fields.as_slice() {
-            ["TCP[HOST_FORWARD]", _, _, host, _, guest, ..] if guest.parse() == Ok(guest_port) => host.parse().ok(),
+            ["TCP[HOST_FORWARD]", _, _, host, _, guest, ..] if guest.parse() == Ok(guest_port) => {
+                host.parse().ok()
+            }
             _ => None,
         }
     })
@@ -267,7 +270,6 @@ fn tokio_stream(stream: StdUnixStream) -> io::Result<UnixStream> {
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -11,8 +11,7 @@ pub async fn khz() -> Option<u64> {
     // SAFETY: the instruction exists on every x86_64 CPU and touches no memory.
     let ticks = || unsafe { core::arch::x86_64::_rdtsc() };
     let sample = || {
-        let (before, time, after) =
-            (ticks(), clock_gettime(ClockId::CLOCK_MONOTONIC_RAW).ok()?, ticks());
+        let (before, time, after) = (ticks(), clock_gettime(ClockId::CLOCK_MONOTONIC_RAW).ok()?, ticks());
         Some((before / 2 + after / 2, time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64))
     };
     let (first_ticks, first_ns) = sample()?;

@@ -20,7 +20,8 @@ const USER_DNS: &str = "172.16.0.3";
 
 /// A MAC address of the VM's own, from the digits of its id.
 pub fn mac(id: &str) -> String {
-    let digits: String = id.chars().filter(char::is_ascii_hexdigit).chain("00000000".chars()).take(8).collect();
+    let digits: String =
+        id.chars().filter(char::is_ascii_hexdigit).chain("00000000".chars()).take(8).collect();
     format!("02:6d:{}:{}:{}:{}", &digits[0..2], &digits[2..4], &digits[4..6], &digits[6..8])
 }
 
@@ -32,7 +33,11 @@ pub fn dns(network: super::spec::Network) -> Vec<String> {
             // A stub resolver on the host's loopback is out of the guest's reach; systemd
             // keeps the real servers in a file of its own.
             let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-            files.into_iter().map(|file| servers(Path::new(file))).find(|found| !found.is_empty()).unwrap_or_default()
+            files
+                .into_iter()
+                .map(|file| servers(Path::new(file)))
+                .find(|found| !found.is_empty())
+                .unwrap_or_default()
         }
     }
 }

@@ -9,7 +9,9 @@ use crate::vm::spec::PortMap;
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// Somebody listens there already.
-    #[error("port {address} is taken by {holder}\nhelp: publish another one with `-p HOST:GUEST`, or end what holds it")]
+    #[error(
+        "port {address} is taken by {holder}\nhelp: publish another one with `-p HOST:GUEST`, or end what holds it"
+    )]
     Taken {
         /// The address.
         address: SocketAddr,
@@ -17,7 +19,9 @@ pub enum PortError {
         holder: String,
     },
     /// The system refuses.
-    #[error("cannot listen on {address}: {source}\nhelp: ports below 1024 need root; addresses must be this machine's")]
+    #[error(
+        "cannot listen on {address}: {source}\nhelp: ports below 1024 need root; addresses must be this machine's"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -40,13 +44,15 @@ pub fn listen(map: &PortMap) -> Result<(PortMap, TcpListener), PortError> {
 
 /// Who listens on a TCP port, for people.
 fn holder(port: u16) -> String {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| inodes(table, port)).collect();
+    let sockets: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| inodes(table, port)).collect();
     let mut processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let found = processes.find_map(|process| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         let mut files = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
         let holds = files.any(|file| {
-            std::fs::read_link(file.path()).is_ok_and(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+            std::fs::read_link(file.path())
+                .is_ok_and(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
         });
         holds.then(|| describe(pid))
     });

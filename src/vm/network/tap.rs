@@ -36,7 +36,9 @@ pub enum TapError {
     #[error("`{0}` is not installed\nhelp: run `mvm setup`, or use `--network user`")]
     Missing(&'static str),
     /// A step failed.
-    #[error("cannot make the VM's network: {step}: {reason}\nhelp: tap networking needs root; `--network user` does not")]
+    #[error(
+        "cannot make the VM's network: {step}: {reason}\nhelp: tap networking needs root; `--network user` does not"
+    )]
     Step {
         /// What was tried.
         step: String,
@@ -64,7 +66,9 @@ impl TapNetwork {
     /// Must be called before other threads are started, or they stay outside.
     pub fn enter(vm: &str, egress: bool) -> Result<Self, TapError> {
         let host = File::open("/proc/thread-self/ns/net").map_err(step("open the host's namespace"))?.into();
-        unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map_err(step("make a network namespace"))?;
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .map_err(step("make a network namespace"))?;
         ip(&["link", "set", "lo", "up"])?;
         let tap = open_tap().map_err(step("make a TAP device"))?;
         ip(&["addr", "add", &format!("{GATEWAY}/24"), "dev", TAP])?;
@@ -96,7 +100,8 @@ impl TapNetwork {
         let process = std::process::id().to_string();
         // Only the child enters the host's namespace: this process's is where the peer goes.
         let host = self.host.as_raw_fd();
-        let mut add = ip_command(&["link", "add", &link, "type", "veth", "peer", "name", UPLINK, "netns", &process])?;
+        let mut add =
+            ip_command(&["link", "add", &link, "type", "veth", "peer", "name", UPLINK, "netns", &process])?;
         // SAFETY: setns is async-signal-safe, and the descriptor outlives the child's start.
         unsafe {
             add.pre_exec(move || Ok(setns(BorrowedFd::borrow_raw(host), CloneFlags::CLONE_NEWNET)?));

@@ -60,11 +60,14 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
         seconds: spec.boot_timeout_secs,
     };
     let Some(agent) = booted.agent.clone() else {
-        let warning = "the image has no guest agent: it is reached by ssh only, if it has a server and knows the key";
+        let warning =
+            "the image has no guest agent: it is reached by ssh only, if it has a server and knows the key";
         leash.say(&Word::Warning { text: warning.into() }).await;
         return Ok(booted);
     };
-    let hello = watched(&mut booted, prepared, leash, deadline, late("did not start its agent"), agent.hello()).await?;
+    let hello =
+        watched(&mut booted, prepared, leash, deadline, late("did not start its agent"), agent.hello())
+            .await?;
     let hello = match hello {
         Ok(hello) => hello,
         Err(error) => return Err(agent_failed(&mut booted, prepared, error).await),
@@ -75,14 +78,18 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     clock.lap("boot", leash).await;
     let personalise = Request::Personalise(Box::new(personalise(paths, prepared, &volumes)?));
     let asked = agent.request(personalise);
-    let answer = watched(&mut booted, prepared, leash, deadline, late("did not take its identity"), asked).await?;
+    let answer =
+        watched(&mut booted, prepared, leash, deadline, late("did not take its identity"), asked).await?;
     if let Err(error) = answer {
         return Err(agent_failed(&mut booted, prepared, error).await);
     }
     clock.lap("personalise", leash).await;
     let expected = prepared.artifacts.manifest.image.ports.clone();
     let waiting = ready(agent, expected.clone());
-    let missing = format!("did not open its ports ({})", expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", "));
+    let missing = format!(
+        "did not open its ports ({})",
+        expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+    );
     let waited = watched(&mut booted, prepared, leash, deadline, late(&missing), waiting).await?;
     if let Err(error) = waited {
         return Err(agent_failed(&mut booted, prepared, error).await);
@@ -137,7 +144,9 @@ async fn agent_failed(booted: &mut Booted, prepared: &Prepared, error: AgentErro
 async fn ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
     loop {
         match agent.request(Request::Ready).await {
-            Ok(Answer::Ready { ports, .. }) if expected.iter().all(|port| ports.contains(port)) => return Ok(()),
+            Ok(Answer::Ready { ports, .. }) if expected.iter().all(|port| ports.contains(port)) => {
+                return Ok(());
+            }
             Ok(_) => tokio::time::sleep(POLL).await,
             Err(error) => return Err(error),
         }
@@ -159,7 +168,8 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
     }
     if artifacts.manifest.image.contract == 0 {
         // Without an agent the kernel itself has to take the address.
-        command_line += &format!(" root=/dev/vda ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
+        command_line +=
+            &format!(" root=/dev/vda ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
     }
     let shares: Vec<Share> = volumes.daemons.iter().map(ShareDaemon::share).collect();
     let machine = Machine {
@@ -174,9 +184,11 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
         tap: prepared.tap.as_ref().map(|tap| tap.tap.as_fd()),
         lock: prepared.lock.as_fd(),
     };
-    let Qemu { mut child, qmp, control } = machine.start(&dir.join("qemu.args"), &dir.join("qemu.log")).await?;
+    let Qemu { mut child, qmp, control } =
+        machine.start(&dir.join("qemu.args"), &dir.join("qemu.log")).await?;
     if let Some(output) = child.stdout.take() {
-        let log = ConsoleLog::open(dir).map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
+        let log = ConsoleLog::open(dir)
+            .map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
         tokio::spawn(keep_console(output, log));
     }
     let agent = (artifacts.manifest.image.contract != 0).then(|| {
@@ -247,7 +259,8 @@ fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Result<
     let (_, user_key) = keys::user_key(paths.state()).map_err(file(paths.state().join("ssh")))?;
     // ssh knows the VM by its id, which is never used again.
     let known = format!("{} {}\n", spec.id, host_key.public);
-    files::write_atomic(&dir.join("known_hosts"), known.as_bytes(), 0o600).map_err(file(dir.join("known_hosts")))?;
+    files::write_atomic(&dir.join("known_hosts"), known.as_bytes(), 0o600)
+        .map_err(file(dir.join("known_hosts")))?;
     let mut entropy = [0; 64];
     rand_core::OsRng.fill_bytes(&mut entropy);
     let gateway = spec.egress.then(|| network::GATEWAY.to_string());

@@ -56,13 +56,17 @@ pub enum ShimError {
     #[error("`{0}` is not installed\nhelp: run `mvm setup`")]
     NoHypervisor(&'static str),
     /// The hypervisor ended during the start.
-    #[error("the hypervisor ended before the guest was ready ({how})\nhelp: `mvm logs` shows the guest's console")]
+    #[error(
+        "the hypervisor ended before the guest was ready ({how})\nhelp: `mvm logs` shows the guest's console"
+    )]
     Died {
         /// Its exit status and last words.
         how: String,
     },
     /// The guest did not come up in time.
-    #[error("the guest `{name}` {what} within {seconds} s\nhelp: `boot_timeout_secs` in mvm.toml (or --boot-timeout) gives it longer")]
+    #[error(
+        "the guest `{name}` {what} within {seconds} s\nhelp: `boot_timeout_secs` in mvm.toml (or --boot-timeout) gives it longer"
+    )]
     Late {
         /// The VM's name.
         name: String,
@@ -75,7 +79,9 @@ pub enum ShimError {
     #[error("the guest agent: {0}\nhelp: `mvm logs` shows the guest's console")]
     Agent(String),
     /// The image needs another mvm.
-    #[error("the image speaks guest contract {found}, this mvm speaks {known}\nhelp: run `mvm setup` and build the image again")]
+    #[error(
+        "the image speaks guest contract {found}, this mvm speaks {known}\nhelp: run `mvm setup` and build the image again"
+    )]
     Contract {
         /// The image's.
         found: u32,
@@ -146,8 +152,8 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
         };
         if let Err(error) = &result {
             record(paths, id, VmState::Failed, Some(&error.to_string()));
-            let console = paths.vm(id).join("console.log");
-            leash.say(&Word::Failed { error: error.to_string(), console }).await;
+            let late = matches!(error, ShimError::Late { .. });
+            leash.say(&Word::Failed { error: error.to_string(), late }).await;
         }
         result
     })
@@ -164,7 +170,11 @@ async fn run(paths: &Paths, prepared: Prepared, leash: &mut LeashEnd) -> Result<
     result
 }
 
-async fn run_inside(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<serve::Ended, ShimError> {
+async fn run_inside(
+    paths: &Paths,
+    prepared: &Prepared,
+    leash: &mut LeashEnd,
+) -> Result<serve::Ended, ShimError> {
     let machine = boot::boot(paths, prepared, leash).await?;
     serve::serve(paths, prepared, machine, leash).await
 }
@@ -182,7 +192,8 @@ fn clean_up(paths: &Paths, prepared: &Prepared) {
 
 /// Writes the VM's state down. Its end must not fail for a full disk: the next command squares it.
 fn record(paths: &Paths, id: &str, state: VmState, detail: Option<&str>) {
-    let written = Store::open(&paths.database()).and_then(|mut opened| opened.store.set_vm_state(id, state, detail));
+    let written =
+        Store::open(&paths.database()).and_then(|mut opened| opened.store.set_vm_state(id, state, detail));
     if let Err(error) = written {
         eprintln!("mvm shim: {error}");
     }
@@ -191,14 +202,18 @@ fn record(paths: &Paths, id: &str, state: VmState, detail: Option<&str>) {
 fn forget(paths: &Paths, spec: &VmSpec) {
     let removed = std::fs::remove_dir_all(paths.vm(&spec.id));
     let forgotten = Store::open(&paths.database()).and_then(|mut opened| opened.store.remove_vm(&spec.id));
-    for error in [removed.err().map(|e| e.to_string()), forgotten.err().map(|e| e.to_string())].into_iter().flatten() {
+    for error in
+        [removed.err().map(|e| e.to_string()), forgotten.err().map(|e| e.to_string())].into_iter().flatten()
+    {
         eprintln!("mvm shim: {error}");
     }
 }
 
 fn remove(path: &std::path::Path) {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => eprintln!("mvm shim: {}: {error}", path.display()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            eprintln!("mvm shim: {}: {error}", path.display())
+        }
         _ => {}
     }
 }

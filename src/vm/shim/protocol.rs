@@ -1,7 +1,5 @@
 //! What a shim and its clients say to each other: one JSON object a line.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -68,8 +66,8 @@ pub enum Word {
     Failed {
         /// What failed, on what, and what to do next.
         error: String,
-        /// Where the console's log is.
-        console: PathBuf,
+        /// Whether a deadline passed.
+        late: bool,
     },
 }
 
@@ -82,7 +80,9 @@ pub enum Leash {
 }
 
 /// Reads one message; `None` at the end of the stream.
-pub async fn read<T: for<'a> Deserialize<'a>>(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<T>> {
+pub async fn read<T: for<'a> Deserialize<'a>>(
+    stream: &mut (impl AsyncBufRead + Unpin),
+) -> std::io::Result<Option<T>> {
     let mut line = String::new();
     if stream.take(LONGEST).read_line(&mut line).await? == 0 {
         return Ok(None);

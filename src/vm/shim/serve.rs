@@ -52,7 +52,12 @@ struct Connection {
 }
 
 /// Serves the VM until it is over.
-pub async fn serve(paths: &Paths, prepared: &Prepared, booted: Booted, leash: &mut LeashEnd) -> Result<Ended, ShimError> {
+pub async fn serve(
+    paths: &Paths,
+    prepared: &Prepared,
+    booted: Booted,
+    leash: &mut LeashEnd,
+) -> Result<Ended, ShimError> {
     let Booted { mut child, mut qmp, agent, daemons: _daemons } = booted;
     let (orders, mut incoming) = mpsc::channel(64);
     let connection = Connection { orders, agent: agent.clone() };
@@ -63,7 +68,9 @@ pub async fn serve(paths: &Paths, prepared: &Prepared, booted: Booted, leash: &m
         let listener = listener.map_err(|source| ShimError::File { path: map.to_string().into(), source })?;
         tokio::spawn(accept_published(listener, map.guest, connection.clone()));
     }
-    Store::open(&paths.database())?.store.set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
+    Store::open(&paths.database())?
+        .store
+        .set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
     record(paths, &prepared.spec.id, VmState::Running, None);
     leash.say(&Word::Ready { ports: prepared.spec.ports.clone() }).await;
 
@@ -98,7 +105,9 @@ pub async fn serve(paths: &Paths, prepared: &Prepared, booted: Booted, leash: &m
 fn by_itself(status: std::io::Result<std::process::ExitStatus>) -> Ended {
     match status {
         Ok(status) if status.success() => Ended { state: VmState::Stopped, detail: None },
-        Ok(status) => Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({status})")) },
+        Ok(status) => {
+            Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({status})")) }
+        }
         Err(error) => Ended { state: VmState::Failed, detail: Some(error.to_string()) },
     }
 }

@@ -1,0 +1,143 @@
+//! Firecracker's release: one version, known by its digest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use super::child::find_program;
+use super::paths::Paths;
+use super::program::{self, ProgramError};
+use super::{files, kvm};
+use crate::event::EventSink;
+
+/// The release that is fetched.
+pub const VERSION: &str = "v1.17.0";
+/// Its architecture and the SHA-256 of its archive, as published beside it.
+const ARCHIVE: (&str, &str) = if cfg!(target_arch = "aarch64") {
+    ("aarch64", "e351ebe4f7a16b5873bbd51005d2e6767103cff4d5ebc829df2d3f95a93e2256")
+} else {
+    ("x86_64", "06094a1108ae9e82aa4c23a775aa92758f53f1175d422270d9d6162cb9ade558")
+};
+/// How long the download may take, in seconds.
+const SECONDS: &str = "300";
+
+/// Why Firecracker could not be fetched; mvm goes on without it.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("`curl` is not installed")]
+    NoCurl,
+    #[error("the archive's SHA-256 is {0}, which is not the release's")]
+    Digest(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+/// Where Firecracker is: on PATH, else where setup put it.
+pub fn find(paths: &Paths) -> Option<PathBuf> {
+    find_program("firecracker").or_else(|| Some(place(paths)).filter(|file| file.is_file()))
+}
+
+fn place(paths: &Paths) -> PathBuf {
+    paths.state().join("bin/firecracker")
+}
+
+/// Fetches Firecracker where it would be of use and is not there. Out of reach is no error.
+///
+/// Returns whether it was fetched.
+pub async fn lay_out(
+    paths: &Paths,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<bool, ProgramError> {
+    if find(paths).is_some() || kvm::usable().is_err() {
+        return Ok(false);
+    }
+    sink.phase("firecracker");
+    match fetch(paths, sink, cancel).await {
+        Ok(()) => Ok(true),
+        Err(FetchError::Program(ProgramError::Cancelled)) => Err(ProgramError::Cancelled),
+        Err(error) => {
+            let reason = error.to_string();
+            let reason = reason.lines().next().unwrap_or_default();
+            sink.warn(format!("Firecracker {VERSION} is out of reach ({reason}); mvm uses QEMU"));
+            Ok(false)
+        }
+    }
+}
+
+async fn fetch(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> Result<(), FetchError> {
+    let curl = find_program("curl").ok_or(FetchError::NoCurl)?;
+    let (arch, digest) = ARCHIVE;
+    let url = format!(
+        "https://github.com/firecracker-microvm/firecracker/releases/download/{VERSION}/firecracker-{VERSION}-{arch}.tgz"
+    );
+    let dir = place(paths).with_file_name(".firecracker-next");
+    clear(&dir)?;
+    std::fs::create_dir_all(&dir)?;
+    let archive = dir.join("archive.tgz");
+    sink.info(format!("fetching Firecracker {VERSION}"));
+    let mut download = Command::new(curl);
+    download.args([
+        "--fail",
+        "--silent",
+        "--show-error",
+        "--location",
+        "--proto",
+        "=https",
+        "--max-time",
+        SECONDS,
+    ]);
+    let fetched = program::run(download.arg("--output").arg(&archive).arg(url), sink, cancel).await;
+    let unpacked = match fetched {
+        Ok(_) => {
+            unpack(&archive, digest, &format!("release-{VERSION}-{arch}/firecracker-{VERSION}-{arch}")).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    let placed = unpacked.and_then(|program| Ok(files::write_atomic(&place(paths), &program, 0o755)?));
+    clear(&dir)?;
+    placed
+}
+
+/// The member of an archive, which must have the digest.
+async fn unpack(archive: &Path, digest: &str, member: &str) -> Result<Vec<u8>, FetchError> {
+    let found = files::hex(&Sha256::digest(std::fs::read(archive)?));
+    if found != digest {
+        return Err(FetchError::Digest(found));
+    }
+    let dir = archive.parent().unwrap_or(archive);
+    program::output(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir).arg(member)).await?;
+    Ok(std::fs::read(dir.join(member))?)
+}
+
+fn clear(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_an_archive_with_the_right_digest_is_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("release")).unwrap();
+        std::fs::write(dir.path().join("release/firecracker"), "program").unwrap();
+        let archive = dir.path().join("archive.tgz");
+        let mut pack = Command::new("tar");
+        pack.arg("-czf").arg(&archive).arg("-C").arg(dir.path()).arg("release");
+        program::output(&mut pack).await.unwrap();
+        let digest = files::hex(&Sha256::digest(std::fs::read(&archive).unwrap()));
+        let error = unpack(&archive, &"0".repeat(64), "release/firecracker").await.unwrap_err();
+        assert!(matches!(error, FetchError::Digest(found) if found == digest));
+        assert_eq!(unpack(&archive, &digest, "release/firecracker").await.unwrap(), b"program");
+    }
+}
