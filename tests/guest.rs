@@ -347,11 +347,11 @@ fn forward_opens_one_more_port_until_it_is_interrupted() {
 }
 
 #[test]
-fn a_guest_that_never_seals_fails_within_the_deadline_with_its_last_lines() {
+fn a_guest_that_never_seals_ends_with_124_at_the_deadline_with_its_last_lines() {
     let world = World::new();
     let flake =
         world.odd_guest("odd", "echo waiting for a bus > /dev/console; exec /bin/busybox sleep 2147483647");
-    let said = world.fails(run_user(&flake, &["--boot-timeout", "8", "--", "true"]));
+    let said = world.exits(124, run_user(&flake, &["--boot-timeout", "8", "--", "true"]));
     assert!(said.contains("the guest `odd` did not start its agent within 8 s"), "{said}");
     assert!(said.contains("waiting for a bus") && said.contains("help: "), "{said}");
     assert_eq!(world.vm("odd")["state"], "failed");
@@ -379,14 +379,14 @@ fn what_a_guest_writes_on_its_console_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn a_guest_whose_port_stays_closed_fails_within_the_deadline_and_names_the_port() {
+fn a_guest_whose_port_stays_closed_ends_with_124_at_the_deadline_and_names_the_port() {
     let world = World::new();
     let flake = world.flake(
         "shut",
         "{ inputs.mvm.url = \"flake:mvm-offline\"; outputs = { mvm, ... }: { packages = mvm.lib.mkGuests {
              name = \"shut\"; default = \"worker\"; roles.worker.ports = [ 9999 ]; }; }; }",
     );
-    let said = world.fails(run_user(&flake, &["--boot-timeout", "10", "--", "true"]));
+    let said = world.exits(124, run_user(&flake, &["--boot-timeout", "10", "--", "true"]));
     assert!(said.contains("the guest `shut` did not open its ports (22, 9999) within 10 s"), "{said}");
     world.expect_nothing_left();
 }

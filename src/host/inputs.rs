@@ -21,6 +21,9 @@ use super::program::{self, ProgramError};
 /// Why the inputs are not in the Nix store.
 #[derive(Debug, thiserror::Error)]
 pub enum InputsError {
+    /// There is no Nix.
+    #[error("`nix` is not on PATH\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
+    NoNix,
     /// Nix failed.
     #[error("cannot add `{dir}` to the Nix store: {source}")]
     Nix {
@@ -114,7 +117,10 @@ pub async fn flake_overrides(paths: &Paths) -> Result<Vec<(String, String)>, Inp
 
 /// Adds a directory to the store, kept from the garbage collector by a link at `root`.
 async fn add(dir: &Path, root: &Path) -> Result<PathBuf, InputsError> {
-    let failed = |source| InputsError::Nix { dir: dir.to_path_buf(), source };
+    let failed = |error| match error {
+        ProgramError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => InputsError::NoNix,
+        source => InputsError::Nix { dir: dir.to_path_buf(), source },
+    };
     let roots = root.parent().unwrap_or(root);
     std::fs::create_dir_all(roots).map_err(|source| io_error(roots, source))?;
     let mut command = nix_command();

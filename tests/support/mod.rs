@@ -227,8 +227,13 @@ impl World {
 
     /// Runs `mvm` to its end and expects exit code 1; returns what it said.
     pub fn fails<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        self.exits(1, args)
+    }
+
+    /// Runs `mvm` to its end and expects this exit code; returns what it said.
+    pub fn exits<A: AsRef<OsStr>>(&self, code: i32, args: impl IntoIterator<Item = A>) -> String {
         let output = self.mvm(args).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         stderr(&output)
     }
 
