@@ -1,6 +1,6 @@
 //! What every command works with.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -41,8 +41,10 @@ impl Context {
 
     /// How a task's events are shown.
     pub fn mode(&self) -> Mode {
-        let terminal =
-            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        // A job in the background would be stopped for asking the terminal where its cursor is.
+        let foreground =
+            nix::unistd::tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == nix::unistd::getpgrp());
+        let terminal = foreground && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match () {
             () if self.json && self.stdout_taken => Mode::JsonAside,
             () if self.json => Mode::Json,

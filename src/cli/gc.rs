@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -17,6 +18,8 @@ use crate::vm::lifecycle;
 
 /// A build that no VM uses stays this long after it was last asked for, in milliseconds.
 const BUILD_REST_MS: i64 = 14 * 24 * 3600 * 1000;
+/// How long a directory may be there before the database knows it.
+const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
@@ -73,6 +76,8 @@ pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
 
 fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     let paths = &context.paths;
+    // Looked at before the database is: what is made in between is then no stranger.
+    let directories: Vec<_> = [paths.vms(), paths.builds()].iter().flat_map(list).collect();
     let vms = context.store.vms()?;
     let mut waste = Vec::new();
     for vm in vms.iter().filter(|vm| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id)) {
@@ -109,24 +114,31 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     }
     let known: HashSet<&str> =
         vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
-    for entry in [paths.vms(), paths.builds()]
-        .iter()
-        .flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten())
-    {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for path in directories {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unknown = !known.contains(name.as_str()) && !used.contains(name.as_str());
         // What another command makes right now bears a leading dot.
-        if unknown && !name.starts_with('.') && !lifecycle::is_running(paths, &name) {
+        if unknown && !name.starts_with('.') && !lifecycle::is_running(paths, &name) && is_old(&path) {
             waste.push(Waste {
                 what: format!("directory {name}"),
                 why: "the database does not know it".into(),
-                bytes: size(&entry.path()),
-                path: entry.path(),
+                bytes: size(&path),
+                path,
                 kind: WasteKind::Directory,
             });
         }
     }
     Ok(waste)
+}
+
+fn list(dir: &PathBuf) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// A build's directory is there a moment before the database knows it.
+fn is_old(path: &Path) -> bool {
+    let age = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age > BEING_MADE)
 }
 
 fn remove(context: &mut Context, item: &Waste) -> Result<()> {

@@ -16,6 +16,7 @@ use super::context::{Context, print, say};
 use super::exec::{self, Wish};
 use super::report::Usage;
 use super::task::exit_code;
+use crate::host::child;
 use crate::host::paths::Paths;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
@@ -97,12 +98,9 @@ pub async fn open_ssh(
         vm_ssh::command_line(&context.paths, id, user.unwrap_or(DEFAULT_USER), command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
-    let status = Command::new(program)
-        .args(arguments)
-        .current_dir(context.paths.state())
-        .kill_on_drop(true)
-        .status()
-        .await?;
+    let mut ssh = Command::new(program);
+    ssh.args(arguments).current_dir(context.paths.state()).kill_on_drop(true);
+    let status = child::leash(&mut ssh).status().await?;
     Ok(exit_code(status.code().unwrap_or(255)))
 }
 

@@ -12,6 +12,13 @@ use tokio::process::{Child, Command};
 /// How long a child has between SIGINT and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
 
+/// Has the kernel send the child SIGHUP should mvm die without a word. It stays in mvm's process
+/// group, and so has the terminal.
+pub fn leash(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's.
+    unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGHUP).map_err(io::Error::from)) }
+}
+
 /// Puts the child in a process group of its own, so that ^C reaches it through mvm only, and
 /// has the kernel send it SIGINT should mvm die without a word.
 ///

@@ -122,6 +122,17 @@ pub async fn run(
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
+    let ports = &request.config.ports;
+    let twice = |(index, map): (usize, &PortMap)| {
+        ports[..index].iter().any(|earlier| earlier.host == map.host && map.host.port() != 0)
+    };
+    if let Some((_, map)) = ports.iter().enumerate().find(|pair| twice(*pair)) {
+        let what = format!("the port {} is published twice", map.host);
+        return Err(RunError::Unavailable {
+            what,
+            help: "publish each host port once; mind `ports` in mvm.toml".into(),
+        });
+    }
     if let Some(volume) = request.config.volumes.iter().find(|volume| !volume.host.exists()) {
         let help = "give a directory, or a file with an ext4 file system".into();
         return Err(RunError::Unavailable {

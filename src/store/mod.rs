@@ -3,6 +3,8 @@
 pub mod builds;
 pub mod vms;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +40,16 @@ pub enum StoreError {
     /// It is damaged and cannot be set aside.
     #[error("the state in `{path}` is damaged and cannot be set aside: {source}\nhelp: move the file away")]
     Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It cannot be made.
+    #[error(
+        "the state in `{path}` cannot be used: {source}\nhelp: is the disk full, or the directory read-only?"
+    )]
+    Create {
         /// The database.
         path: PathBuf,
         /// What the system said.
@@ -85,6 +97,11 @@ impl Store {
 
     fn open_sound(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.into(), source };
+        if path != Path::new(":memory:") {
+            // SQLite gives its side files the mode of this one.
+            let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+            made.map_err(|source| StoreError::Create { path: path.into(), source })?;
+        }
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE

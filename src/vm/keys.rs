@@ -1,6 +1,7 @@
 //! ssh keys: one for the user, one for each VM.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -49,7 +50,7 @@ pub fn host_key() -> io::Result<HostKey> {
 pub fn user_key(state: &Path) -> io::Result<(PathBuf, String)> {
     let path = state.join(USER_KEY);
     if !path.exists() {
-        std::fs::create_dir_all(state.join("ssh"))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state.join("ssh"))?;
         // Two commands may come here at once: the first to take the lock makes the key.
         let lock = nix::fcntl::Flock::lock(
             std::fs::File::create(state.join("ssh/lock"))?,

@@ -202,7 +202,8 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
 
 /// Whether a VM's lock is held.
 pub fn is_running(paths: &Paths, id: &str) -> bool {
-    files::is_locked(&paths.vm(id).join("lock")).unwrap_or(false)
+    // What cannot be looked at is left alone.
+    files::is_locked(&paths.vm(id).join("lock")).unwrap_or(true)
 }
 
 /// The specification in a VM's record.

@@ -122,6 +122,8 @@ impl Machine<'_> {
         args.add("-M", machine).add("-accel", accelerator).add("-cpu", cpu);
         args.add("-m", format!("{}M", spec.memory_mib)).add("-smp", spec.cpus.to_string());
         args.flag("-nodefaults").flag("-no-user-config").add("-display", "none").flag("-no-reboot");
+        // It has all its descriptors: it needs neither programs nor other users' rights.
+        args.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         args.add("-kernel", self.kernel);
         if let Some(initrd) = self.initrd {
             args.add("-initrd", initrd);

@@ -7,12 +7,15 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 /// How long QEMU has to answer a command.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to QEMU's monitor.
 #[derive(Debug)]
 pub struct Qmp {
     stream: BufReader<UnixStream>,
+    /// Numbers the commands, so that an answer that came too late is known for what it is.
+    last: u64,
+    line: Vec<u8>,
 }
 
 /// Why QEMU did not do as told.
@@ -37,7 +40,7 @@ pub enum QmpError {
 impl Qmp {
     /// Greets QEMU and makes it ready for commands.
     pub async fn start(stream: UnixStream) -> Result<Self, QmpError> {
-        let mut qmp = Self { stream: BufReader::new(stream) };
+        let mut qmp = Self { stream: BufReader::new(stream), last: 0, line: Vec::new() };
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
     }
@@ -49,15 +52,21 @@ impl Qmp {
     }
 
     async fn exchange(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
-        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
+        self.last += 1;
+        let id = self.last;
+        let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes()).await?;
         loop {
-            let mut line = String::new();
-            if self.stream.read_line(&mut line).await? == 0 {
+            // What a deadline cut short of a line stays for the next call.
+            if self.stream.read_until(b'\n', &mut self.line).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
-            let mut message: Value = serde_json::from_str(&line).map_err(std::io::Error::from)?;
+            let line = std::mem::take(&mut self.line);
+            let mut message: Value = serde_json::from_slice(&line).map_err(std::io::Error::from)?;
+            if message.get("id").is_none_or(|answered| *answered != id) {
+                continue;
+            }
             if let Some(value) = message.get_mut("return") {
                 return Ok(value.take());
             }
@@ -72,13 +81,5 @@ impl Qmp {
     pub async fn human(&mut self, line: &str) -> Result<String, QmpError> {
         let answer = self.execute("human-monitor-command", json!({ "command-line": line })).await?;
         Ok(answer.as_str().unwrap_or_default().to_string())
-    }
-
-    /// Whether QEMU is still connected; consumes waiting events. Ends when QEMU ends.
-    pub async fn closed(&mut self) {
-        let mut line = String::new();
-        while matches!(self.stream.read_line(&mut line).await, Ok(count) if count > 0) {
-            line.clear();
-        }
     }
 }

@@ -160,16 +160,18 @@ fn uplink_address(vm: &str) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) | host)
 }
 
-/// Lets the host pass on what comes from uplinks, but not from one VM to another.
+/// Lets the host pass on what comes from uplinks, but not from one VM to another, nor to itself.
 fn share_the_host() -> Result<(), TapError> {
     forward()?;
     nft(&format!(
         "add table ip mvm
          add chain ip mvm out {{ type nat hook postrouting priority srcnat; }}
          add chain ip mvm between {{ type filter hook forward priority filter; }}
+         add chain ip mvm host {{ type filter hook input priority filter; }}
          flush table ip mvm
          add rule ip mvm out ip saddr {UPLINKS} ip daddr != {UPLINKS} masquerade
-         add rule ip mvm between ip saddr {UPLINKS} ip daddr {UPLINKS} drop"
+         add rule ip mvm between iifname {HOST_LINK}* oifname {HOST_LINK}* drop
+         add rule ip mvm host iifname {HOST_LINK}* ct state != {{ established, related }} drop"
     ))
 }
 

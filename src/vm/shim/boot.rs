@@ -49,7 +49,10 @@ pub struct Booted {
 /// Boots the guest and waits until it is ready, reporting each step on the leash.
 pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<Booted, ShimError> {
     let mut clock = Clock(Instant::now());
-    let mut volumes = Volumes::make(paths, prepared).await?;
+    let mut volumes = tokio::select! {
+        volumes = Volumes::make(paths, prepared) => volumes?,
+        _ = leash.detached() => return Err(ShimError::Abandoned),
+    };
     let mut booted = start(prepared, &mut volumes).await?;
     clock.lap("spawn", leash).await;
     let spec = &prepared.spec;

@@ -13,7 +13,7 @@ use crate::guest::client::AgentClient;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It cannot be reached.
-    #[error("cannot reach the VM's process: {0}\nhelp: see `mvm status`")]
+    #[error("cannot reach the VM's process: {0}\nhelp: is it still booting? `mvm status` tells")]
     Unreachable(#[from] io::Error),
     /// It refused.
     #[error("the VM refused: {0}\nhelp: `mvm logs` shows the guest's console")]
