@@ -76,6 +76,11 @@ pub struct ImageInfo {
 }
 
 impl Artifacts {
+    /// Whether the image has the guest agent.
+    pub fn has_agent(&self) -> bool {
+        self.manifest.image.contract != 0
+    }
+
     /// The artifacts of a build directory with a manifest.
     pub fn open(dir: &Path) -> std::io::Result<Self> {
         let manifest = std::fs::read(dir.join("manifest.json"))?;

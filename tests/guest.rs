@@ -646,3 +646,16 @@ fn a_stop_that_the_guest_ignores_is_enforced_at_its_deadline() {
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(world.vm("gateway")["state"], "stopped");
 }
+
+#[test]
+fn an_image_without_the_agent_is_reached_by_ssh_and_mvm_says_so() {
+    let world = World::new();
+    let flake = world.flake("agentless", include_str!("support/agentless.nix"));
+    let (_, key) = mvm::vm::keys::user_key(&world.state()).unwrap();
+    fs::write(flake.join("key.pub"), key + "\n").unwrap();
+    let output = world.mvm(run_user(&flake, &["--", "sh", "-c", "uname; exit 6"])).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("Linux\n", Some(6)), "{said}");
+    assert!(said.contains("the image has no guest agent"), "{said}");
+    world.expect_nothing_left();
+}

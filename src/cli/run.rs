@@ -1,6 +1,5 @@
 //! `mvm run`.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,14 +85,13 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let socket = context.paths.shim_socket(&id);
-    let code = if args.command.is_empty() {
-        vm::open_ssh(context, &id, args.user.as_deref(), &[]).await
+    let vm = lifecycle::find_running(&context.store, &id)?;
+    let code = if args.command.is_empty() || !vm::has_agent(&vm) {
+        vm::open_ssh(context, &vm, args.user.as_deref(), &args.command).await
     } else {
-        let agent = client::agent(&socket).await;
-        let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let tty = exec::is_terminal();
         let wish = Wish { command: args.command, user: args.user, tty, ..Wish::default() };
-        match agent {
+        match client::agent(&context.paths.shim_socket(&id)).await {
             Ok(agent) => exec::exec(&agent, wish).await,
             Err(error) => Err(error.into()),
         }

@@ -16,6 +16,7 @@ use super::context::{Context, print, say};
 use super::exec::{self, Wish};
 use super::report::Usage;
 use super::task::exit_code;
+use crate::artifacts::Artifacts;
 use crate::host::child;
 use crate::host::paths::Paths;
 use crate::store::vms::VmRow;
@@ -23,10 +24,7 @@ use crate::vm::lifecycle;
 use crate::vm::network::ports;
 use crate::vm::shim::{self, client};
 use crate::vm::spec::PortMap;
-use crate::vm::ssh as vm_ssh;
-
-/// The user a session is opened as.
-const DEFAULT_USER: &str = "mvm";
+use crate::vm::ssh::{self as vm_ssh, Guest};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mvm stop hello\n  mvm stop --all\n  mvm stop --timeout 30 db")]
@@ -84,24 +82,30 @@ pub struct SshArgs {
 /// Opens ssh.
 pub async fn ssh(context: &mut Context, args: SshArgs) -> Result<ExitCode> {
     let vm = lifecycle::find_running(&context.store, &args.name)?;
-    open_ssh(context, &vm.id, args.user.as_deref(), &args.command).await
+    open_ssh(context, &vm, args.user.as_deref(), &args.command).await
 }
 
 /// Runs the system's ssh to a VM and returns its exit code.
 pub async fn open_ssh(
     context: &Context,
-    id: &str,
+    vm: &VmRow,
     user: Option<&str>,
     command: &[String],
 ) -> Result<ExitCode> {
-    let (program, arguments) =
-        vm_ssh::command_line(&context.paths, id, user.unwrap_or(DEFAULT_USER), command)?;
+    let guest = if has_agent(vm) { Guest::Personalised } else { Guest::Unknown };
+    let (program, arguments) = vm_ssh::command_line(&context.paths, &vm.id, guest, user, command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
     let mut ssh = Command::new(program);
     ssh.args(arguments).current_dir(context.paths.state()).kill_on_drop(true);
     let status = child::leash(&mut ssh).status().await?;
     Ok(exit_code(status.code().unwrap_or(255)))
+}
+
+/// Whether the VM's image has the guest agent; yes where its build cannot be asked any more.
+pub fn has_agent(vm: &VmRow) -> bool {
+    let artifacts = lifecycle::spec_of(vm).and_then(|spec| Artifacts::open(&spec.build_dir).ok());
+    artifacts.is_none_or(|artifacts| artifacts.has_agent())
 }
 
 #[derive(Debug, Args)]

@@ -21,23 +21,36 @@ pub enum SshError {
     Nul,
 }
 
-/// The command line that opens a session in the VM `id` as `user`, or runs `command` there.
+/// What mvm knows of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// Its agent was given users' keys and a host key: the session is the user `mvm`'s by default.
+    Personalised,
+    /// It has no agent: its users, keys and host key are its own, and root's is the default session.
+    Unknown,
+}
+
+/// The command line that opens a session in the VM `id`, or runs `command` there.
 ///
 /// The connection goes through the VM's shim, so it needs no port on the host. To be started in
 /// the state's root.
 pub fn command_line(
     paths: &Paths,
     id: &str,
-    user: &str,
+    guest: Guest,
+    user: Option<&str>,
     command: &[String],
 ) -> Result<(std::path::PathBuf, Vec<OsString>), SshError> {
     let program = find_program("ssh").ok_or(SshError::Missing)?;
     keys::user_key(paths.state())?;
     let mut arguments: Vec<OsString> = Vec::new();
     // Nothing of the user's own configuration, which is about other hosts.
-    arguments.extend(
-        ["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"].map(OsString::from),
-    );
+    arguments.extend(["-F", "none", "-o", "IdentitiesOnly=yes"].map(OsString::from));
+    let (user, checking) = match guest {
+        Guest::Personalised => (user.unwrap_or("mvm"), "yes"),
+        Guest::Unknown => (user.unwrap_or("root"), "accept-new"),
+    };
+    arguments.extend(["-o".into(), format!("StrictHostKeyChecking={checking}").into()]);
     arguments.extend(["-o", "LogLevel=ERROR", "-o", "UpdateHostKeys=no", "-o"].map(OsString::from));
     arguments.push(format!("HostKeyAlias={id}").into());
     // Relative, as ssh has its own ideas of quotes, `%` and `${}` in a path.

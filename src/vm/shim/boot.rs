@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use rand_core::RngCore;
 use tokio::process::Child;
 
+use super::endpoint::ssh_greets;
 use super::prepare::Prepared;
 use super::protocol::Word;
 use super::{LeashEnd, ShimError, keep_console};
@@ -64,12 +65,16 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     };
     let Some(agent) = booted.agent.clone() else {
         let warning =
-            "the image has no guest agent: it is reached by ssh only, if it has a server and knows the key";
+            "the image has no guest agent: it is ready when its ssh server greets, and commands go by ssh";
         leash.say(&Word::Warning { text: warning.into() }).await;
+        let Booted { child, qmp, .. } = &mut booted;
+        let greeting = ssh_greets(spec.network, qmp);
+        watched(child, prepared, leash, deadline, late("did not greet by ssh"), greeting).await?;
+        clock.lap("boot", leash).await;
         return Ok(booted);
     };
     let hello =
-        watched(&mut booted, prepared, leash, deadline, late("did not start its agent"), agent.hello())
+        watched(&mut booted.child, prepared, leash, deadline, late("did not start its agent"), agent.hello())
             .await?;
     let hello = match hello {
         Ok(hello) => hello,
@@ -82,7 +87,8 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     let personalise = Request::Personalise(Box::new(personalise(paths, prepared, &volumes)?));
     let asked = agent.request(personalise);
     let answer =
-        watched(&mut booted, prepared, leash, deadline, late("did not take its identity"), asked).await?;
+        watched(&mut booted.child, prepared, leash, deadline, late("did not take its identity"), asked)
+            .await?;
     if let Err(error) = answer {
         return Err(agent_failed(&mut booted, prepared, error).await);
     }
@@ -93,7 +99,7 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
         "did not open its ports ({})",
         expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
     );
-    let waited = watched(&mut booted, prepared, leash, deadline, late(&missing), waiting).await?;
+    let waited = watched(&mut booted.child, prepared, leash, deadline, late(&missing), waiting).await?;
     if let Err(error) = waited {
         return Err(agent_failed(&mut booted, prepared, error).await);
     }
@@ -114,7 +120,7 @@ impl Clock {
 
 /// Awaits `work`, unless the hypervisor ends, the leash is let go, or the deadline passes first.
 async fn watched<T>(
-    booted: &mut Booted,
+    child: &mut Child,
     prepared: &Prepared,
     leash: &mut LeashEnd,
     deadline: Instant,
@@ -123,7 +129,7 @@ async fn watched<T>(
 ) -> Result<T, ShimError> {
     tokio::select! {
         done = work => Ok(done),
-        status = booted.child.wait() => Err(died(prepared, status)),
+        status = child.wait() => Err(died(prepared, status)),
         _ = leash.detached() => Err(ShimError::Abandoned),
         () = tokio::time::sleep_until(deadline.into()) => Err(late),
     }
@@ -169,10 +175,10 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
         command_line.push(' ');
         command_line += argument;
     }
-    if artifacts.manifest.image.contract == 0 {
+    if !artifacts.has_agent() {
         // Without an agent the kernel itself has to take the address.
         command_line +=
-            &format!(" root=/dev/vda ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
+            &format!(" root=/dev/vda ro ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
     }
     let shares: Vec<Share> = volumes.daemons.iter().map(ShareDaemon::share).collect();
     let machine = Machine {
@@ -194,7 +200,7 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
             .map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
         tokio::spawn(keep_console(output, log));
     }
-    let agent = (artifacts.manifest.image.contract != 0).then(|| {
+    let agent = artifacts.has_agent().then(|| {
         let (agent, driver) = AgentClient::start(control);
         // Its end shows in every session.
         tokio::spawn(driver);

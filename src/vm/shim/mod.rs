@@ -9,6 +9,7 @@ pub mod client;
 pub mod protocol;
 
 mod boot;
+mod endpoint;
 mod prepare;
 mod relay;
 mod serve;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::boot::Booted;
+use super::endpoint::endpoint;
 use super::prepare::Prepared;
 use super::protocol::{self, Ask, Said, Word};
 use super::relay;
@@ -20,10 +21,7 @@ use crate::guest::frames::Request;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmState;
-use crate::vm::hypervisor::qemu::Qemu;
 use crate::vm::hypervisor::qmp::Qmp;
-use crate::vm::network;
-use crate::vm::spec::Network;
 
 /// How long a guest has to end by itself when nobody says otherwise.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -153,16 +151,6 @@ async fn end(child: &mut Child, qmp: &mut Qmp, agent: Option<&AgentClient>, dead
     }
     // It may just have ended by itself.
     let _ = child.kill().await;
-}
-
-async fn endpoint(network: Network, qmp: &mut Qmp, port: u16) -> Result<SocketAddr, String> {
-    match network {
-        Network::Tap => Ok(SocketAddr::new(network::GUEST.parse().map_err(|_| "no address")?, port)),
-        Network::User => match Qemu::forward(qmp, port).await {
-            Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
-            Err(error) => Err(error.to_string()),
-        },
-    }
 }
 
 fn listen(paths: &Paths, id: &str) -> Result<UnixListener, ShimError> {
