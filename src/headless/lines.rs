@@ -115,12 +115,11 @@ impl Lines {
     }
 
     fn log(&self, source: &Source, text: &str) -> Option<Line> {
-        let text = text.to_string();
         match source {
-            Source::Mvm { level: Level::Info } => lasting("note", text),
-            Source::Mvm { level: Level::Warning } | Source::Nix { level: 1 } => Some(warning(text)),
+            Source::Mvm { level: Level::Info } => lasting("note", text.into()),
+            Source::Mvm { level: Level::Warning } | Source::Nix { level: 1 } => Some(warning(text.into())),
             Source::Build { drv } if self.verbose => Some(log(format!("{}> {text}", drv_name(drv)))),
-            Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text)),
+            Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text.into())),
             _ => None,
         }
     }
