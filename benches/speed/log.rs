@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::claim::{Claim, Limit, in_turns};
+use crate::claim::{Claim, Limit, in_turns, stated};
 use crate::place::Place;
 use crate::process::run;
 
@@ -34,15 +34,21 @@ pub fn measure(place: &Place) -> Result<Claim> {
         Ok(run(&mut place.nix_build(&flake)?)?.wall)
     };
     let (ours, theirs) = in_turns(7, ours, theirs)?;
+    // mvm has Nix keep its own log uncompressed where Nix builds by itself; so much is due to that.
+    let alike = || {
+        change()?;
+        let mut nix = place.nix_build(&flake)?;
+        Ok(run(nix.args(["--option", "compress-build-log", "false"]))?.wall)
+    };
+    let alike: Vec<_> = std::iter::repeat_with(alike).take(3).collect::<Result<_>>()?;
     anyhow::ensure!(peak.get() <= MEMORY_MIB, "mvm held {} MiB, allowed are {MEMORY_MIB}", peak.get());
     Ok(Claim {
         what: "mvm build, 1 000 000 log lines",
         ours,
         limit: Limit::Share(1.05, "nix build >/dev/null", theirs),
-        stated: vec![format!(
-            "{:<34} {:>9} MiB  of {MEMORY_MIB} allowed",
-            "memory of mvm at most",
-            peak.get()
-        )],
+        stated: vec![
+            format!("{:<34} {:>9} MiB  of {MEMORY_MIB} allowed", "memory of mvm at most", peak.get()),
+            stated("nix with its log uncompressed, too", &alike),
+        ],
     })
 }

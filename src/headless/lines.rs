@@ -119,16 +119,15 @@ impl Lines {
     }
 
     fn log(&self, source: &Source, text: &str) -> Option<Line> {
-        let text = text.to_string();
         match source {
-            Source::Mvm { level: Level::Info } => lasting("note", text),
-            Source::Mvm { level: Level::Warning } => Some(warning(text)),
+            Source::Mvm { level: Level::Info } => lasting("note", text.into()),
+            Source::Mvm { level: Level::Warning } => Some(warning(text.into())),
             Source::Nix { level: 1 } => {
-                let plain = strip(&text);
+                let plain = strip(text);
                 Some(warning(plain.strip_prefix("warning: ").unwrap_or(&plain).to_string()))
             }
             Source::Build { drv } if self.verbose => Some(log(format!("{}> {text}", drv_name(drv)))),
-            Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text)),
+            Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text.into())),
             _ => None,
         }
     }

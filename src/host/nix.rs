@@ -29,8 +29,13 @@ fn common(command: &mut Command) {
     command.args(["--option", "accept-flake-config", "false"]);
     // Work in progress is what mvm is for.
     command.args(["--option", "warn-dirty", "false"]);
-    if ::nix::unistd::geteuid().is_root() && !Path::new(DAEMON_SOCKET).exists() {
+    if is_alone() {
         // Root without a daemon builds by itself: there are no build users to hand work to.
         command.args(["--option", "build-users-group", "", "--option", "sandbox", "false"]);
     }
+}
+
+/// Whether Nix builds in its own process: root without a daemon.
+pub fn is_alone() -> bool {
+    ::nix::unistd::geteuid().is_root() && !Path::new(DAEMON_SOCKET).exists()
 }

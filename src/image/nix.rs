@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,18 +11,23 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BuildError;
 use crate::host::child::{end, tame};
 use crate::host::inputs::FlakeInputs;
-use crate::host::nix::nix_command;
+use crate::host::nix::{is_alone, nix_command};
 
 /// How much Nix may answer on stdout.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// A chatty builder waits for its reader less often with a large pipe.
 const PIPE: i32 = 1024 * 1024;
+/// How long the log may gather in a large pipe: read line by line as it comes, it would take a
+/// core from the builder that writes it.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long what Nix left in its pipes may take to arrive once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -54,6 +60,11 @@ impl Nix<'_> {
         mut hear: impl FnMut(&[u8]),
     ) -> Result<Ran, BuildError> {
         let mut command = nix_command();
+        if is_alone() {
+            // Nix compresses a log in the thread that passes it on: of a chatty build that is a third
+            // of the time. What the user says of it comes later and wins.
+            command.args(["--option", "compress-build-log", "false"]);
+        }
         command.args(args);
         // After the user's arguments: a flake's own settings are never accepted.
         command.args(["--option", "accept-flake-config", "false"]);
@@ -110,11 +121,8 @@ impl Running {
         hear: &mut impl FnMut(&[u8]),
     ) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
         let mut stdout = self.child.stdout.take();
-        let mut stderr = self.child.stderr.take();
-        if let Some(pipe) = &stderr {
-            // Only a wish: an unprivileged user may be over his limit.
-            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
-        }
+        let stderr = self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut log = LogPipe::new(stderr.into_owned_fd()?);
         let mut answer = Vec::new();
         let mut heard = vec![0; PIPE as usize / 4];
         let mut told = vec![0; 16 * 1024];
@@ -123,7 +131,7 @@ impl Running {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                piece = piece(&mut stderr, &mut heard) => hear(&heard[..piece?]),
+                piece = log.piece(&mut heard) => hear(&heard[..piece?]),
                 piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
                 ended = self.child.wait() => status = Some(ended?),
             }
@@ -133,7 +141,7 @@ impl Running {
             let drain = async {
                 loop {
                     tokio::select! {
-                        _ = piece(&mut stderr, &mut heard) => {}
+                        _ = log.piece(&mut heard) => {}
                         _ = piece(&mut stdout, &mut told) => {}
                     }
                 }
@@ -147,9 +155,11 @@ impl Running {
         };
         self.ended = true;
         // A daemonised grandchild may hold the pipes for ever.
-        while stderr.is_some() || stdout.is_some() {
+        log.gather = Duration::ZERO;
+        log.next = Instant::now();
+        while !log.is_over() || stdout.is_some() {
             tokio::select! {
-                piece = piece(&mut stderr, &mut heard) => hear(&heard[..piece?]),
+                piece = log.piece(&mut heard) => hear(&heard[..piece?]),
                 piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
                 () = tokio::time::sleep(LAST_WORDS) => break,
             }
@@ -166,6 +176,41 @@ async fn piece(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -
         *stream = None;
     }
     Ok(read)
+}
+
+/// Nix's log. Between two pieces the pipe is not watched at all: being woken for each line costs
+/// both ends more than the line itself.
+struct LogPipe {
+    pipe: Option<OwnedFd>,
+    gather: Duration,
+    next: Instant,
+}
+
+impl LogPipe {
+    fn new(pipe: OwnedFd) -> Self {
+        // Only a wish: an unprivileged user may be over his limit, and a small pipe is soon full.
+        let large = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE)).is_ok();
+        let gather = if large { GATHER } else { Duration::ZERO };
+        Self { pipe: Some(pipe), gather, next: Instant::now() }
+    }
+
+    /// The next piece; none ever again once it is over. May be dropped and called again.
+    async fn piece(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        tokio::time::sleep_until(self.next).await;
+        let Some(pipe) = &self.pipe else { return std::future::pending().await };
+        let mut watched = Receiver::from_owned_fd(pipe.try_clone()?)?;
+        let read = watched.read(buffer).await?;
+        if read == 0 {
+            self.pipe = None;
+        }
+        let more = read == buffer.len();
+        self.next = Instant::now() + if more { Duration::ZERO } else { self.gather };
+        Ok(read)
+    }
+
+    fn is_over(&self) -> bool {
+        self.pipe.is_none()
+    }
 }
 
 fn keep(answer: &mut Vec<u8>, piece: &[u8]) {
