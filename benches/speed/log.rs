@@ -38,7 +38,7 @@ pub fn measure(place: &Place) -> Result<Claim> {
     let alike = || {
         change()?;
         let mut nix = place.nix_build(&flake)?;
-        Ok(run(nix.args(["--option", "compress-build-log", "false"]))?.wall)
+        Ok(run(nix.env("NIX_CONFIG", "substituters =\ncompress-build-log = false"))?.wall)
     };
     let alike: Vec<_> = std::iter::repeat_with(alike).take(3).collect::<Result<_>>()?;
     anyhow::ensure!(peak.get() <= MEMORY_MIB, "mvm held {} MiB, allowed are {MEMORY_MIB}", peak.get());
