@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
+use crate::image::collect;
 use crate::run::record;
 use crate::vm::lifecycle;
 
@@ -59,6 +60,7 @@ pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
         for item in &waste {
             remove(context, item)?;
         }
+        collect::sweep(&context.paths.builds());
         record::prune(&context.paths, record::MOST_FILES)?;
     }
     let total = waste.iter().map(|item| item.bytes).sum();
