@@ -30,8 +30,8 @@
       ];
       attrs = keys: value: builtins.listToAttrs (map (name: { inherit name; value = value name; }) keys);
 
-      # `packages` of a flake of guests: `<role>-<profile>` for each role, `<profile>` for the
-      # default role, and `default`.
+      # `packages` of a flake of guests: `<role>-<profile>` and `<role>` for each role, `<profile>`
+      # for the default role, and `default`.
       mkGuests =
         {
           name,
@@ -51,7 +51,10 @@
                   name = "${role}-${profile}";
                   value = guest role profile;
                 }) profiles
-              );
+              )
+              // {
+                ${role} = guest role "minimal";
+              };
           in
           builtins.foldl' (all: role: all // ofRole role) { } (builtins.attrNames roles)
           // attrs profiles (guest default)
