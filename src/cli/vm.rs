@@ -54,6 +54,13 @@ pub async fn stop(context: &mut Context, args: StopArgs) -> Result<ExitCode> {
             .collect::<Result<_, _>>()?,
     };
     let deadline = (!args.kill).then(|| Duration::from_secs(args.timeout));
+    // All guests are asked at once; then the end of each is waited for.
+    for vm in &vms {
+        let socket = context.paths.shim_socket(&vm.id);
+        if let Some(deadline) = deadline {
+            tokio::spawn(async move { client::stop(&socket, deadline).await });
+        }
+    }
     for vm in &vms {
         lifecycle::stop(&context.paths, &mut context.store, vm, deadline).await?;
         if !context.json {

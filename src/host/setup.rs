@@ -21,7 +21,7 @@ use super::tools::{self, ToolsError};
 use crate::event::EventSink;
 
 /// How often a setup looks whether another one is done.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(5);
 
 /// What setup shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,11 +136,8 @@ pub async fn setup(
 /// Brings what an earlier setup laid out up to this mvm, and lays out what needs nothing
 /// installed. Costs less than a millisecond when nothing changed.
 pub async fn refresh(paths: &Paths, sink: &EventSink) -> Result<(), SetupError> {
-    let file = paths.state().join("setup.lock");
-    // A setup under way does the same.
-    let Some(_lock) = Lock::try_take(&file).map_err(|source| io_error(paths, source))? else {
-        return Ok(());
-    };
+    // Half of what another command lays out is of no use.
+    let _lock = lock(paths, sink, &CancellationToken::new()).await?;
     offline::lay_out(paths, false).map_err(|source| io_error(paths, source))?;
     if layout::stamp(&paths.host_tools()).is_some() && packages::missing().is_empty() {
         tools::lay_out(paths, false, sink).await?;
