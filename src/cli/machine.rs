@@ -32,12 +32,14 @@ pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
     {
         return Ok(ExitCode::FAILURE);
     }
-    prepare(context, args.recreate).await?;
+    if !prepare(context, args.recreate).await? {
+        say("nothing to do: this machine is ready");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs and lays out what is missing, without asking.
-pub async fn prepare(context: &mut Context, recreate: bool) -> Result<()> {
+/// Installs and lays out what is missing, without asking. Returns whether anything was.
+pub async fn prepare(context: &mut Context, recreate: bool) -> Result<bool> {
     let options = SetupOptions { install: true, recreate };
     let title = "prepare this machine".to_string();
     let done = task::run(context, TaskKind::Setup, title, async |paths, _, sink, cancel| {
@@ -57,7 +59,7 @@ pub async fn prepare(context: &mut Context, recreate: bool) -> Result<()> {
     if !laid_out.is_empty() {
         say(&format!("prepared {}", laid_out.join(", ")));
     }
-    Ok(())
+    Ok(!done.packages.is_empty() || !laid_out.is_empty())
 }
 
 /// Says what this machine has and lacks; exit code 1 when something needed is missing.

@@ -34,7 +34,7 @@ $XDG_STATE_HOME/mvm. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 timed out,
 
 /// Build a Nix flake into a microVM, boot it, and work in it.
 #[derive(Debug, Parser)]
-#[command(name = "mvm", version, after_help = EXAMPLES, infer_subcommands = true, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "mvm", version, after_help = EXAMPLES, infer_subcommands = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
     #[arg(long, global = true)]
@@ -55,7 +55,7 @@ enum Command {
     Build(build::BuildArgs),
     /// Build a flake, boot it, and open ssh or run a command in it
     Run(run::RunArgs),
-    /// End VMs in order
+    /// Shut VMs down
     Stop(vm::StopArgs),
     /// Show versions, VMs and builds
     Status(status::StatusArgs),

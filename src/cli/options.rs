@@ -13,13 +13,15 @@ use crate::host::setup;
 use crate::image::build::BuildRequest;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::vm::config::RuntimeConfig;
-use crate::vm::spec::{HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory};
+use crate::vm::spec::{
+    HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,
+};
 
 /// What to build.
 #[derive(Debug, Args)]
 pub struct FlakeArgs {
     /// Flake: a directory (with `#attribute` if wished) or any reference Nix knows
-    #[arg(long, value_name = "REF", allow_hyphen_values = true)]
+    #[arg(long, value_name = "REF", default_value = ".", allow_hyphen_values = true)]
     pub flake: String,
     /// Profile, e.g. `minimal` or `dev`
     #[arg(long)]
@@ -64,8 +66,11 @@ pub struct RuntimeArgs {
     #[arg(long, value_parser = parse_cpus, allow_hyphen_values = true)]
     cpus: Option<u32>,
     /// Memory: MiB, or with a unit (`512M`, `2G`)
-    #[arg(long, alias = "memory", value_name = "MIB", value_parser = parse_memory, allow_hyphen_values = true)]
+    #[arg(long, alias = "memory", value_name = "SIZE", value_parser = parse_memory, allow_hyphen_values = true)]
     mem: Option<u32>,
+    /// Size of the VM's own writable layer: MiB, or with a unit; it is sparse
+    #[arg(long, value_name = "SIZE", value_parser = parse_disk, allow_hyphen_values = true)]
+    disk: Option<u64>,
     /// Publish a guest port on the host (loopback unless an address is given); may be repeated
     #[arg(short, long = "publish", value_name = "[ADDR:]HOST:GUEST")]
     ports: Vec<PortMap>,
@@ -100,7 +105,7 @@ impl RuntimeArgs {
         Ok(file.overlaid(RuntimeConfig {
             cpus: self.cpus,
             memory_mib: self.mem,
-            disk_mib: None,
+            disk_mib: self.disk,
             kernel_args: Vec::new(),
             ports: self.ports,
             volumes: self.volumes,

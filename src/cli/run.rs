@@ -26,9 +26,10 @@ Examples:
   mvm run --flake . --detach -p 8080:80   leave it running; prints its name
   mvm run --flake . -v ./data:/srv/data -- ls /srv/data
 
-Settings come from the `mvm.toml` beside the flake (or --config FILE); flags go over
-it: cpus, memory, disk, kernel_args, ports, volumes, network, egress, hypervisor,
-boot_timeout_secs. The command's exit code is mvm's.";
+The command is run as it stands, without a shell; its exit code is mvm's.
+Settings come from the `mvm.toml` beside the flake (or --config FILE): cpus, memory,
+disk, kernel_args, ports, volumes, network, egress, hypervisor, boot_timeout_secs.
+Flags go over it; -p and -v replace what it says of the same guest port or path.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,7 +50,7 @@ pub struct RunArgs {
     /// Boot afresh (the only way there is yet)
     #[arg(long)]
     cold: bool,
-    /// The VM's name; made from the flake's when absent
+    /// The VM's name [default: that of the flake's directory, numbered while it is taken]
     #[arg(long, allow_hyphen_values = true)]
     name: Option<VmName>,
     /// User for the command or the session

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 
 use super::context::{Context, print, print_json};
 use crate::event::words::duration;
+use crate::store::builds::BuildRow;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
+use crate::vm::spec::PortMap;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mvm status\n  mvm status --all --json")]
@@ -47,40 +49,57 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
     if shown.is_empty() {
         print("No VM is running. `mvm run --flake DIR` starts one.")?;
     } else {
-        print(&table(&shown).to_string())?;
+        let table = table(&shown, &builds).to_string();
+        table.lines().try_for_each(|line| print(line.trim_end()))?;
+        for vm in &shown {
+            if let Some(detail) = &vm.detail {
+                print(&format!(" {} ({}): {}", vm.name, vm.id, detail.lines().next().unwrap_or_default()))?;
+            }
+        }
     }
     if over > 0 && !args.all {
         print(&format!("{over} ended; `mvm status --all` shows them, `mvm gc` removes them."))?;
     }
-    print(&format!("{} builds cached.", builds.len()))?;
+    let builds = if builds.len() == 1 { "1 build".into() } else { format!("{} builds", builds.len()) };
+    print(&format!("{builds} cached."))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(vms: &[&VmRow]) -> Table {
+fn table(vms: &[&VmRow], builds: &[BuildRow]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["NAME", "STATE", "ID", "CPUS", "MEM", "NET", "PORTS", "SINCE", "FLAKE BUILD"]);
+    table.set_header(["NAME", "STATE", "ID", "CPUS", "MEM", "NET", "PORTS", "SINCE", "FLAKE"]);
     for vm in vms {
         let spec = lifecycle::spec_of(vm);
         let spec = spec.as_ref();
-        let ports = spec.map(|spec| spec.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-        let state = match &vm.detail {
-            Some(detail) => format!("{}: {}", vm.state.as_str(), detail.lines().next().unwrap_or_default()),
-            None => vm.state.as_str().into(),
-        };
+        let ports = spec.map(|spec| spec.ports.iter().map(port).collect::<Vec<_>>().join(" "));
+        let flake = builds.iter().find(|build| build.id == vm.build).map(|build| short(&build.flake));
         table.add_row([
             vm.name.clone(),
-            state,
+            vm.state.as_str().into(),
             vm.id.clone(),
             spec.map(|spec| spec.cpus.to_string()).unwrap_or_default(),
             spec.map(|spec| format!("{}M", spec.memory_mib)).unwrap_or_default(),
             spec.map(|spec| format!("{:?}", spec.network).to_lowercase()).unwrap_or_default(),
             ports.unwrap_or_default(),
             duration(age(vm.changed_ms)),
-            vm.build.chars().take(12).collect(),
+            flake.unwrap_or_default(),
         ]);
     }
     table
+}
+
+/// A published port without the address that goes without saying.
+fn port(map: &PortMap) -> String {
+    match map.host.ip().is_loopback() {
+        true => format!("{}:{}", map.host.port(), map.guest),
+        false => map.to_string(),
+    }
+}
+
+/// The last part of a flake reference, with its attribute.
+fn short(flake: &str) -> String {
+    flake.rsplit('/').next().unwrap_or(flake).into()
 }
 
 fn vm_json(vm: &VmRow) -> Value {

@@ -11,6 +11,11 @@ pub enum BuildError {
     /// The user ended it.
     #[error("the build was cancelled\nhelp: run it again; Nix keeps what is built already")]
     Cancelled,
+    /// Setup never ran here.
+    #[error(
+        "this machine is not prepared: the kernel and tools that the flake takes from mvm are not laid out\nhelp: run `mvm setup`, or add --setup to `mvm run`"
+    )]
+    NotPrepared,
     /// There is no Nix.
     #[error("`nix` is not on PATH\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
     NoNix,

@@ -17,8 +17,15 @@ const MAX_NAMED: usize = 5;
 
 /// Makes the error of a failed run of Nix.
 pub async fn explain(request: &BuildRequest, attribute: &str, report: Report, nix: &Nix<'_>) -> BuildError {
-    let messages: Vec<String> = report.errors.iter().map(|error| plain(error)).collect();
+    // What is wrong with its arguments Nix says before its log begins.
+    let said = if report.errors.is_empty() { &report.others } else { &report.errors };
+    let messages: Vec<String> = said.iter().map(|error| plain(error)).collect();
     let message = if messages.is_empty() { "nix failed without a word".into() } else { messages.join("\n") };
+    let lacks =
+        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
+    if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
+        return BuildError::NotPrepared;
+    }
     // Nix does not say which derivation failed but in words: one that was built and is named.
     let failed = report.tails.into_iter().find(|(drv, _)| message.contains(drv.as_str()));
     let mut help = hint(request, &message);
@@ -59,13 +66,6 @@ async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
 fn hint(request: &BuildRequest, message: &str) -> Option<String> {
     if message.contains("No space left on device") {
         return Some(DISK_FULL.into());
-    }
-    let lacks =
-        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
-    if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
-        return Some(
-            "run `mvm setup`, which lays out the kernel and the tools this flake takes from mvm".into(),
-        );
     }
     let tree = request.flake.tree().filter(|tree| tree.git)?;
     let flake = tree.dir.strip_prefix(&tree.root).ok()?.join("flake.nix");

@@ -27,6 +27,8 @@ const MAX_TAILS: usize = 64;
 const TAIL_LINES: usize = 40;
 /// Bytes kept of a line in a tail.
 const TAIL_LINE: usize = 1024;
+/// Lines kept of what is none of the log's own.
+const MAX_OTHERS: usize = 10;
 /// Nix's level for information; what is above is talk.
 const INFO: u64 = 3;
 
@@ -41,6 +43,7 @@ pub struct NixLog<'a> {
     building: bool,
     tails: Vec<Tail>,
     errors: Vec<String>,
+    others: VecDeque<String>,
 }
 
 /// An activity under way.
@@ -68,6 +71,8 @@ struct Tail {
 pub struct Report {
     /// Nix's error messages, with their colours.
     pub errors: Vec<String>,
+    /// The last lines that were none of the log's own, e.g. about Nix's arguments.
+    pub others: Vec<String>,
     /// Derivations that were built, with the last lines of each; bounded.
     pub tails: Vec<(String, Vec<String>)>,
 }
@@ -84,6 +89,7 @@ impl<'a> NixLog<'a> {
             building: false,
             tails: Vec::new(),
             errors: Vec::new(),
+            others: VecDeque::new(),
         }
     }
 
@@ -114,7 +120,7 @@ impl<'a> NixLog<'a> {
             }
         }
         let tails = self.tails.into_iter().map(|tail| (tail.drv, tail.lines.into())).collect();
-        Report { errors: self.errors, tails }
+        Report { errors: self.errors, others: self.others.into(), tails }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -139,6 +145,10 @@ impl<'a> NixLog<'a> {
         let line = String::from_utf8_lossy(line);
         let text = clean(cut(&line, MAX_RAW));
         if !text.is_empty() {
+            if self.others.len() >= MAX_OTHERS {
+                self.others.pop_front();
+            }
+            self.others.push_back(text.clone().into_owned());
             self.say(INFO as u8, &text);
         }
     }
@@ -166,9 +176,11 @@ impl<'a> NixLog<'a> {
             return;
         }
         // Expected: mvm's own inputs are never locked.
-        let level = if text.contains("not writing modified lock file") { INFO } else { message.level };
+        if text.contains("not writing modified lock file") {
+            return;
+        }
         for line in text.lines().take(200) {
-            self.say(level as u8, &clean(line));
+            self.say(message.level as u8, &clean(line));
         }
     }
 

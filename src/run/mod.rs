@@ -147,7 +147,15 @@ pub async fn run(
     }
     sink.phase(STEPS[0]);
     let starting = lifecycle::start(paths, store, spec, request.name.is_some())?;
-    until_ready(paths, starting, sink, cancel).await
+    let id = starting.id.clone();
+    let ready = until_ready(paths, starting, sink, cancel).await;
+    if matches!(ready, Err(RunError::Cancelled))
+        && let Some(vm) = store.vm(&id).map_err(LifecycleError::from)?
+    {
+        // It never was: not even its log is of use.
+        lifecycle::remove(paths, store, &vm)?;
+    }
+    ready
 }
 
 fn refuse_taken(store: &Store, name: &VmName) -> Result<(), RunError> {

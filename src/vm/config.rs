@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::spec::{
-    HypervisorChoice, MAX_DISK_MIB, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_memory, parse_mib,
+    HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,
 };
 
 /// Settings of a VM; anything absent has a default. Flags go over files.
@@ -132,16 +132,11 @@ impl RuntimeConfig {
                 if text.starts_with('/') { text.clone() } else { dir.join(text).display().to_string() };
             text.parse::<VolumeSpec>()
         };
-        let disk = |quantity: &Quantity| {
-            parse_mib(&quantity.text())
-                .filter(|mib| (16..=MAX_DISK_MIB).contains(mib))
-                .ok_or_else(|| invalid(format!("disk `{}` is not a size from 16M to 64T", quantity.text())))
-        };
         let spec = |error: super::spec::SpecError| invalid(error.to_string());
         Ok(Self {
             cpus: file.cpus.map(|cpus| parse_cpus(&cpus.text())).transpose().map_err(spec)?,
             memory_mib: file.memory.map(|memory| parse_memory(&memory.text())).transpose().map_err(spec)?,
-            disk_mib: file.disk.as_ref().map(disk).transpose()?,
+            disk_mib: file.disk.map(|disk| parse_disk(&disk.text())).transpose().map_err(spec)?,
             kernel_args: file.kernel_args,
             ports: file.ports,
             volumes: file.volumes.iter().map(volume).collect::<Result<_, _>>().map_err(spec)?,
@@ -152,8 +147,11 @@ impl RuntimeConfig {
         })
     }
 
-    /// This configuration with everything `over` says put over it; lists are joined.
+    /// This configuration with everything `over` says put over it. Lists are joined; a guest port or
+    /// path that `over` names is its alone.
     pub fn overlaid(mut self, over: Self) -> Self {
+        self.ports.retain(|port| over.ports.iter().all(|other| other.guest != port.guest));
+        self.volumes.retain(|volume| over.volumes.iter().all(|other| other.guest != volume.guest));
         self.kernel_args.extend(over.kernel_args);
         self.ports.extend(over.ports);
         self.volumes.extend(over.volumes);
@@ -210,6 +208,14 @@ mod tests {
             error.starts_with("the configuration `/p/mvm.toml` is not valid: the number of CPUs `0`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_guest_port_on_the_command_line_replaces_the_files() {
+        let file = parse("ports = [\"8080:80\", \"2222:22\"]").unwrap();
+        let flags = RuntimeConfig { ports: vec!["9090:80".parse().unwrap()], ..Default::default() };
+        let ports: Vec<String> = file.overlaid(flags).ports.iter().map(ToString::to_string).collect();
+        assert_eq!(ports, ["127.0.0.1:2222:22", "127.0.0.1:9090:80"]);
     }
 
     #[test]

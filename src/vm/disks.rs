@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -108,6 +109,8 @@ async fn make_ext4(
         command.args(["-L", label]);
     }
     if let Some(content) = content {
+        let owner = std::fs::metadata(content).map_err(|error| fail(error.to_string()))?;
+        command.args(["-E", &format!("root_owner={}:{}", owner.uid(), owner.gid())]);
         command.arg("-d").arg(content);
     }
     let output = command

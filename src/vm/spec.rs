@@ -228,6 +228,13 @@ pub fn parse_memory(text: &str) -> Result<u32, SpecError> {
     })
 }
 
+/// Size of a disk in MiB.
+pub fn parse_disk(text: &str) -> Result<u64, SpecError> {
+    let help = "give MiB as a number, or with a unit, from 16M to 64T: `512M`, `8G`";
+    let mib = parse_mib(text).filter(|mib| (16..=MAX_DISK_MIB).contains(mib));
+    mib.ok_or_else(|| bad("the disk size", text, "is not valid", help))
+}
+
 /// Number of CPUs.
 pub fn parse_cpus(text: &str) -> Result<u32, SpecError> {
     text.parse()

@@ -157,7 +157,7 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
         };
         if let Err(error) = &result {
             match error {
-                ShimError::Stopped(_) => record(paths, id, VmState::Stopped, None),
+                ShimError::Stopped(_) | ShimError::Abandoned => record(paths, id, VmState::Stopped, None),
                 error => record(paths, id, VmState::Failed, Some(&error.to_string())),
             }
             let late = matches!(error, ShimError::Late { .. });
