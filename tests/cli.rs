@@ -356,6 +356,10 @@ fn every_command_explains_itself() {
     for command in commands.into_iter().filter(|command| command != "help") {
         let help = world.ok([&command, "--help"]);
         assert!(help.contains(&format!("Usage: mvm {command}")), "{help}");
+        assert!(
+            world.ok(["man", &command]).contains(&format!(".TH mvm-{command}")),
+            "no manual of {command}"
+        );
     }
 }
 

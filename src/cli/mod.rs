@@ -34,7 +34,7 @@ $XDG_STATE_HOME/mvm. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 timed out,
 
 /// Build a Nix flake into a microVM, boot it, and work in it.
 #[derive(Debug, Parser)]
-#[command(name = "mvm", version, after_help = EXAMPLES, infer_subcommands = true, arg_required_else_help = true)]
+#[command(name = "mvm", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
     #[arg(long, global = true)]
@@ -58,6 +58,7 @@ enum Command {
     /// Shut VMs down
     Stop(vm::StopArgs),
     /// Show versions, VMs and builds
+    #[command(visible_alias = "ps")]
     Status(status::StatusArgs),
     /// Open ssh to a VM, or run a command over it
     Ssh(vm::SshArgs),
@@ -80,8 +81,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, of mvm or of one command
+    Man {
+        /// The command, e.g. `run`
+        command: Option<String>,
+    },
     /// Runs one VM (started by `mvm run`)
     #[command(hide = true)]
     Shim(vm::ShimArgs),
@@ -98,8 +102,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "mvm", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+        Command::Man { command } => {
+            man(command.as_deref())?;
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
@@ -110,6 +114,24 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     // A blocked read of standard input must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// Prints a manual page.
+fn man(name: Option<&str>) -> Result<()> {
+    let mut all = Cli::command();
+    // Only a built command knows its whole usage.
+    all.build();
+    let page = match name {
+        None => all,
+        Some(name) => {
+            let found = all.find_subcommand(name).filter(|command| !command.is_hide_set());
+            let found = found.ok_or_else(|| {
+                report::Usage(format!("there is no command `{name}`\nhelp: `mvm --help` lists them"))
+            })?;
+            found.clone()
+        }
+    };
+    Ok(clap_mangen::Man::new(page).render(&mut std::io::stdout())?)
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -128,6 +150,6 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
-        Command::Shim(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
+        Command::Shim(_) | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }
