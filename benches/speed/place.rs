@@ -9,7 +9,7 @@ use mvm::host::inputs::FlakeInputs;
 use mvm::host::nix::nix_command;
 use mvm::host::paths::Paths;
 use mvm::image::attribute;
-use mvm::image::build::BuildRequest;
+use mvm::image::request::BuildRequest;
 use serde_json::Value;
 
 use crate::process;

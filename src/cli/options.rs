@@ -10,8 +10,8 @@ use crate::event::{EventSink, TaskId};
 use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::host::setup;
-use crate::image::build::BuildRequest;
 use crate::image::flake::{FlakeRef, RefError};
+use crate::image::request::BuildRequest;
 use crate::vm::config::RuntimeConfig;
 use crate::vm::spec::{
     HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,

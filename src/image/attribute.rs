@@ -1,9 +1,9 @@
 //! Which attribute of a flake is meant, and what to say when there is none.
 
-use super::build::BuildRequest;
 use super::error::BuildError;
 use super::flake::is_attribute;
 use super::nix::Nix;
+use super::request::BuildRequest;
 
 /// How many names an error lists.
 const LISTED: usize = 12;

@@ -15,33 +15,15 @@ use super::cache::Cache;
 use super::collect::{self, ROOT, sound, store_hash};
 use super::error::BuildError;
 use super::failure::{differs, explain};
-use super::flake::FlakeRef;
 use super::log::{NixLog, Report};
 use super::nix::Nix;
 use super::origin::Origin;
+use super::request::BuildRequest;
 use crate::artifacts::{Artifacts, Manifest};
 use crate::event::{EventSink, Kind, Source};
-use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::builds::BuildRow;
-
-/// What is to be built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildRequest {
-    /// The flake, and perhaps an attribute.
-    pub flake: FlakeRef,
-    /// Profile; see [`candidates`] for how it and the role choose the attribute.
-    pub profile: Option<String>,
-    /// Role.
-    pub role: Option<String>,
-    /// Go round the caches and build even what is built.
-    pub rebuild: bool,
-    /// The user's own arguments for `nix build`.
-    pub nix_args: Vec<String>,
-    /// mvm's own inputs, told to every call of Nix.
-    pub inputs: FlakeInputs,
-}
 
 /// One element of what `nix build --json` answers.
 #[derive(Debug, Deserialize)]

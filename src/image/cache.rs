@@ -13,11 +13,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::attribute::system;
-use super::build::BuildRequest;
 use super::collect::sound;
 use super::error::BuildError;
 use super::flake::Tree;
 use super::nix::Nix;
+use super::request::BuildRequest;
 use super::source::{Fingerprint, Print, is_tracked};
 use crate::artifacts::Artifacts;
 use crate::host::child::find_program;

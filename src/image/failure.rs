@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::build::BuildRequest;
 use super::error::{BuildError, DISK_FULL};
 use super::flake::Tree;
 use super::log::Report;
 use super::nix::Nix;
+use super::request::BuildRequest;
 use super::source::{is_tracked, untracked};
 use crate::event::text::{clean, strip};
 

@@ -11,8 +11,10 @@ pub mod log;
 pub mod nix;
 pub mod nixmsg;
 pub mod origin;
+pub mod request;
 pub mod source;
 
-pub use build::{BuildRequest, build};
+pub use build::build;
 pub use error::BuildError;
 pub use flake::FlakeRef;
+pub use request::BuildRequest;
