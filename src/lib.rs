@@ -23,6 +23,9 @@ pub mod image;
 /// Artifacts → running microVM.
 pub mod vm;
 
+/// A terminal of one's own: PTY and emulator; knows no UI.
+pub mod terminal;
+
 /// Image, then VM, as one task.
 pub mod run;
 

@@ -94,7 +94,7 @@ impl TaskModel {
 
     fn begin(&mut self, id: u64, what: &Activity, time: Timestamp) -> bool {
         let (name, verb, host) = match what {
-            Activity::Build { drv, host } => {
+            Activity::Build { drv, host, .. } => {
                 (crate::event::words::drv_name(drv).to_string(), "building", host.clone())
             }
             Activity::Download { uri } => (uri.clone(), "fetching", String::new()),

@@ -4,6 +4,7 @@
 //! `--json` and the task's file on disk are readers of the same stream.
 
 pub mod text;
+pub mod vm;
 pub mod words;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+
+use vm::{VmInfo, VmSample};
 
 /// Version of the JSON schema; it only grows.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -30,6 +33,11 @@ impl TaskId {
     pub fn new(prefix: char) -> Self {
         let millis = Timestamp::now().as_millisecond();
         Self(format!("{prefix}-{millis:011x}-{:04x}", std::process::id() & 0xffff))
+    }
+
+    /// The task of events that belong to none, such as what a VM uses.
+    pub fn machine() -> Self {
+        Self("machine".into())
     }
 
     /// The id as text.
@@ -142,6 +150,32 @@ pub enum Kind {
         /// Steps in order with their length in milliseconds.
         steps: Vec<(String, u64)>,
     },
+    /// A VM as the records have it: sent when it is first seen and whenever something changed.
+    VmSeen {
+        /// All there is to know.
+        #[serde(flatten)]
+        info: Box<VmInfo>,
+    },
+    /// A VM is no longer in the records.
+    VmGone {
+        /// The VM's id.
+        vm: String,
+    },
+    /// What a running VM uses.
+    VmSample {
+        /// The VM's id.
+        vm: String,
+        /// The figures.
+        #[serde(flatten)]
+        sample: VmSample,
+    },
+    /// A source that is watched changed, or somebody asked for a rebuild.
+    WatchTriggered {
+        /// What changed, the first few; empty when somebody asked.
+        paths: Vec<String>,
+        /// How many more changed.
+        more: u64,
+    },
     /// The task ended.
     TaskEnded {
         /// How.
@@ -190,6 +224,9 @@ pub enum Activity {
         drv: String,
         /// The machine that builds it; empty for this one.
         host: String,
+        /// How long it took in the past, in milliseconds (the median).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usual_ms: Option<u64>,
     },
     /// The set of all builds, copies or downloads: bears totals.
     Total {
@@ -278,7 +315,7 @@ pub struct EventStream {
 impl Kind {
     /// Whether a slow reader may lose it.
     pub fn may_drop(&self) -> bool {
-        matches!(self, Kind::Log { .. } | Kind::Progress { .. })
+        matches!(self, Kind::Log { .. } | Kind::Progress { .. } | Kind::VmSample { .. })
     }
 }
 
@@ -298,12 +335,16 @@ impl EventSink {
 
     /// Puts an event into the stream. A reader that went away is no error.
     pub fn send(&self, kind: Kind) {
-        if kind.may_drop() && self.waiting.load(Ordering::Relaxed) >= LOG_CAPACITY {
+        self.forward(Event { v: SCHEMA_VERSION, time: Timestamp::now(), task: self.task.clone(), kind });
+    }
+
+    /// Passes on an event as it is, of whatever task.
+    pub fn forward(&self, event: Event) {
+        if event.kind.may_drop() && self.waiting.load(Ordering::Relaxed) >= LOG_CAPACITY {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let event = Event { v: SCHEMA_VERSION, time: Timestamp::now(), task: self.task.clone(), kind };
         if self.sender.send(event).is_err() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }

@@ -80,7 +80,7 @@ impl Lines {
                 self.phase.clone_from(name);
                 None
             }
-            Kind::ActivityStarted { id, what: Activity::Build { drv, host }, .. } => {
+            Kind::ActivityStarted { id, what: Activity::Build { drv, host, .. }, .. } => {
                 let name = drv_name(drv).to_string();
                 let at = if host.is_empty() { String::new() } else { format!(" on {host}") };
                 self.building.insert(*id, (name.clone(), Instant::now()));

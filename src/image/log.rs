@@ -303,7 +303,7 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
         101 => Activity::Download { uri: field(0) },
         103 => Activity::Total { of: "copies".into() },
         104 => Activity::Total { of: "builds".into() },
-        105 => Activity::Build { drv: field(0), host: field(1) },
+        105 => Activity::Build { drv: field(0), host: field(1), usual_ms: None },
         _ if message.text.is_empty() || message.level > INFO + 1 => return None,
         112 => Activity::Evaluate { text: name(&message.text) },
         0 if message.text.starts_with("evaluating") || message.text.starts_with("copying") => {

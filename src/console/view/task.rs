@@ -100,6 +100,7 @@ mod tests {
         Activity::Build {
             drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"),
             host: String::new(),
+            usual_ms: None,
         }
     }
 

@@ -42,7 +42,7 @@ fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
     assert!(kinds.contains(&Kind::ActivityStarted {
         id: 5,
         parent: Some(3),
-        what: Activity::Build { drv: "/nix/store/x-bad.drv".into(), host: String::new() },
+        what: Activity::Build { drv: "/nix/store/x-bad.drv".into(), host: String::new(), usual_ms: None },
     }));
     assert!(kinds.contains(&Kind::Phase { name: "build".into() }));
     assert!(kinds.contains(&Kind::ActivityPhase { id: 5, phase: "unpackPhase".into() }));
@@ -112,7 +112,7 @@ proptest! {
             let json = serde_json::to_string(&kind).unwrap();
             let texts = match &kind {
                 Kind::Log { text, .. } | Kind::ActivityPhase { phase: text, .. } => vec![text.as_str()],
-                Kind::ActivityStarted { what: Activity::Build { drv, host }, .. } => vec![drv.as_str(), host.as_str()],
+                Kind::ActivityStarted { what: Activity::Build { drv, host, .. }, .. } => vec![drv.as_str(), host.as_str()],
                 Kind::ActivityStarted { what: Activity::Other { text } | Activity::Evaluate { text }, .. } => vec![text.as_str()],
                 _ => vec![],
             };

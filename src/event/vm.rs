@@ -1,0 +1,68 @@
+//! A VM in events: what it is, and what it uses.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A VM as the records have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmInfo {
+    /// Its id.
+    #[serde(rename = "vm")]
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its state, e.g. `running`.
+    pub state: String,
+    /// Whether it has, or is about to have, a process.
+    pub live: bool,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The flake it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flake: Option<String>,
+    /// The directory of the artifacts it boots.
+    pub artifacts: PathBuf,
+    /// `qemu/tcg` or `qemu/kvm`.
+    pub hypervisor: String,
+    /// `tap` or `user`.
+    pub network: String,
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Size of its own writable layer in MiB.
+    pub disk_mib: u64,
+    /// Published ports, `ADDR:HOST:GUEST`.
+    pub ports: Vec<String>,
+    /// Volumes, `HOST:GUEST[:SIZE]`.
+    pub volumes: Vec<String>,
+    /// Its shim's process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its state last changed.
+    pub changed: Timestamp,
+}
+
+/// What a running VM uses, as the host sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSample {
+    /// CPU in thousandths of one CPU.
+    pub cpu_permille: u32,
+    /// Memory that the hypervisor holds, in KiB.
+    pub memory_kib: u64,
+    /// Bytes a second the guest receives; absent where the host cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rx_bps: Option<u64>,
+    /// Bytes a second the guest sends; absent where the host cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx_bps: Option<u64>,
+    /// Bytes a second read from disks.
+    pub read_bps: u64,
+    /// Bytes a second written to disks.
+    pub write_bps: u64,
+}

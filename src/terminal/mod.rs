@@ -1,0 +1,1 @@
+//! A program behind a PTY and the terminal it believes to have; knows no UI.
