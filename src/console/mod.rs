@@ -1,4 +1,5 @@
-//! The full-screen UI's model and views. The live inline view of one-shot commands uses them too.
+//! The full-screen UI. The live inline view of one-shot commands uses its models and views too.
 
 pub mod model;
+pub mod theme;
 pub mod view;
