@@ -6,12 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::report::Usage;
-use crate::event::{EventSink, TaskId};
-use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
-use crate::host::setup;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
+use crate::run::wish::BuildWish;
 use crate::vm::config::RuntimeConfig;
 use crate::vm::spec::{
     HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,
@@ -45,17 +43,19 @@ impl FlakeArgs {
 
     /// Parses the reference and asks for mvm's own inputs.
     pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
-        // What it would say is of no interest here.
-        let (sink, _) = EventSink::new(TaskId::new('s'));
-        setup::refresh(paths, &sink).await?;
-        Ok(BuildRequest {
-            flake: self.parse()?,
+        self.parse()?;
+        Ok(self.wish(nix_args).request(paths).await?)
+    }
+
+    /// What is wished, as it was written.
+    pub fn wish(&self, nix_args: &[String]) -> BuildWish {
+        BuildWish {
+            flake: self.flake.clone(),
             profile: self.profile.clone(),
             role: self.role.clone(),
             rebuild: self.rebuild,
             nix_args: nix_args.to_vec(),
-            inputs: FlakeInputs::find(paths).await?,
-        })
+        }
     }
 }
 
@@ -97,10 +97,9 @@ pub struct RuntimeArgs {
 impl RuntimeArgs {
     /// The file's settings with the flags over them.
     pub fn config(self, flake: &FlakeRef) -> Result<RuntimeConfig> {
-        let beside = flake.nix_dir().map(|dir| dir.join("mvm.toml")).filter(|file| file.exists());
-        let file = match self.config.or(beside) {
-            Some(path) => RuntimeConfig::read(&path)?,
-            None => RuntimeConfig::default(),
+        let file = match &self.config {
+            Some(path) => RuntimeConfig::read(path)?,
+            None => RuntimeConfig::beside(flake.nix_dir())?,
         };
         Ok(file.overlaid(RuntimeConfig {
             cpus: self.cpus,

@@ -199,6 +199,17 @@ pub enum TaskKind {
     Setup,
 }
 
+impl TaskKind {
+    /// The letter that begins the ids of such tasks.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Build => 'b',
+            Self::Run => 'r',
+            Self::Setup => 's',
+        }
+    }
+}
+
 /// What an activity does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -11,9 +11,9 @@ use ratatui::widgets::{Paragraph, Widget};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use super::lines::{Line, Lines, Tone};
-use crate::console::model::TaskModel;
+use crate::console::model::task::TaskModel;
 use crate::console::view::task::{self, Look};
-use crate::event::Event;
+use crate::event::{Event, TaskId};
 use crate::event::text::strip;
 
 /// Rows of the view.
@@ -39,7 +39,7 @@ impl Inline {
         let drawn = Instant::now() - FRAME;
         Ok(Self {
             terminal,
-            model: TaskModel::default(),
+            model: TaskModel::new(TaskId::machine()),
             lines: Lines::new(false),
             look: Look { colour },
             drawn,

@@ -1,6 +1,8 @@
 //! Build, then boot, as one task.
 
 pub mod record;
+pub mod task;
+pub mod wish;
 
 use std::path::Path;
 use std::time::Duration;

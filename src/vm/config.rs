@@ -112,6 +112,14 @@ struct File {
 }
 
 impl RuntimeConfig {
+    /// The settings of the `mvm.toml` in `dir`; defaults where there is none.
+    pub fn beside(dir: Option<&Path>) -> Result<Self, ConfigError> {
+        match dir.map(|dir| dir.join("mvm.toml")).filter(|file| file.exists()) {
+            Some(file) => Self::read(&file),
+            None => Ok(Self::default()),
+        }
+    }
+
     /// Reads a file; relative volume paths are relative to its directory.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)

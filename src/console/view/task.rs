@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
 
-use crate::console::model::{Item, TaskModel, since};
+use crate::console::model::task::{Item, TaskModel, since};
 use crate::event::text::strip;
 use crate::event::words::duration;
 
@@ -88,7 +88,7 @@ mod tests {
     use crate::event::{Activity, Event, Kind, SCHEMA_VERSION, TaskId, TaskKind};
 
     fn model(events: Vec<(i64, Kind)>) -> TaskModel {
-        let mut model = TaskModel::default();
+        let mut model = TaskModel::new(TaskId::new('t'));
         for (second, kind) in events {
             let time = Timestamp::from_second(second).unwrap();
             model.apply(&Event { v: SCHEMA_VERSION, time, task: TaskId::new('t'), kind });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::event::{Activity, Event, Kind, Outcome, Source};
+use crate::event::{Activity, Event, Kind, Outcome, Source, TaskId, TaskKind};
 
 /// Most activities kept; the oldest ended ones go first.
 const MOST_ITEMS: usize = 256;
@@ -13,8 +13,12 @@ const MOST_ITEMS: usize = 256;
 const MOST_LINES: usize = 200;
 
 /// One task as it stands.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TaskModel {
+    /// Its id.
+    pub id: TaskId,
+    /// What sort of task it is.
+    pub kind: TaskKind,
     /// One line for people.
     pub title: String,
     /// The phase it is in.
@@ -29,6 +33,8 @@ pub struct TaskModel {
     counting: Option<u64>,
     /// Last log lines.
     pub lines: VecDeque<String>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<Outcome>,
 }
@@ -64,10 +70,28 @@ pub fn since(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 impl TaskModel {
+    /// A task of which only the id is known.
+    pub fn new(id: TaskId) -> Self {
+        Self {
+            id,
+            kind: TaskKind::Build,
+            title: String::new(),
+            phase: String::new(),
+            started: None,
+            items: VecDeque::new(),
+            builds: (0, 0),
+            counting: None,
+            lines: VecDeque::new(),
+            ended: None,
+            outcome: None,
+        }
+    }
+
     /// Takes an event in. Returns whether anything that shows has changed.
     pub fn apply(&mut self, event: &Event) -> bool {
         match &event.kind {
-            Kind::TaskStarted { title, .. } => {
+            Kind::TaskStarted { title, kind } => {
+                self.kind = *kind;
                 self.title.clone_from(title);
                 self.started = Some(event.time);
             }
@@ -86,7 +110,10 @@ impl TaskModel {
                 self.builds = (self.builds.0.max(*done), self.builds.1.max(*expected));
             }
             Kind::Log { source, text } => return self.log(source, text),
-            Kind::TaskEnded { outcome, .. } => self.outcome = Some(outcome.clone()),
+            Kind::TaskEnded { outcome, .. } => {
+                self.ended = Some(event.time);
+                self.outcome = Some(outcome.clone());
+            }
             _ => return false,
         }
         true

@@ -1,0 +1,99 @@
+//! One VM as it stands.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use crate::event::vm::{VmInfo, VmSample};
+
+/// Samples kept for the graphs, one a second.
+pub const MOST_SAMPLES: usize = 120;
+
+/// A VM.
+#[derive(Debug)]
+pub struct VmModel {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its state, e.g. `running`.
+    pub state: String,
+    /// The record of it; absent until it was read.
+    pub info: Option<VmInfo>,
+    /// What it used, the newest last.
+    pub samples: VecDeque<VmSample>,
+    /// How it came up and what each step took in milliseconds, where that was seen.
+    pub start: Option<(String, Vec<(String, u64)>)>,
+    /// The guest's console.
+    pub console: VecDeque<(Timestamp, String)>,
+}
+
+impl VmModel {
+    /// A VM of which only the id is known.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            name: String::new(),
+            state: String::new(),
+            info: None,
+            samples: VecDeque::new(),
+            start: None,
+            console: VecDeque::new(),
+        }
+    }
+
+    /// Whether it has, or is about to have, a process.
+    pub fn is_live(&self) -> bool {
+        match &self.info {
+            Some(info) => info.live,
+            None => !matches!(self.state.as_str(), "stopped" | "failed"),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
+
+    /// Takes its record in.
+    pub(super) fn see(&mut self, info: &VmInfo) -> bool {
+        if self.info.as_ref() == Some(info) {
+            return false;
+        }
+        self.name.clone_from(&info.name);
+        self.state.clone_from(&info.state);
+        if !info.live {
+            self.samples.clear();
+        }
+        self.info = Some(info.clone());
+        true
+    }
+
+    /// Takes a change of its state in that a task told of.
+    pub(super) fn turn(&mut self, name: &str, state: &str) -> bool {
+        self.name = name.into();
+        // The record is newer than what a task of long ago said.
+        if self.info.is_none() {
+            self.state = state.into();
+        }
+        true
+    }
+
+    /// Takes a measurement in.
+    pub(super) fn measure(&mut self, sample: VmSample) -> bool {
+        if self.samples.len() >= MOST_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+        true
+    }
+
+    /// Takes a line of its console in.
+    pub(super) fn hear(&mut self, time: Timestamp, text: &str) -> bool {
+        if self.console.len() >= 2000 {
+            self.console.pop_front();
+        }
+        self.console.push_back((time, text.into()));
+        true
+    }
+}
