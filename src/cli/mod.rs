@@ -12,6 +12,7 @@ mod options;
 mod run;
 mod status;
 mod task;
+mod tui;
 mod vm;
 
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Command {
     Doctor,
     /// Install what is missing and prepare kernel and tools
     Setup(machine::SetupArgs),
+    /// Open the full-screen console
+    Tui(tui::TuiArgs),
     /// Print a completion script
     Completions {
         /// The shell
@@ -149,6 +152,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Gc(args) => gc::gc(&mut context, args).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,
+        Command::Tui(args) => tui::tui(context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
         Command::Shim(_) | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }

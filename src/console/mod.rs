@@ -1,5 +1,17 @@
 //! The full-screen UI. The live inline view of one-shot commands uses its models and views too.
+//!
+//! ```text
+//! worker thread: source::watch, jobs ──Events──► app ─► model ─┐
+//! keys, mouse, signals ──► command list ──► act ──► ui ────────┴─► view ─► screen
+//!                                            └─ Effect ─► worker, tabs, screen
+//! ```
 
+pub mod act;
+pub mod app;
+pub mod command;
 pub mod model;
+pub mod source;
 pub mod theme;
+pub mod ui;
 pub mod view;
+pub mod work;

@@ -32,7 +32,12 @@ impl TaskId {
     /// A new id with `prefix`, sortable by time.
     pub fn new(prefix: char) -> Self {
         let millis = Timestamp::now().as_millisecond();
-        Self(format!("{prefix}-{millis:011x}-{:04x}", std::process::id() & 0xffff))
+        Self(format!("{prefix}-{millis:011x}-{:x}", std::process::id()))
+    }
+
+    /// Whether it is a task of this process.
+    pub fn is_own(&self) -> bool {
+        self.0.rsplit('-').next() == Some(&format!("{:x}", std::process::id()))
     }
 
     /// The task of events that belong to none, such as what a VM uses.

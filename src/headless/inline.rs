@@ -13,8 +13,8 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use super::lines::{Line, Lines, Tone};
 use crate::console::model::task::TaskModel;
 use crate::console::view::task::{self, Look};
-use crate::event::{Event, TaskId};
 use crate::event::text::strip;
+use crate::event::{Event, TaskId};
 
 /// Rows of the view.
 const HEIGHT: u16 = 8;

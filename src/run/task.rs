@@ -6,6 +6,9 @@ use crate::event::{EventSink, Kind, Outcome, TaskKind};
 use crate::host::setup::SetupError;
 use crate::image::error::BuildError;
 use crate::run::RunError;
+use crate::run::wish::WishError;
+use crate::store::StoreError;
+use crate::vm::lifecycle::LifecycleError;
 
 /// How a task failed.
 #[derive(Debug)]
@@ -20,24 +23,54 @@ pub struct Failure {
     pub late: bool,
 }
 
+impl Failure {
+    fn new(error: impl std::error::Error) -> Self {
+        Self { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let (tail, cancelled) = (error.tail(), matches!(error, BuildError::Cancelled));
-        Self { error: error.to_string(), tail, cancelled, late: false }
+        Self { tail, cancelled, ..Self::new(error) }
     }
 }
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let (tail, cancelled, late) = (error.tail(), error.is_cancelled(), error.is_late());
-        Self { error: error.to_string(), tail, cancelled, late }
+        Self { tail, cancelled, late, ..Self::new(error) }
     }
 }
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         let cancelled = error.is_cancelled();
-        Self { error: error.to_string(), tail: Vec::new(), cancelled, late: false }
+        Self { cancelled, ..Self::new(error) }
+    }
+}
+
+impl From<WishError> for Failure {
+    fn from(error: WishError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<LifecycleError> for Failure {
+    fn from(error: LifecycleError) -> Self {
+        Self::new(error)
     }
 }
 

@@ -17,6 +17,8 @@ const MOST_LINES: usize = 200;
 pub struct TaskModel {
     /// Its id.
     pub id: TaskId,
+    /// Whether this process does it.
+    pub own: bool,
     /// What sort of task it is.
     pub kind: TaskKind,
     /// One line for people.
@@ -73,6 +75,7 @@ impl TaskModel {
     /// A task of which only the id is known.
     pub fn new(id: TaskId) -> Self {
         Self {
+            own: id.is_own(),
             id,
             kind: TaskKind::Build,
             title: String::new(),

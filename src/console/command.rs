@@ -1,0 +1,219 @@
+//! The one list of commands: keys, footer, help, palette, keymap file and mouse all come from it.
+
+use crate::console::model::Model;
+use crate::console::ui::Ui;
+use crate::console::ui::builds::Part as BuildsPart;
+use crate::console::ui::page::Page;
+use crate::console::ui::vms::Part as VmsPart;
+
+/// What a command does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Leave the console.
+    Quit,
+    /// Leave the console now.
+    End,
+    /// Give the shell back until `fg`.
+    Suspend,
+    /// Show a page.
+    Go(Page),
+    /// Give the keys to the next part (1) or the one before (-1).
+    Part(isize),
+    /// Have the part fill the page, or no more.
+    Zoom,
+    /// Close or undo the last thing.
+    Back,
+    /// Show more of what is selected.
+    Open,
+    /// Ask for a command by name.
+    Palette,
+    /// Show all commands.
+    Help,
+    /// Move the selection by so many rows.
+    Step(isize),
+    /// Move the selection by so many screens.
+    Screen(isize),
+    /// Move the selection to the first.
+    First,
+    /// Move the selection to the last.
+    Last,
+    /// Build the flake.
+    Build,
+    /// Build the flake even if nothing changed.
+    Rebuild,
+    /// Build the flake, boot it for as long as the console lives, and open a session.
+    Run,
+    /// Build the flake and boot it for good.
+    RunDetached,
+    /// Watch the flake's sources, or no more.
+    Watch,
+    /// End the selected task.
+    CancelTask,
+    /// Open ssh to the selected VM in a tab.
+    Ssh,
+    /// Open a shell of this machine in a tab.
+    Shell,
+    /// Shut the selected VM down.
+    Stop,
+    /// End the selected VM at once.
+    Kill,
+    /// Remove the selected VM.
+    Delete,
+    /// Forward a port to the selected VM.
+    Forward,
+    /// Sort by the next column.
+    Sort,
+    /// Turn the order round.
+    Reverse,
+}
+
+/// Where a command is of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On every page.
+    Everywhere,
+    /// On the builds page and its tile.
+    Builds,
+    /// On the VMs page and its tile.
+    Vms,
+    /// Where a log is shown.
+    Log,
+    /// In the terminal, after the prefix key.
+    Terminal,
+}
+
+/// A command.
+#[derive(Debug)]
+pub struct Command {
+    /// Its name in the palette and in the keymap file.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub help: &'static str,
+    /// Its keys, as long as the keymap file names no others.
+    pub keys: &'static [&'static str],
+    /// Where it is of use.
+    pub place: Place,
+    /// What it does.
+    pub action: Action,
+    /// Its rank in the footer, 1 first; 0 keeps it out.
+    pub rank: u8,
+    /// Whether it can be done now; else why not.
+    pub when: fn(&Model, &Ui) -> Result<(), &'static str>,
+}
+
+const fn command(
+    name: &'static str,
+    keys: &'static [&'static str],
+    place: Place,
+    action: Action,
+    help: &'static str,
+) -> Command {
+    Command { name, help, keys, place, action, rank: 0, when: always }
+}
+
+impl Command {
+    const fn rank(mut self, rank: u8) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    const fn when(mut self, when: fn(&Model, &Ui) -> Result<(), &'static str>) -> Self {
+        self.when = when;
+        self
+    }
+
+    /// Whether it belongs to what is on the screen.
+    pub fn is_here(&self, ui: &Ui) -> bool {
+        let pane = ui.pane();
+        match self.place {
+            Place::Everywhere => true,
+            Place::Builds => pane == Page::Builds,
+            Place::Vms => pane == Page::Vms,
+            Place::Log => shows_log(ui),
+            Place::Terminal => pane == Page::Terminal,
+        }
+    }
+}
+
+/// Whether a log is on the screen that takes the log's keys.
+pub fn shows_log(ui: &Ui) -> bool {
+    match ui.page {
+        Page::Builds => !ui.zoomed || ui.builds.part == BuildsPart::Log,
+        Page::Vms => !ui.zoomed || ui.vms.part == VmsPart::Console,
+        _ => false,
+    }
+}
+
+use Place::{Builds, Everywhere, Vms};
+
+/// All commands. Where two share a key, that of the narrower place wins.
+pub const COMMANDS: &[Command] = &[
+    command("overview", &["1"], Everywhere, Action::Go(Page::Overview), "show the overview"),
+    command("builds", &["2"], Everywhere, Action::Go(Page::Builds), "show the builds"),
+    command("vms", &["3"], Everywhere, Action::Go(Page::Vms), "show the VMs"),
+    command("cluster", &["4"], Everywhere, Action::Go(Page::Cluster), "show the cluster"),
+    command("routes", &["5"], Everywhere, Action::Go(Page::Routes), "show the routes"),
+    command("terminal", &["6"], Everywhere, Action::Go(Page::Terminal), "show the terminal"),
+    command("log", &["7"], Everywhere, Action::Go(Page::Log), "show mvm's own log"),
+    command("next-pane", &["tab"], Everywhere, Action::Part(1), "give the keys to the next pane").rank(90),
+    command(
+        "previous-pane",
+        &["shift-tab"],
+        Everywhere,
+        Action::Part(-1),
+        "give the keys to the pane before",
+    ),
+    command("zoom", &["z"], Everywhere, Action::Zoom, "have the pane fill the screen, or no more").rank(91),
+    command("open", &["enter"], Everywhere, Action::Open, "show more of what is selected"),
+    command("back", &["esc"], Everywhere, Action::Back, "go back"),
+    command("up", &["up", "k"], Everywhere, Action::Step(-1), "one up"),
+    command("down", &["down", "j"], Everywhere, Action::Step(1), "one down"),
+    command("page-up", &["pageup", "ctrl-u"], Everywhere, Action::Screen(-1), "one screen up"),
+    command("page-down", &["pagedown", "ctrl-d"], Everywhere, Action::Screen(1), "one screen down"),
+    command("first", &["home", "g"], Everywhere, Action::First, "to the first"),
+    command("last", &["end", "G"], Everywhere, Action::Last, "to the last"),
+    command("build", &["b"], Everywhere, Action::Build, "build the flake").rank(20),
+    command("rebuild", &["B"], Everywhere, Action::Rebuild, "build the flake even if nothing changed"),
+    command("run", &["r"], Everywhere, Action::Run, "build the flake, boot it, open a session").rank(21),
+    command("run-detached", &["R"], Everywhere, Action::RunDetached, "build the flake and boot it for good"),
+    command("shell", &["t"], Everywhere, Action::Shell, "open a shell of this machine in a tab"),
+    command("cancel", &["c"], Builds, Action::CancelTask, "end the selected task").rank(10).when(task_runs),
+    command("ssh", &["s"], Vms, Action::Ssh, "open ssh to the VM in a tab").rank(10).when(vm_runs),
+    command("stop", &["x"], Vms, Action::Stop, "shut the VM down").rank(11).when(vm_lives),
+    command("kill", &["X"], Vms, Action::Kill, "end the VM at once").when(vm_lives),
+    command("delete", &["D"], Vms, Action::Delete, "remove the VM with disks and logs").when(vm_is_there),
+    command("forward", &["p"], Vms, Action::Forward, "forward a port to the VM").rank(12).when(vm_runs),
+    command("sort", &["o"], Vms, Action::Sort, "sort by the next column"),
+    command("reverse", &["O"], Vms, Action::Reverse, "turn the order round"),
+    command("palette", &[":"], Everywhere, Action::Palette, "run a command by its name").rank(95),
+    command("help", &["?"], Everywhere, Action::Help, "show all commands").rank(96),
+    command("suspend", &["ctrl-z"], Everywhere, Action::Suspend, "give the shell back until `fg`"),
+    command("quit", &["q"], Everywhere, Action::Quit, "leave the console").rank(97),
+    command("end", &["ctrl-c"], Everywhere, Action::End, "leave the console without being asked"),
+];
+
+fn always(_: &Model, _: &Ui) -> Result<(), &'static str> {
+    Ok(())
+}
+
+fn task_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    match ui.builds.task(model) {
+        Some(task) if task.ended.is_none() => Ok(()),
+        Some(_) => Err("the selected task is over"),
+        None => Err("there is no task"),
+    }
+}
+
+fn vm_is_there(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    ui.vms.vm(model).map(|_| ()).ok_or("there is no VM")
+}
+
+fn vm_lives(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    vm_is_there(model, ui)?;
+    if ui.vms.vm(model).is_some_and(|vm| vm.is_live()) { Ok(()) } else { Err("the selected VM is over") }
+}
+
+fn vm_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    vm_lives(model, ui)?;
+    if ui.vms.vm(model).is_some_and(|vm| vm.is_running()) { Ok(()) } else { Err("the VM is not ready yet") }
+}

@@ -1,0 +1,47 @@
+//! What the console asks.
+
+use tui_input::Input;
+
+use crate::console::command::Action;
+
+/// An open dialog.
+#[derive(Debug)]
+pub enum Dialog {
+    /// Yes or no.
+    Confirm {
+        /// What is asked.
+        question: String,
+        /// What is done on yes.
+        action: Action,
+    },
+    /// A command by its name.
+    Palette {
+        /// What was typed.
+        input: Input,
+        /// The selected one among those that match.
+        cursor: usize,
+    },
+    /// All commands with their keys.
+    Help {
+        /// First line shown.
+        top: u16,
+    },
+    /// One line of text.
+    Prompt {
+        /// What is asked for.
+        title: String,
+        /// What was typed.
+        input: Input,
+        /// What it is for.
+        purpose: Purpose,
+    },
+}
+
+/// What a line of text is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// The flake to build, then what to do with it.
+    Flake(Action),
+    /// A port to forward to a VM, by its id.
+    Forward(String),
+}

@@ -1,0 +1,49 @@
+//! What the user does with the screen: where they look, what is selected, which dialog is open.
+
+pub mod builds;
+pub mod dialog;
+pub mod page;
+pub mod tabs;
+pub mod vms;
+
+use builds::BuildsUi;
+use dialog::Dialog;
+use page::Page;
+use tabs::Tabs;
+use vms::VmsUi;
+
+use crate::event::TaskId;
+
+/// The state of the screen.
+#[derive(Debug, Default)]
+pub struct Ui {
+    /// The page that fills the screen.
+    pub page: Page,
+    /// The tile of the overview that has the keys.
+    pub tile: Page,
+    /// Whether the part of the page that has the keys fills it.
+    pub zoomed: bool,
+    /// The builds page.
+    pub builds: BuildsUi,
+    /// The VMs page.
+    pub vms: VmsUi,
+    /// The terminal page.
+    pub tabs: Tabs,
+    /// What is asked.
+    pub dialog: Option<Dialog>,
+    /// A word to the user about their last key.
+    pub word: Option<String>,
+    /// The flake that is worked on.
+    pub flake: Option<String>,
+    /// Whether sources of the flake are watched.
+    pub watching: bool,
+    /// The run whose VM gets a session in a tab as soon as it is ready.
+    pub awaited: Option<TaskId>,
+}
+
+impl Ui {
+    /// The pane that has the keys: the page, or the overview's tile.
+    pub fn pane(&self) -> Page {
+        if self.page == Page::Overview { self.tile } else { self.page }
+    }
+}
