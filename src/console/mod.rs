@@ -8,9 +8,13 @@
 
 pub mod act;
 pub mod app;
+pub mod chord;
 pub mod command;
+pub mod config;
 pub mod model;
+pub mod screen;
 pub mod source;
+pub mod surroundings;
 pub mod theme;
 pub mod ui;
 pub mod view;

@@ -55,7 +55,7 @@ pub async fn run(paths: Paths, options: Options) -> io::Result<()> {
     let (interest, interested) = watch::channel(Interest::default());
     let worker = Worker::start(paths, sink, interested)?;
     let ui = Ui { page: super::ui::page::Page::Overview, flake: options.flake, ..Ui::default() };
-    let theme = Theme { colour: true, ascii: false };
+    let theme = Theme::new(&super::theme::Palette::dark(), super::theme::Depth::True, false);
     let drawn = Instant::now() - FRAME;
     let mut app = App { model: Model::default(), ui, theme, worker, interest, stale: true, drawn };
     let mut terminal = ratatui::try_init()?;
