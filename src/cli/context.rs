@@ -22,7 +22,8 @@ pub struct Context {
     pub verbose: bool,
     /// Whether standard output belongs to a command in the guest.
     pub stdout_taken: bool,
-    no_tui: bool,
+    /// `--no-tui`.
+    pub no_tui: bool,
 }
 
 impl Context {

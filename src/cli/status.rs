@@ -16,7 +16,7 @@ use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 use crate::vm::spec::PortMap;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  mvm status\n  mvm status --all --json")]
 pub struct StatusArgs {
     /// Show VMs that are over, too

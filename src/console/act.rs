@@ -11,6 +11,7 @@ use super::ui::page::{Page, neighbour};
 use super::ui::vms::Part as VmsPart;
 use super::work::{Job, RunWish};
 use crate::run::wish::BuildWish;
+use crate::vm::spec::PortMap;
 
 /// What the app has to do beyond changing the screen's state.
 #[derive(Debug)]
@@ -21,6 +22,13 @@ pub enum Effect {
     WorkThenOpen(Job),
     /// Open ssh to a VM, by its id, in a tab.
     OpenSsh(String),
+    /// Forward a port to a VM, by its id.
+    Forward {
+        /// The VM.
+        vm: String,
+        /// From where to where.
+        map: PortMap,
+    },
     /// Open a shell in a tab.
     OpenShell,
     /// Suspend.
@@ -29,12 +37,12 @@ pub enum Effect {
     Quit,
 }
 
-/// Does a command. A word is for the user, when it cannot be done.
-pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Result<Option<Effect>, String> {
+/// Does a command.
+pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
     match action {
-        Action::Quit => return Ok(quit(model, ui)),
-        Action::End => return Ok(Some(Effect::Quit)),
-        Action::Suspend => return Ok(Some(Effect::Suspend)),
+        Action::Quit => return quit(model, ui),
+        Action::End => return Some(Effect::Quit),
+        Action::Suspend => return Some(Effect::Suspend),
         Action::Go(page) => {
             ui.page = page;
             ui.zoomed = false;
@@ -49,34 +57,25 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Result<Option<Effect>,
         Action::Screen(by) => move_by(model, ui, by * 10),
         Action::First => move_by(model, ui, isize::MIN / 2),
         Action::Last => move_by(model, ui, isize::MAX / 2),
-        Action::Build | Action::Rebuild | Action::Run | Action::RunDetached => {
-            let Some(flake) = flake(model, ui) else {
-                ask_flake(ui, action);
-                return Ok(None);
-            };
-            return Ok(Some(build(action, flake)));
-        }
+        Action::Build | Action::Rebuild | Action::Run | Action::RunDetached => match &ui.flake {
+            Some(flake) => return Some(build(action, flake.clone())),
+            None => ask(ui, "Flake: a directory, or any reference Nix knows", Purpose::Flake(action)),
+        },
         Action::Watch => ui.watching = !ui.watching,
-        Action::CancelTask => {
-            let task = ui.builds.task(model).map(|task| task.id.clone());
-            return Ok(task.map(|task| Effect::Work(Job::Cancel(task))));
-        }
-        Action::Ssh => return Ok(vm(model, ui).map(Effect::OpenSsh)),
-        Action::Shell => return Ok(Some(Effect::OpenShell)),
-        Action::Stop => {
-            return Ok(vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })));
-        }
+        Action::CancelTask => return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone()))),
+        Action::Ssh => return vm(model, ui).map(Effect::OpenSsh),
+        Action::Shell => return Some(Effect::OpenShell),
+        Action::Stop => return vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })),
         Action::Kill | Action::Delete => confirm(model, ui, action),
         Action::Forward => {
-            let Some(vm) = ui.vms.vm(model) else { return Ok(None) };
-            let title = format!("Forward to {}: HOST:GUEST", vm.name);
-            let purpose = Purpose::Forward(vm.id.clone());
-            ui.dialog = Some(Dialog::Prompt { title, input: Input::default(), purpose });
+            if let Some(vm) = ui.vms.vm(model) {
+                ask(ui, &format!("Forward to {}: HOST:GUEST", vm.name), Purpose::Forward(vm.id.clone()));
+            }
         }
         Action::Sort => ui.vms.next_column(),
         Action::Reverse => ui.vms.reverse = !ui.vms.reverse,
     }
-    Ok(None)
+    None
 }
 
 /// Does what a dialog was opened for, now that it was answered with yes.
@@ -89,15 +88,29 @@ pub fn confirmed(action: Action, model: &Model, ui: &Ui) -> Option<Effect> {
     }
 }
 
-/// Does what a line of text was asked for.
-pub fn answered(purpose: Purpose, text: String, ui: &mut Ui) -> Option<Effect> {
+/// Does what a line of text was asked for; asks again while it cannot be used.
+pub fn answered(title: String, purpose: Purpose, input: Input, ui: &mut Ui) -> Option<Effect> {
+    let text = input.value().trim().to_owned();
     match purpose {
+        Purpose::Flake(_) if text.is_empty() => None,
         Purpose::Flake(action) => {
             ui.flake = Some(text.clone());
             Some(build(action, text))
         }
-        Purpose::Forward(_) => None,
+        Purpose::Forward(vm) => match text.parse::<PortMap>() {
+            Ok(map) => Some(Effect::Forward { vm, map }),
+            Err(error) => {
+                let problem = error.to_string().lines().next().map(str::to_owned);
+                ui.dialog = Some(Dialog::Prompt { title, input, purpose: Purpose::Forward(vm), problem });
+                None
+            }
+        },
     }
+}
+
+fn ask(ui: &mut Ui, title: &str, purpose: Purpose) {
+    let (title, input) = (title.to_owned(), Input::default());
+    ui.dialog = Some(Dialog::Prompt { title, input, purpose, problem: None });
 }
 
 fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
@@ -128,15 +141,6 @@ fn build(action: Action, flake: String) -> Effect {
         Action::RunDetached => Effect::Work(run(true)),
         _ => Effect::Work(Job::Build(wish)),
     }
-}
-
-fn flake(_model: &Model, ui: &Ui) -> Option<String> {
-    ui.flake.clone()
-}
-
-fn ask_flake(ui: &mut Ui, action: Action) {
-    let title = "Flake (a directory, or any reference Nix knows)".into();
-    ui.dialog = Some(Dialog::Prompt { title, input: Input::default(), purpose: Purpose::Flake(action) });
 }
 
 fn vm(model: &Model, ui: &Ui) -> Option<String> {

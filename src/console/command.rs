@@ -82,6 +82,33 @@ pub enum Place {
     Terminal,
 }
 
+impl Place {
+    /// All places, the narrow ones first.
+    pub const ALL: [Self; 5] = [Self::Builds, Self::Vms, Self::Log, Self::Terminal, Self::Everywhere];
+
+    /// What the help calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Everywhere => "Everywhere",
+            Self::Builds => "Builds",
+            Self::Vms => "VMs",
+            Self::Log => "Logs",
+            Self::Terminal => "Terminal, after the prefix key",
+        }
+    }
+
+    /// Whether it is on the screen and takes its keys.
+    pub fn is_here(self, ui: &Ui) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Builds => ui.pane() == Page::Builds,
+            Self::Vms => ui.pane() == Page::Vms,
+            Self::Log => shows_log(ui),
+            Self::Terminal => ui.pane() == Page::Terminal,
+        }
+    }
+}
+
 /// A command.
 #[derive(Debug)]
 pub struct Command {
@@ -120,18 +147,6 @@ impl Command {
     const fn when(mut self, when: fn(&Model, &Ui) -> Result<(), &'static str>) -> Self {
         self.when = when;
         self
-    }
-
-    /// Whether it belongs to what is on the screen.
-    pub fn is_here(&self, ui: &Ui) -> bool {
-        let pane = ui.pane();
-        match self.place {
-            Place::Everywhere => true,
-            Place::Builds => pane == Page::Builds,
-            Place::Vms => pane == Page::Vms,
-            Place::Log => shows_log(ui),
-            Place::Terminal => pane == Page::Terminal,
-        }
     }
 }
 

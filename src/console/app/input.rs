@@ -1,39 +1,98 @@
-//! A key to what it does.
+//! Keys and the mouse to what they do.
 
-use crossterm::event::{Event as CrosstermEvent, KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{Event as Input, KeyCode, KeyEvent, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position;
 use tui_input::backend::crossterm::EventHandler;
 
 use crate::console::act::{self, Effect};
-use crate::console::command::{COMMANDS, Command, Place};
+use crate::console::chord::Chord;
+use crate::console::command::{Action, COMMANDS, Command};
+use crate::console::keymap::Keymap;
 use crate::console::model::Model;
+use crate::console::palette;
 use crate::console::ui::Ui;
 use crate::console::ui::dialog::Dialog;
+use crate::console::view::help;
+use crate::console::view::spot::{Spot, Spots};
+
+/// Rows the wheel moves.
+const WHEEL: isize = 3;
 
 /// Does what a key says.
-pub fn key(key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<Effect> {
+pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let chord = Chord::pressed(key)?;
     ui.word = None;
-    if key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL {
-        return Some(Effect::Quit);
-    }
     if let Some(dialog) = ui.dialog.take() {
+        // No dialog holds anybody.
+        if chord == Chord::ctrl('c') {
+            return Some(Effect::Quit);
+        }
         return answer(dialog, key, model, ui);
     }
-    let command = find(&spec(key), ui)?;
+    call(keymap.find(chord, ui)?, model, ui)
+}
+
+/// Does a command, or says why not.
+fn call(command: &Command, model: &Model, ui: &mut Ui) -> Option<Effect> {
     if let Err(why) = (command.when)(model, ui) {
         ui.word = Some(format!("{}: {why}", command.name));
         return None;
     }
-    act::act(command.action, model, ui).unwrap_or_else(|word| {
-        ui.word = Some(word);
-        None
-    })
+    act::act(command.action, model, ui)
 }
 
-/// The command bound to a key here; that of the narrower place first.
-fn find(spec: &str, ui: &Ui) -> Option<&'static Command> {
-    let bound = |c: &&Command| c.keys.contains(&spec) && c.is_here(ui);
-    let narrow = COMMANDS.iter().filter(bound).find(|c| c.place != Place::Everywhere);
-    narrow.or_else(|| COMMANDS.iter().find(bound))
+/// Does what the mouse says.
+pub fn mouse(mouse: MouseEvent, spots: &Spots, model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let spot = spots.at(Position::new(mouse.column, mouse.row)).map(|(_, spot)| spot.clone());
+    let step = match mouse.kind {
+        MouseEventKind::ScrollUp => -WHEEL,
+        MouseEventKind::ScrollDown => WHEEL,
+        MouseEventKind::Down(MouseButton::Left) => return click(spot?, model, ui),
+        _ => return None,
+    };
+    match &mut ui.dialog {
+        Some(Dialog::Help { top }) => *top = help::scrolled(*top, step),
+        Some(_) => {}
+        None => {
+            point(spot?, ui);
+            return act::act(Action::Step(step), model, ui);
+        }
+    }
+    None
+}
+
+fn click(spot: Spot, model: &Model, ui: &mut Ui) -> Option<Effect> {
+    ui.word = None;
+    match spot {
+        Spot::Command(action) => {
+            let command = COMMANDS.iter().find(|command| command.action == action)?;
+            return call(command, model, ui);
+        }
+        Spot::Answer(yes) => {
+            if let Some(Dialog::Confirm { action, .. }) = ui.dialog.take()
+                && yes
+            {
+                return act::confirmed(action, model, ui);
+            }
+        }
+        Spot::Choice(index) => {
+            if let Some(Dialog::Palette { input, .. }) = ui.dialog.take() {
+                return chosen(input.value(), index, model, ui);
+            }
+        }
+        spot => point(spot, ui),
+    }
+    None
+}
+
+/// Gives the keys to what is pointed at.
+fn point(spot: Spot, ui: &mut Ui) {
+    match spot {
+        Spot::Pane(page) if ui.page == crate::console::ui::page::Page::Overview => ui.tile = page,
+        Spot::Task(id) => ui.builds.select(id),
+        Spot::Vm(id) => ui.vms.select(&id),
+        _ => {}
+    }
 }
 
 fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<Effect> {
@@ -42,36 +101,65 @@ fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<E
     }
     match dialog {
         Dialog::Confirm { question, action } => match key.code {
-            KeyCode::Char('y') | KeyCode::Enter => return act::confirmed(action, model, ui),
-            KeyCode::Char('n' | 'q') => {}
+            KeyCode::Char('y' | 'Y') | KeyCode::Enter => return act::confirmed(action, model, ui),
+            KeyCode::Char('n' | 'N' | 'q') => {}
             _ => ui.dialog = Some(Dialog::Confirm { question, action }),
         },
-        Dialog::Prompt { title, mut input, purpose } => {
+        Dialog::Prompt { title, mut input, purpose, .. } => {
             if key.code == KeyCode::Enter {
-                return act::answered(purpose, input.value().into(), ui);
+                return act::answered(title, purpose, input, ui);
             }
-            input.handle_event(&CrosstermEvent::Key(key));
-            ui.dialog = Some(Dialog::Prompt { title, input, purpose });
+            input.handle_event(&Input::Key(key));
+            ui.dialog = Some(Dialog::Prompt { title, input, purpose, problem: None });
         }
-        Dialog::Palette { mut input, cursor } => {
-            if key.code == KeyCode::Enter {
-                let command = COMMANDS.iter().find(|c| c.name == input.value())?;
-                return act::act(command.action, model, ui).ok().flatten();
+        Dialog::Palette { mut input, mut cursor } => {
+            let last = palette::matches(input.value()).len().saturating_sub(1);
+            match key.code {
+                KeyCode::Enter => return chosen(input.value(), cursor, model, ui),
+                KeyCode::Up => cursor = cursor.saturating_sub(1),
+                KeyCode::Down => cursor = (cursor + 1).min(last),
+                KeyCode::Tab => {
+                    let name = palette::matches(input.value()).get(cursor).map(|command| command.name);
+                    input = name.map(|name| format!("{name} ").into()).unwrap_or(input);
+                    cursor = 0;
+                }
+                _ => {
+                    input.handle_event(&Input::Key(key));
+                    cursor = 0;
+                }
             }
-            input.handle_event(&CrosstermEvent::Key(key));
             ui.dialog = Some(Dialog::Palette { input, cursor });
         }
-        Dialog::Help { .. } => {}
+        Dialog::Help { top } => {
+            let by = match key.code {
+                KeyCode::Up | KeyCode::Char('k') => -1,
+                KeyCode::Down | KeyCode::Char('j') => 1,
+                KeyCode::PageUp => -10,
+                KeyCode::PageDown | KeyCode::Char(' ') => 10,
+                _ => return None,
+            };
+            ui.dialog = Some(Dialog::Help { top: help::scrolled(top, by) });
+        }
     }
     None
 }
 
-/// A key as it is written in the list of commands.
-fn spec(key: KeyEvent) -> String {
-    let name = match key.code {
-        KeyCode::Char(c) => c.to_string(),
-        KeyCode::BackTab => "shift-tab".into(),
-        code => code.to_string().to_lowercase().replace(' ', ""),
+/// Does what was chosen in the palette; what follows the name is what the command would ask for.
+fn chosen(typed: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let found = palette::matches(typed);
+    let Some(command) = found.get(index) else {
+        ui.word = Some(format!("there is no command `{typed}`"));
+        return None;
     };
-    if key.modifiers.contains(KeyModifiers::CONTROL) { format!("ctrl-{name}") } else { name }
+    let effect = call(command, model, ui);
+    let (_, rest) = palette::split(typed);
+    match ui.dialog.take() {
+        Some(Dialog::Prompt { title, purpose, .. }) if !rest.is_empty() => {
+            act::answered(title, purpose, rest.into(), ui)
+        }
+        dialog => {
+            ui.dialog = dialog;
+            effect
+        }
+    }
 }

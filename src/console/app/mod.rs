@@ -8,17 +8,23 @@ use std::time::{Duration, Instant};
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use ratatui::DefaultTerminal;
 use tokio::sync::watch;
 
 use super::act::Effect;
+use super::command;
+use super::config::{self, Config};
+use super::keymap::Keymap;
 use super::model::Model;
+use super::screen::{self, Screen, Signal, Signals};
 use super::source::Interest;
+use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
+use super::ui::page::Page;
+use super::view::spot::Spots;
 use super::view::{self, Scene};
 use super::work::Worker;
-use crate::event::{Event, EventSink, EventStream, Kind, TaskId};
+use crate::event::{Event, EventSink, EventStream, Kind, Outcome, TaskId};
 use crate::host::paths::Paths;
 
 /// Shortest time between two frames: 60 a second.
@@ -37,85 +43,128 @@ pub struct Options {
     pub watch: bool,
 }
 
+/// What to say on the shell's screen once the console is gone.
+#[derive(Debug, Default)]
+pub struct Parting {
+    /// Tasks of this console that failed: title, error and the tail of the log.
+    pub failures: Vec<(String, String, Vec<String>)>,
+}
+
+/// Where the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Stay,
+    Leave,
+}
+
 /// The console.
 struct App {
     model: Model,
     ui: Ui,
     theme: Theme,
+    keymap: Keymap,
     worker: Worker,
     interest: watch::Sender<Interest>,
+    spots: Spots,
     /// Whether the screen shows less than is known.
     stale: bool,
     drawn: Instant,
 }
 
 /// Runs the console until the user leaves.
-pub async fn run(paths: Paths, options: Options) -> io::Result<()> {
+pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Result<Parting> {
+    let names: Vec<&str> = command::COMMANDS.iter().map(|command| command.name).collect();
+    let (config, problems) =
+        config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
+    let mut signals = Signals::new()?;
+    let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());
     let (interest, interested) = watch::channel(Interest::default());
     let worker = Worker::start(paths, sink, interested)?;
-    let ui = Ui { page: super::ui::page::Page::Overview, flake: options.flake, ..Ui::default() };
-    let theme = Theme::new(&super::theme::Palette::dark(), super::theme::Depth::True, false);
-    let drawn = Instant::now() - FRAME;
-    let mut app = App { model: Model::default(), ui, theme, worker, interest, stale: true, drawn };
-    let mut terminal = ratatui::try_init()?;
-    let ended = app.serve(&mut terminal, events).await;
-    ratatui::restore();
+    let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
+    for problem in &problems {
+        tracing::warn!("{problem}");
+        ui.word = Some(problem.to_string());
+    }
+    let mut app = App {
+        model: Model::default(),
+        ui,
+        theme: config.theme(&around),
+        keymap: Keymap::new(&config.keys),
+        worker,
+        interest,
+        spots: Spots::default(),
+        stale: true,
+        drawn: Instant::now() - FRAME,
+    };
+    let ended = app.serve(&mut screen, &mut signals, events).await;
+    drop(screen);
+    let parting = app.parting();
     app.worker.finish();
-    ended
+    ended.map(|()| parting)
 }
 
 impl App {
-    async fn serve(&mut self, terminal: &mut DefaultTerminal, mut events: EventStream) -> io::Result<()> {
+    async fn serve(
+        &mut self,
+        screen: &mut Screen,
+        signals: &mut Signals,
+        mut events: EventStream,
+    ) -> io::Result<()> {
         let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let due = tokio::time::Instant::from_std(self.drawn + FRAME);
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
+                signal = signals.next() => self.signal(signal, screen)?,
                 input = inputs.next() => match input {
-                    Some(Ok(input)) => {
-                        if self.input(input) {
-                            return Ok(());
-                        }
-                    }
-                    Some(Err(error)) => return Err(error),
-                    None => return Ok(()),
+                    Some(input) => self.input(input?, screen)?,
+                    None => Next::Leave,
                 },
-                () = tokio::time::sleep_until(due), if self.stale => self.draw(terminal)?,
-                Some(event) = events.next() => self.drain(event, &mut events),
-                _ = clock.tick() => self.stale |= self.moves(),
+                () = tokio::time::sleep_until(due), if self.stale => {
+                    self.draw(screen)?;
+                    Next::Stay
+                }
+                Some(event) = events.next() => self.drain(event, &mut events, screen)?,
+                _ = clock.tick() => {
+                    self.stale |= self.moves();
+                    Next::Stay
+                }
+            };
+            if next == Next::Leave {
+                return Ok(());
             }
         }
     }
 
+    fn signal(&mut self, signal: Signal, screen: &mut Screen) -> io::Result<Next> {
+        self.stale = true;
+        match signal {
+            Signal::Terminate | Signal::Hangup | Signal::Interrupt => return Ok(Next::Leave),
+            Signal::Suspend => screen.suspend()?,
+            Signal::Continue => screen.resume()?,
+            Signal::Resize => {}
+        }
+        Ok(Next::Stay)
+    }
+
     /// Takes events in, for as long as keys can wait.
-    fn drain(&mut self, first: Event, events: &mut EventStream) {
+    fn drain(&mut self, first: Event, events: &mut EventStream, screen: &mut Screen) -> io::Result<Next> {
         let since = Instant::now();
         let mut next = Some(first);
         while let Some(event) = next {
             self.stale |= self.model.apply(&event);
-            self.follow_up(&event);
+            if let Kind::VmStarted { vm, .. } = &event.kind
+                && self.ui.awaited.as_ref() == Some(&event.task)
+            {
+                self.ui.awaited = None;
+                self.perform(Effect::OpenSsh(vm.clone()), screen)?;
+            }
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
         }
-        let console = self.ui.vms.vm(&self.model).filter(|vm| vm.is_live()).map(|vm| vm.id.clone());
-        self.interest.send_if_modified(|interest| {
-            let changed = interest.console != console;
-            interest.console = console;
-            changed
-        });
-    }
-
-    /// Does what was to be done once something happened.
-    fn follow_up(&mut self, event: &Event) {
-        match &event.kind {
-            Kind::VmStarted { vm, .. } if self.ui.awaited.as_ref() == Some(&event.task) => {
-                self.ui.awaited = None;
-                self.perform(Effect::OpenSsh(vm.clone()));
-            }
-            _ => {}
-        }
+        Ok(Next::Stay)
     }
 
     /// Whether a clock on the screen moves by itself.
@@ -124,33 +173,55 @@ impl App {
             || self.model.vms.iter().any(|vm| vm.is_live())
     }
 
-    fn input(&mut self, input: Input) -> bool {
+    fn input(&mut self, input: Input, screen: &mut Screen) -> io::Result<Next> {
         self.stale = true;
-        match input {
-            Input::Key(key) if key.is_press() => match input::key(key, &self.model, &mut self.ui) {
-                Some(effect) => self.perform(effect),
-                None => false,
-            },
-            _ => false,
-        }
+        let effect = match input {
+            Input::Key(key) => input::key(key, &self.keymap, &self.model, &mut self.ui),
+            Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
+            _ => None,
+        };
+        self.tell_interest();
+        effect.map_or(Ok(Next::Stay), |effect| self.perform(effect, screen))
     }
 
-    /// Does what a command asks for. Returns whether the console is over.
-    fn perform(&mut self, effect: Effect) -> bool {
+    /// Has read what is looked at.
+    fn tell_interest(&self) {
+        let console = self.ui.vms.vm(&self.model).map(|vm| vm.id.clone());
+        self.interest.send_if_modified(|interest| {
+            let changed = interest.console != console;
+            interest.console = console;
+            changed
+        });
+    }
+
+    /// Does what a command asks for.
+    fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
         match effect {
             Effect::Work(job) => drop(self.worker.take(job)),
             Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
-            Effect::Quit => return true,
-            Effect::OpenSsh(_) | Effect::OpenShell | Effect::Suspend => {}
+            Effect::Suspend => screen.suspend()?,
+            Effect::Quit => return Ok(Next::Leave),
+            Effect::OpenSsh(_) | Effect::OpenShell | Effect::Forward { .. } => {}
         }
-        false
+        Ok(Next::Stay)
     }
 
-    fn draw(&mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
-        let scene = Scene { model: &self.model, ui: &self.ui, theme: &self.theme, now: Timestamp::now() };
-        terminal.draw(|frame| view::draw(scene, frame.area(), frame.buffer_mut()))?;
+    fn draw(&mut self, screen: &mut Screen) -> io::Result<()> {
+        let (model, ui, keymap, theme) = (&self.model, &self.ui, &self.keymap, &self.theme);
+        let scene = Scene { model, ui, keymap, theme, now: Timestamp::now() };
+        let spots = &mut self.spots;
+        screen.draw(|frame| *spots = view::draw(scene, frame.area(), frame.buffer_mut()))?;
         self.drawn = Instant::now();
         self.stale = false;
         Ok(())
+    }
+
+    fn parting(&self) -> Parting {
+        let failed = self.model.tasks.iter().rev().filter(|task| task.own);
+        let failures = failed.filter_map(|task| match &task.outcome {
+            Some(Outcome::Failed { error, tail }) => Some((task.title.clone(), error.clone(), tail.clone())),
+            _ => None,
+        });
+        Parting { failures: failures.collect() }
     }
 }

@@ -34,6 +34,8 @@ pub enum Dialog {
         input: Input,
         /// What it is for.
         purpose: Purpose,
+        /// What is wrong with what was typed last.
+        problem: Option<String>,
     },
 }
 

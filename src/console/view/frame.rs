@@ -4,41 +4,75 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
+use unicode_width::UnicodeWidthStr;
 
+use super::spot::{Spot, Spots};
 use super::{LEAST, Scene};
-use crate::console::command::{COMMANDS, Command};
+use crate::console::command::{Action, COMMANDS, Command};
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
 
 /// The pages with their numbers.
-pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let theme = scene.theme;
-    let mut spans = vec![Span::styled(" mvm ", theme.style(Role::Title))];
+    let mut row = Row { area, x: area.x };
+    row.put(Span::styled(" mvm ", theme.style(Role::Title)), buffer);
     for (index, page) in Page::ALL.into_iter().enumerate() {
         let role = if page == scene.ui.page { Role::Selected } else { Role::Text };
-        spans.push(Span::raw(" "));
-        spans.push(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)));
+        row.put(Span::raw(" "), buffer);
+        let place = row.put(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)), buffer);
+        spots.add(place, Spot::Command(Action::Go(page)));
     }
-    Line::from(spans).render(area, buffer);
 }
 
 /// What can be done here, or a word about the last key.
-pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let theme = scene.theme;
     if let Some(word) = &scene.ui.word {
         return Line::styled(format!(" {word}"), theme.style(Role::Warning)).render(area, buffer);
     }
-    let mut shown: Vec<&Command> = COMMANDS
-        .iter()
-        .filter(|c| c.rank > 0 && c.is_here(scene.ui) && (c.when)(scene.model, scene.ui).is_ok())
-        .collect();
-    shown.sort_by_key(|command| command.rank);
-    let mut spans = Vec::new();
-    for command in shown {
-        spans.push(Span::styled(format!(" {}", command.keys[0]), theme.style(Role::Key)));
-        spans.push(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)));
+    let mut row = Row { area, x: area.x };
+    for command in useful(scene) {
+        let keys = scene.keymap.first(command, theme.ascii);
+        let width = keys.width() + command.name.width() + 3;
+        if row.room() < width {
+            break;
+        }
+        let key = row.put(Span::styled(format!(" {keys}"), theme.style(Role::Key)), buffer);
+        let name = row.put(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)), buffer);
+        spots.add(key.union(name), Spot::Command(command.action));
     }
-    Line::from(spans).render(area, buffer);
+}
+
+/// The commands of the footer in order: those that can be used here and now.
+fn useful(scene: Scene<'_>) -> Vec<&'static Command> {
+    let usable = |c: &&Command| {
+        c.rank > 0 && c.place.is_here(scene.ui) && (c.when)(scene.model, scene.ui).is_ok()
+    };
+    let mut commands: Vec<&Command> = COMMANDS.iter().filter(usable).collect();
+    commands.sort_by_key(|command| command.rank);
+    commands
+}
+
+/// A line that is filled from the left.
+struct Row {
+    area: Rect,
+    x: u16,
+}
+
+impl Row {
+    fn room(&self) -> usize {
+        self.area.right().saturating_sub(self.x).into()
+    }
+
+    /// Puts text behind what is there; gives its place.
+    fn put(&mut self, span: Span<'_>, buffer: &mut Buffer) -> Rect {
+        let width = span.width().min(self.room()) as u16;
+        let place = Rect { x: self.x, width, ..self.area };
+        span.render(place, buffer);
+        self.x += width;
+        place
+    }
 }
 
 /// What is shown instead of everything when there is no room.

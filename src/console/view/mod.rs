@@ -3,8 +3,10 @@
 pub mod builds;
 pub mod dialog;
 pub mod frame;
+pub mod help;
 pub mod overview;
 pub mod pane;
+pub mod spot;
 pub mod task;
 pub mod vms;
 
@@ -12,10 +14,12 @@ use jiff::Timestamp;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 
+use super::keymap::Keymap;
 use super::model::Model;
 use super::theme::Theme;
 use super::ui::Ui;
 use super::ui::page::Page;
+use spot::{Spot, Spots};
 
 /// Least size the console is drawn at.
 pub const LEAST: (u16, u16) = (40, 10);
@@ -27,31 +31,37 @@ pub struct Scene<'a> {
     pub model: &'a Model,
     /// What the user does.
     pub ui: &'a Ui,
+    /// Which keys do what.
+    pub keymap: &'a Keymap,
     /// Colours and signs.
     pub theme: &'a Theme,
     /// The time.
     pub now: Timestamp,
 }
 
-/// Draws the whole screen.
-pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+/// Draws the whole screen; gives what lies where.
+pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
+    let mut spots = Spots::default();
     if area.width < LEAST.0 || area.height < LEAST.1 {
-        return frame::too_small(area, buffer);
+        frame::too_small(area, buffer);
+        return spots;
     }
     let [header, body, footer] =
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
-    frame::header(scene, header, buffer);
+    frame::header(scene, header, buffer, &mut spots);
     match scene.ui.page {
-        Page::Overview => overview::draw(scene, body, buffer),
-        page => pane_of(page, scene, body, buffer),
+        Page::Overview => overview::draw(scene, body, buffer, &mut spots),
+        page => pane_of(page, scene, body, buffer, &mut spots),
     }
-    frame::footer(scene, footer, buffer);
+    frame::footer(scene, footer, buffer, &mut spots);
     if let Some(dialog) = &scene.ui.dialog {
-        dialog::draw(scene, dialog, body, buffer);
+        dialog::draw(scene, dialog, body, buffer, &mut spots);
     }
+    spots
 }
 
-fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
+    spots.add(area, Spot::Pane(page));
     match page {
         Page::Builds => builds::draw(scene, area, buffer),
         Page::Vms => vms::draw(scene, area, buffer),
