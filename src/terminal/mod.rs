@@ -16,8 +16,8 @@ pub mod mouse;
 mod osc;
 pub mod pty;
 pub mod screen;
-mod search;
-mod select;
+pub mod search;
+pub mod select;
 pub mod session;
 #[cfg(test)]
 mod tests;

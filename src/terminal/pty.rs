@@ -270,7 +270,8 @@ fn take_terminal() -> io::Result<()> {
 fn nonblocking(master: File) -> io::Result<AsyncFd<File>> {
     let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NONBLOCK;
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(flags))?;
-    AsyncFd::register(master)
+    // SAFETY: a file keeps its descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register(master) }?)
 }
 
 fn pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
@@ -281,5 +282,6 @@ fn pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
     }
     // SAFETY: just opened, and owned here alone.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    AsyncFd::register_with_interest(fd, Interest::READABLE)
+    // SAFETY: as above.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

@@ -167,6 +167,11 @@ impl Screen {
         self.collect(effects);
     }
 
+    #[cfg(test)]
+    pub(super) fn fail(&mut self, effects: &mut Effects) {
+        self.guarded(effects, 0, |_, _, _| panic!("as if the emulator had failed"));
+    }
+
     fn collect(&mut self, effects: &mut Effects) {
         while let Ok(event) = self.events.try_recv() {
             match event {
