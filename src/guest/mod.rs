@@ -14,7 +14,7 @@ mod jobs;
 pub mod network;
 pub mod personalise;
 mod probe;
-mod pty;
+pub(crate) mod pty;
 mod requests;
 pub mod session;
 pub mod system;

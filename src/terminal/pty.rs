@@ -1,0 +1,287 @@
+//! A program on a pseudo-terminal of its own: reads and writes that never block, and an end that
+//! leaves nothing behind.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, setsid, tcgetpgrp};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::Command;
+
+use super::Size;
+use crate::guest::frames::TermSize;
+use crate::guest::pty::{self, Pty as Pair};
+use crate::host::child::leash;
+
+/// Most bytes kept for a program that does not read.
+const MOST_QUEUED: usize = 4 << 20;
+/// How long a program has between SIGHUP and SIGKILL when its terminal is dropped.
+const GRACE: Duration = Duration::from_millis(200);
+/// What the terminal around mvm says of itself, which is not true of this one.
+const FOREIGN: [&str; 8] = [
+    "COLUMNS",
+    "LINES",
+    "TERM_PROGRAM",
+    "TERM_PROGRAM_VERSION",
+    "VTE_VERSION",
+    "TMUX",
+    "TMUX_PANE",
+    "STY",
+];
+
+/// Why there is no terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum PtyError {
+    /// The system gives no pseudo-terminal.
+    #[error(
+        "cannot open a pseudo-terminal: {0}\n\
+         help: close some terminals, or raise the limit in /proc/sys/kernel/pty/max"
+    )]
+    Open(#[source] io::Error),
+    /// The program did not start.
+    #[error("cannot start {program} in a terminal: {source}\nhelp: check that {program} is installed and can be run")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By the signal of this number.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, signal) => Self::Signal(signal.unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match Signal::try_from(*number) {
+                Ok(signal) => write!(f, "killed by {signal}"),
+                Err(_) => write!(f, "killed by signal {number}"),
+            },
+        }
+    }
+}
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The end: nobody has the terminal open any more.
+    End,
+}
+
+/// A program and the master of its pseudo-terminal.
+#[derive(Debug)]
+pub struct Pty {
+    master: AsyncFd<File>,
+    child: Child,
+    /// Readable once the program has ended.
+    pidfd: AsyncFd<OwnedFd>,
+    queue: VecDeque<u8>,
+    exit: Option<Exit>,
+}
+
+impl Pty {
+    /// Starts a program as the leader of a session on a new pseudo-terminal. It gets SIGHUP should the
+    /// calling thread end. Has to be called within a tokio runtime.
+    pub fn spawn(mut command: Command, size: Size) -> Result<Self, PtyError> {
+        let pair = Pair::open(size.into()).map_err(PtyError::Open)?;
+        let master = nonblocking(pair.master).map_err(PtyError::Open)?;
+        let stdio = || pair.terminal.try_clone().map(Stdio::from).map_err(PtyError::Open);
+        command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm-256color").env("COLORTERM", "truecolor");
+        leash(&mut command);
+        // SAFETY: both calls are async-signal-safe and touch nothing of the parent's.
+        unsafe { command.pre_exec(take_terminal) };
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        // Not by tokio, which would wait for it behind our back.
+        let mut child = command.as_std_mut().spawn().map_err(|source| PtyError::Spawn { program, source })?;
+        match pidfd(&child) {
+            Ok(pidfd) => Ok(Self { master, child, pidfd, queue: VecDeque::new(), exit: None }),
+            Err(error) => {
+                // It has just been started and is nobody else's.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(PtyError::Open(error))
+            }
+        }
+    }
+
+    /// The program's process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until there may be something to read, or room for what is queued. Cancelling it is safe.
+    pub async fn ready(&self) {
+        tokio::select! {
+            // An error is met again, and handled, by whoever reads or writes.
+            _ = self.master.readable() => {}
+            _ = self.master.writable(), if !self.queue.is_empty() => {}
+        }
+    }
+
+    /// Waits until the program has ended. Cancelling it is safe.
+    pub async fn ended(&self) {
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// Reads what is there.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Input {
+        loop {
+            return match self.master.try_io(Interest::READABLE, |mut master| master.read(buffer)) {
+                Ok(0) => Input::End,
+                Ok(bytes) => Input::Bytes(bytes),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
+                // EIO is how Linux says that the other side was closed.
+                Err(_) => Input::End,
+            };
+        }
+    }
+
+    /// Queues bytes for the program and writes what it takes. False when it has not read for so long
+    /// that they were dropped, all of them.
+    pub fn write(&mut self, bytes: &[u8]) -> bool {
+        if self.queue.len() + bytes.len() > MOST_QUEUED {
+            return false;
+        }
+        self.queue.extend(bytes);
+        self.flush();
+        true
+    }
+
+    /// Bytes the program has not read yet.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Writes what is queued, as far as the program takes it.
+    pub fn flush(&mut self) {
+        while !self.queue.is_empty() {
+            let (bytes, _) = self.queue.as_slices();
+            match self.master.try_io(Interest::WRITABLE, |mut master| master.write(bytes)) {
+                Ok(written) => drop(self.queue.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Nobody is there to read it.
+                Err(_) => self.queue.clear(),
+            }
+        }
+    }
+
+    /// Tells the program the size of its terminal.
+    pub fn resize(&self, size: Size) -> io::Result<()> {
+        pty::resize(self.master.get_ref(), size.into())
+    }
+
+    /// How the program ended, once it has.
+    pub fn exit(&mut self) -> Option<Exit> {
+        if self.exit.is_none() {
+            // It can be waited for: it is our child, and nobody else waits for it.
+            self.exit = self.child.try_wait().ok().flatten().map(Exit::from);
+        }
+        self.exit
+    }
+
+    /// Asks the program to end, as a terminal that goes away does.
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Signals the program's group, and that in the terminal's foreground.
+    fn signal(&mut self, signal: Signal) {
+        if self.exit().is_some() {
+            // Its number may be another's by now.
+            return;
+        }
+        let leader = Pid::from_raw(self.child.id() as i32);
+        let foreground = tcgetpgrp(self.master.get_ref()).ok().filter(|group| *group != leader);
+        for group in [Some(leader), foreground].into_iter().flatten() {
+            // It may just have ended by itself.
+            let _ = killpg(group, signal);
+        }
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        if self.exit().is_some() {
+            return;
+        }
+        self.hang_up();
+        let mut fds = [PollFd::new(self.pidfd.get_ref().as_fd(), PollFlags::POLLIN)];
+        let grace = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::ZERO);
+        // Whatever it says, the next step is right.
+        let _ = poll(&mut fds, grace);
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl From<Size> for TermSize {
+    fn from(size: Size) -> Self {
+        Self { cols: size.columns(), rows: size.rows() }
+    }
+}
+
+/// Makes the standard input the controlling terminal of a new session.
+fn take_terminal() -> io::Result<()> {
+    setsid()?;
+    // SAFETY: the request takes no pointer.
+    match unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+fn nonblocking(master: File) -> io::Result<AsyncFd<File>> {
+    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NONBLOCK;
+    nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(flags))?;
+    // SAFETY: a file keeps its descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register(master) }?)
+}
+
+fn pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: pidfd_open returns a new descriptor or -1; nothing else has it.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and owned here alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    // SAFETY: as above.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
