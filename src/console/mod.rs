@@ -12,6 +12,7 @@ pub mod chord;
 pub mod command;
 pub mod config;
 pub mod keymap;
+pub mod log;
 pub mod model;
 pub mod palette;
 pub mod screen;
