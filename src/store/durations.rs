@@ -14,7 +14,7 @@ const MOST: u32 = 5000;
 
 /// One build of a derivation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildTime {
+pub struct BuildTimeRow {
     /// The derivation's name, without its hash.
     pub name: String,
     /// The machine that built it; empty for this one.
@@ -23,12 +23,9 @@ pub struct BuildTime {
     pub duration_ms: u64,
 }
 
-/// Median duration in milliseconds by name and host.
-pub type Medians = HashMap<(String, String), u64>;
-
 impl Store {
     /// Remembers builds; the oldest of their names are forgotten.
-    pub fn put_build_times(&mut self, builds: &[BuildTime]) -> Result<(), StoreError> {
+    pub fn put_build_times(&mut self, builds: &[BuildTimeRow]) -> Result<(), StoreError> {
         if builds.is_empty() {
             return Ok(());
         }
@@ -41,7 +38,7 @@ impl Store {
                 "DELETE FROM durations WHERE name = ?1 AND host = ?2 AND id NOT IN
                      (SELECT id FROM durations WHERE name = ?1 AND host = ?2 ORDER BY id DESC LIMIT ?3)",
             )?;
-            for BuildTime { name, host, duration_ms } in builds {
+            for BuildTimeRow { name, host, duration_ms } in builds {
                 insert.execute(params![name, host, i64::try_from(*duration_ms).unwrap_or(i64::MAX), now])?;
                 prune.execute(params![name, host, MOST_OF_A_NAME])?;
             }
@@ -53,8 +50,8 @@ impl Store {
         })
     }
 
-    /// How long each derivation usually takes.
-    pub fn median_build_times(&self) -> Result<Medians, StoreError> {
+    /// The median of what is remembered, in milliseconds, by name and host.
+    pub fn median_build_times(&self) -> Result<HashMap<(String, String), u64>, StoreError> {
         let mut statement = self
             .connection
             .prepare("SELECT name, host, duration_ms FROM durations ORDER BY name, host, duration_ms")?;
@@ -77,8 +74,8 @@ mod tests {
         Store::open(std::path::Path::new(":memory:")).unwrap().store
     }
 
-    fn build(name: &str, host: &str, duration_ms: u64) -> BuildTime {
-        BuildTime { name: name.into(), host: host.into(), duration_ms }
+    fn build(name: &str, host: &str, duration_ms: u64) -> BuildTimeRow {
+        BuildTimeRow { name: name.into(), host: host.into(), duration_ms }
     }
 
     fn count(store: &Store) -> u32 {
