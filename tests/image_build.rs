@@ -167,6 +167,31 @@ fn a_flake_becomes_artifacts_that_are_kept_from_the_collector() {
     assert_eq!(done.events.iter().filter(begun).count(), done.events.iter().filter(ended).count());
 }
 
+#[test]
+fn a_build_says_how_long_the_last_ones_of_its_name_took() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("default", GOOD)]);
+    let usual = |done: &Done| {
+        let usual = |kind: &Kind| match kind {
+            Kind::ActivityStarted { what: Activity::Build { usual_ms, .. }, .. } => Some(*usual_ms),
+            _ => None,
+        };
+        done.events.iter().find_map(usual).expect("a build")
+    };
+    assert_eq!(usual(&world.build(&flake)), None);
+    // Another derivation of the same name.
+    world.flake("f", &[("default", &format!("{GOOD}; echo again"))]);
+    let times = world.store.median_build_times().unwrap();
+    let done = world.build(&flake);
+    assert!(usual(&done).is_some());
+    assert_eq!(usual(&done), times.get(&("image".into(), String::new())).copied());
+    // What failed says nothing of how long it takes.
+    world.flake("f", &[("default", "exit 1")]);
+    let before = world.store.median_build_times().unwrap();
+    assert!(world.build(&flake).result.is_err());
+    assert_eq!(world.store.median_build_times().unwrap(), before);
+}
+
 /// Run by the test below in a process of its own, whose `nix` counts.
 #[test]
 fn one_build_in_a_process_of_its_own() {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::context::{Context, print};
 use super::report::Usage;
-use crate::vm::console::{self, ConsoleLine};
+use crate::vm::console::{ConsoleLine, Follower};
 use crate::vm::lifecycle;
 
 /// Pause between two looks at a log that is followed.
@@ -38,19 +38,17 @@ pub struct LogsArgs {
 pub async fn logs(context: &mut Context, args: LogsArgs) -> Result<ExitCode> {
     let vm = lifecycle::find(&context.store, &args.name)?;
     let dir = context.paths.vm(&vm.id);
-    let mut since = args.since.as_deref().map(parse_since).transpose()?.unwrap_or(Timestamp::MIN);
-    let mut shown_at_since = 0;
+    let since = args.since.as_deref().map(parse_since).transpose()?.unwrap_or(Timestamp::MIN);
+    let mut follower = Follower::new(&dir);
+    let mut begun = false;
     loop {
         let running = lifecycle::is_running(&context.paths, &vm.id);
-        let lines = console::read(&dir)?;
-        let from = lines.partition_point(|line| line.time < since);
-        for line in lines[from..].iter().skip(shown_at_since) {
-            print(&render(line, &vm.name, args.timestamps, context.json))?;
-        }
-        if let Some(last) = lines[from..].last() {
-            // Lines of the same moment may follow: they are told apart by their number.
-            shown_at_since = lines[from..].iter().rev().take_while(|line| line.time == last.time).count();
-            since = last.time;
+        for line in follower.read()? {
+            // What follows the first line is shown even if the clock was set back since.
+            begun |= line.time >= since;
+            if begun {
+                print(&render(&line, &vm.name, args.timestamps, context.json))?;
+            }
         }
         if !args.follow || !running {
             return Ok(ExitCode::SUCCESS);

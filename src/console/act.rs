@@ -62,7 +62,9 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
             None => ask(ui, "Flake: a directory, or any reference Nix knows", Purpose::Flake(action)),
         },
         Action::Watch => ui.watching = !ui.watching,
-        Action::CancelTask => return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone()))),
+        Action::CancelTask => {
+            return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone())));
+        }
         Action::Ssh => return vm(model, ui).map(Effect::OpenSsh),
         Action::Shell => return Some(Effect::OpenShell),
         Action::Stop => return vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })),

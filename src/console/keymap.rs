@@ -36,9 +36,8 @@ impl Keymap {
 
     /// The command that a key calls here; that of the narrower place first.
     pub fn find(&self, chord: Chord, ui: &Ui) -> Option<&'static Command> {
-        let mut bound = self.bindings().filter(|(command, chords)| {
-            chords.contains(&chord) && command.place.is_here(ui)
-        });
+        let mut bound =
+            self.bindings().filter(|(command, chords)| chords.contains(&chord) && command.place.is_here(ui));
         let first = bound.next()?.0;
         if first.place != Place::Everywhere {
             return Some(first);

@@ -35,14 +35,30 @@ impl TaskId {
         Self(format!("{prefix}-{millis:011x}-{:x}", std::process::id()))
     }
 
-    /// Whether it is a task of this process.
-    pub fn is_own(&self) -> bool {
-        self.0.rsplit('-').next() == Some(&format!("{:x}", std::process::id()))
-    }
-
     /// The task of events that belong to none, such as what a VM uses.
     pub fn machine() -> Self {
         Self("machine".into())
+    }
+
+    /// The id with this text, if it is one that [`Self::new`] gives.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Self(text.into());
+        id.parts().is_some().then_some(id)
+    }
+
+    /// When it was given, in milliseconds since the epoch; `None` of [`Self::machine`].
+    pub fn given_ms(&self) -> Option<i64> {
+        self.parts().map(|(millis, _)| millis)
+    }
+
+    /// Whether this process gave it.
+    pub fn is_own(&self) -> bool {
+        self.parts().is_some_and(|(_, process)| process == std::process::id())
+    }
+
+    fn parts(&self) -> Option<(i64, u32)> {
+        let (millis, process) = self.0.split_once('-')?.1.split_once('-')?;
+        Some((i64::from_str_radix(millis, 16).ok()?, u32::from_str_radix(process, 16).ok()?))
     }
 
     /// The id as text.

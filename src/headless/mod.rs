@@ -43,7 +43,7 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
     let mut lines = Lines::new(verbose);
     let quiet = if inline.is_some() { TICK } else { HEARTBEAT };
     loop {
-        let event = match tokio::time::timeout(quiet, events.next()).await {
+        let event = match tokio::time::timeout(quiet, next(&mut events, &mut recorder)).await {
             Ok(Some(event)) => event,
             Ok(None) => break,
             Err(_) => {
@@ -72,6 +72,18 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
     if let Some(view) = inline {
         drop(view.close());
     }
+}
+
+/// The next event. While there is none, what the record holds back is written when it is due.
+async fn next(events: &mut EventStream, recorder: &mut Option<Recorder>) -> Option<Event> {
+    if let Some(due) = recorder.as_ref().and_then(Recorder::due) {
+        match tokio::time::timeout_at(due.into(), events.next()).await {
+            Ok(event) => return event,
+            Err(_) if recorder.as_mut().is_some_and(|recorder| recorder.flush().is_err()) => *recorder = None,
+            Err(_) => {}
+        }
+    }
+    events.next().await
 }
 
 fn json(event: &Event) -> String {

@@ -74,12 +74,16 @@ impl AsFd for Lock {
 
 /// Whether somebody holds the lock; false when there is no such file.
 pub fn is_locked(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
-    };
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        file => is_locked_elsewhere(&file?),
+    }
+}
+
+/// Whether somebody holds the lock on an open file by another descriptor than this one.
+pub fn is_locked_elsewhere(file: &File) -> io::Result<bool> {
     let mut lock = whole_file();
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 

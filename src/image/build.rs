@@ -15,15 +15,16 @@ use super::cache::Cache;
 use super::collect::{self, ROOT, sound, store_hash};
 use super::error::BuildError;
 use super::failure::{differs, explain};
-use super::log::{NixLog, Report};
+use super::log::{BuildTime, NixLog, Report, Usual};
 use super::nix::Nix;
 use super::origin::Origin;
 use super::request::BuildRequest;
 use crate::artifacts::{Artifacts, Manifest};
 use crate::event::{EventSink, Kind, Source};
 use crate::host::paths::Paths;
-use crate::store::Store;
 use crate::store::builds::BuildRow;
+use crate::store::durations::BuildTimeRow;
+use crate::store::{Store, StoreError};
 
 /// One element of what `nix build --json` answers.
 #[derive(Debug, Deserialize)]
@@ -66,10 +67,15 @@ pub async fn build(
     let nix = Nix { dir: request.flake.nix_dir(), inputs: Some(&request.inputs), cancel };
     let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
     sink.phase("evaluate");
-    let (built, attribute, mut fresh) = attempt(request, &nix, &link.0, sink).await?;
+    let usual = store.median_build_times()?;
+    let (built, attribute, report) = attempt(request, &nix, &link.0, &usual, sink).await?;
     let out = output(&built)?;
+    // Whether a builder ran for it.
+    let mut fresh = report.tails.iter().any(|(drv, _)| *drv == built.drv);
+    remember(store, report.times)?;
     if request.rebuild && !fresh {
-        again(request, &attribute, &nix, &link.0, sink).await?;
+        let times = again(request, &attribute, &nix, &link.0, &usual, sink).await?;
+        remember(store, times)?;
         fresh = true;
     }
 
@@ -103,6 +109,15 @@ pub async fn build(
     Ok(artifacts)
 }
 
+/// Keeps how long builds took, for the estimates of later ones.
+fn remember(store: &mut Store, times: Vec<BuildTime>) -> Result<(), StoreError> {
+    let row = |BuildTime { name, host, time }| {
+        let duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        BuildTimeRow { name, host, duration_ms }
+    };
+    store.put_build_times(&times.into_iter().map(row).collect::<Vec<_>>())
+}
+
 /// Says that the artifacts are there.
 fn ready(sink: &EventSink, artifacts: &Artifacts, cached: bool, how: &str) {
     sink.send(Kind::ArtifactsReady {
@@ -125,15 +140,16 @@ fn check_args(args: &[String]) -> Result<(), BuildError> {
     }
 }
 
-/// Builds the first candidate the flake has; says whether a builder ran for it.
+/// Builds the first candidate the flake has; gives what it is, its attribute and what Nix said.
 ///
 /// The best candidate is tried before the flake is asked what it offers: that costs an evaluation.
 async fn attempt(
     request: &BuildRequest,
     nix: &Nix<'_>,
     link: &Path,
+    usual: &Usual,
     sink: &EventSink,
-) -> Result<(Built, String, bool), BuildError> {
+) -> Result<(Built, String, Report), BuildError> {
     let candidates = candidates(request)?;
     let mut names: Option<Vec<String>> = None;
     for candidate in &candidates {
@@ -141,11 +157,9 @@ async fn attempt(
             continue;
         }
         let attribute = attribute::path(request, candidate);
-        let (stdout, report) = nix_build(request, &attribute, &[], nix, link, sink).await?;
+        let (stdout, report) = nix_build(request, &attribute, &[], nix, link, usual, sink).await?;
         if let Some(stdout) = stdout {
-            let built = answer(&stdout)?;
-            let fresh = report.tails.iter().any(|(drv, _)| *drv == built.drv);
-            return Ok((built, attribute, fresh));
+            return Ok((answer(&stdout)?, attribute, report));
         }
         if names.is_none() && report.tails.is_empty() {
             names = offered(nix, request).await?;
@@ -164,21 +178,22 @@ fn names_attribute(report: &Report, attribute: &str) -> bool {
     report.errors.iter().any(|error| error.contains(&format!("'{attribute}'")))
 }
 
-/// Builds what is built once more, as a check; Nix keeps the first output.
+/// Builds what is built once more, as a check; Nix keeps the first output. Gives how long it took.
 async fn again(
     request: &BuildRequest,
     attribute: &str,
     nix: &Nix<'_>,
     link: &Path,
+    usual: &Usual,
     sink: &EventSink,
-) -> Result<(), BuildError> {
-    let (stdout, report) = nix_build(request, attribute, &["--rebuild"], nix, link, sink).await?;
+) -> Result<Vec<BuildTime>, BuildError> {
+    let (stdout, report) = nix_build(request, attribute, &["--rebuild"], nix, link, usual, sink).await?;
     if stdout.is_some() {
-        return Ok(());
+        return Ok(report.times);
     }
     if differs(&report) {
         sink.warn("built again, and it came out differently: the build is not deterministic; Nix keeps the first output");
-        return Ok(());
+        return Ok(report.times);
     }
     Err(explain(request, attribute, report, nix).await)
 }
@@ -190,6 +205,7 @@ async fn nix_build(
     more: &[&str],
     nix: &Nix<'_>,
     link: &Path,
+    usual: &Usual,
     sink: &EventSink,
 ) -> Result<(Option<Vec<u8>>, Report), BuildError> {
     // `-L` would turn Nix's log into text for people; its lines are events here already.
@@ -200,7 +216,7 @@ async fn nix_build(
     args.extend(more.iter().map(OsString::from));
     args.extend(["--out-link".into(), link.into()]);
     let origin = request.flake.tree().map(|tree| Origin::new(&tree.root, &tree.dir)).unwrap_or_default();
-    let mut log = NixLog::new(sink, &origin);
+    let mut log = NixLog::new(sink, &origin, usual);
     let ran = nix.run(&args, &[request.flake.installable(attribute)], |bytes| log.feed(bytes)).await;
     // Also when it was cancelled: what began is shown to have ended.
     let report = log.finish();

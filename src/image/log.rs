@@ -1,12 +1,14 @@
 //! Nix's log → events: activities, progress, log lines and, for a failure, what was said last.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
 use super::nixmsg::{self, Message};
 use super::origin::Origin;
 use crate::event::text::{clean, cut};
+use crate::event::words::drv_name;
 use crate::event::{Activity, EventSink, Kind, Source};
 
 /// Longest raw line looked at; JSON escapes make it longer than the text in it.
@@ -27,6 +29,8 @@ const MAX_TAILS: usize = 64;
 const TAIL_LINES: usize = 40;
 /// Bytes kept of a line in a tail.
 const TAIL_LINE: usize = 1024;
+/// Builds whose duration is kept.
+const MAX_TIMES: usize = 4096;
 /// Lines kept of what is none of the log's own.
 const MAX_OTHERS: usize = 10;
 /// Nix's level for information; what is above is talk.
@@ -37,21 +41,38 @@ const INFO: u64 = 3;
 pub struct NixLog<'a> {
     sink: &'a EventSink,
     origin: &'a Origin,
+    usual: &'a Usual,
     partial: Vec<u8>,
     activities: HashMap<u64, Tracked>,
     shown: usize,
     building: bool,
     tails: Vec<Tail>,
+    times: Vec<BuildTime>,
     errors: Vec<String>,
     others: VecDeque<String>,
+}
+
+/// How long builds usually take, in milliseconds, by the derivation's name and its host.
+pub type Usual = HashMap<(String, String), u64>;
+
+/// One derivation that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildTime {
+    /// Its name, without the hash.
+    pub name: String,
+    /// The machine that built it; empty for this one.
+    pub host: String,
+    /// How long it took.
+    pub time: Duration,
 }
 
 /// An activity under way.
 #[derive(Debug, Default)]
 struct Tracked {
     shown: bool,
-    build: bool,
+    build: Option<Instant>,
     drv: String,
+    host: String,
     tail: Option<usize>,
     phase: String,
     phases: u16,
@@ -75,19 +96,23 @@ pub struct Report {
     pub others: Vec<String>,
     /// Derivations that were built, with the last lines of each; bounded.
     pub tails: Vec<(String, Vec<String>)>,
+    /// How long builds took that have ended, well or not; bounded.
+    pub times: Vec<BuildTime>,
 }
 
 impl<'a> NixLog<'a> {
     /// A reader at the beginning of a log.
-    pub fn new(sink: &'a EventSink, origin: &'a Origin) -> Self {
+    pub fn new(sink: &'a EventSink, origin: &'a Origin, usual: &'a Usual) -> Self {
         Self {
             sink,
             origin,
+            usual,
             partial: Vec::new(),
             activities: HashMap::new(),
             shown: 0,
             building: false,
             tails: Vec::new(),
+            times: Vec::new(),
             errors: Vec::new(),
             others: VecDeque::new(),
         }
@@ -120,7 +145,7 @@ impl<'a> NixLog<'a> {
             }
         }
         let tails = self.tails.into_iter().map(|tail| (tail.drv, tail.lines.into())).collect();
-        Report { errors: self.errors, others: self.others.into(), tails }
+        Report { errors: self.errors, others: self.others.into(), tails, times: self.times }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -193,13 +218,15 @@ impl<'a> NixLog<'a> {
             return;
         }
         let mut tracked = Tracked::default();
-        if let Some(what) = activity(message)
+        if let Some(mut what) = activity(message)
             && self.shown < MAX_SHOWN
         {
-            if let Activity::Build { drv, .. } = &what {
-                tracked.build = true;
+            if let Activity::Build { drv, host, usual_ms } = &mut what {
+                *usual_ms = self.usual.get(&(drv_name(drv).to_owned(), host.clone())).copied();
+                tracked.build = Some(Instant::now());
                 tracked.tail = self.tail(drv);
                 tracked.drv.clone_from(drv);
+                tracked.host.clone_from(host);
             }
             if !self.building
                 && !matches!(
@@ -236,6 +263,12 @@ impl<'a> NixLog<'a> {
         if let Some(tail) = activity.tail.and_then(|tail| self.tails.get_mut(tail)) {
             tail.running = false;
         }
+        if let Some(since) = activity.build
+            && self.times.len() < MAX_TIMES
+        {
+            let name = drv_name(&activity.drv).to_owned();
+            self.times.push(BuildTime { name, host: activity.host, time: since.elapsed() });
+        }
         if activity.shown {
             self.sink.send(Kind::ActivityStopped { id });
         }
@@ -252,7 +285,8 @@ impl<'a> NixLog<'a> {
 
     fn log_line(&mut self, message: &Message<'_>) {
         let text = clean(message.fields.text(0));
-        let Some(activity) = self.activities.get(&message.id).filter(|activity| activity.build) else {
+        let Some(activity) = self.activities.get(&message.id).filter(|activity| activity.build.is_some())
+        else {
             return self.say(INFO as u8, &text);
         };
         if let Some(tail) = activity.tail.and_then(|tail| self.tails.get_mut(tail)) {

@@ -5,21 +5,28 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
 
 use crate::event::{Event, TaskId};
+use crate::host::files::Lock;
 use crate::host::paths::Paths;
 
 /// Bytes after which log lines are no longer written.
 pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// How many tasks' files stay.
 pub const MOST_FILES: usize = 50;
+/// How long a log line may wait in memory: writing each by itself would cost too much.
+const HELD_BACK: Duration = Duration::from_millis(500);
 
-/// The writing end of a task's file.
+/// The writing end of a task's file. A lock on the file tells others that the task goes on.
 #[derive(Debug)]
 pub struct Recorder {
     file: BufWriter<File>,
     bytes: u64,
+    due: Option<Instant>,
+    _lock: Lock,
 }
 
 impl Recorder {
@@ -28,8 +35,10 @@ impl Recorder {
         let dir = paths.tasks();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         prune(paths, MOST_FILES - 1)?;
-        let file = File::create(dir.join(format!("{}.jsonl", task.as_str())))?;
-        Ok(Self { file: BufWriter::new(file), bytes: 0 })
+        let lock = Lock::try_take(&dir.join(format!("{}.jsonl", task.as_str())))?;
+        let lock = lock.ok_or(io::ErrorKind::AlreadyExists)?;
+        let file = File::from(lock.as_fd().try_clone_to_owned()?);
+        Ok(Self { file: BufWriter::new(file), bytes: 0, due: None, _lock: lock })
     }
 
     /// Adds an event. What others should see at once is flushed.
@@ -42,7 +51,20 @@ impl Recorder {
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.bytes += line.len() as u64;
-        if droppable { Ok(()) } else { self.file.flush() }
+        let now = Instant::now();
+        let due = *self.due.get_or_insert(now + HELD_BACK);
+        if droppable && now < due { Ok(()) } else { self.flush() }
+    }
+
+    /// When [`Self::flush`] is due if no event comes before; `None` while nothing is held back.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Writes what is held back.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.due = None;
+        self.file.flush()
     }
 }
 
@@ -65,4 +87,39 @@ pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
         }
     }
     Ok(files.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventSink, EventStream};
+
+    fn event(say: impl FnOnce(&EventSink)) -> Event {
+        let (sink, mut stream): (EventSink, EventStream) = EventSink::new(TaskId::new('t'));
+        say(&sink);
+        stream.try_next().unwrap()
+    }
+
+    #[test]
+    fn a_log_line_is_held_back_for_a_while_and_a_state_change_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let task = TaskId::new('t');
+        let mut recorder = Recorder::new(&paths, &task).unwrap();
+        let path = paths.tasks().join(format!("{}.jsonl", task.as_str()));
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(crate::host::files::is_locked(&path).unwrap());
+        assert_eq!(recorder.due(), None);
+        recorder.add(&event(|sink| sink.info("one"))).unwrap();
+        let due = recorder.due().expect("held back");
+        recorder.add(&event(|sink| sink.info("two"))).unwrap();
+        assert_eq!((lines(), recorder.due()), (0, Some(due)), "the first line says when");
+        recorder.add(&event(|sink| sink.phase("boot"))).unwrap();
+        assert_eq!((lines(), recorder.due()), (3, None));
+        recorder.add(&event(|sink| sink.info("three"))).unwrap();
+        recorder.flush().unwrap();
+        assert_eq!((lines(), recorder.due()), (4, None));
+        drop(recorder);
+        assert!(!crate::host::files::is_locked(&path).unwrap());
+    }
 }

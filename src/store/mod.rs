@@ -1,7 +1,10 @@
 //! Durable state: one SQLite database, one file per table family.
 
 pub mod builds;
+pub mod durations;
 pub mod vms;
+
+mod watch;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Schema changes, oldest first; the database's `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(10);
@@ -129,10 +132,11 @@ impl Store {
     }
 }
 
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let version = |connection: &Connection| -> rusqlite::Result<usize> {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0))
-    };
     let found = version(connection)?;
     if found > MIGRATIONS.len() {
         return Err(StoreError::Newer { path: path.into(), found, known: MIGRATIONS.len() });

@@ -28,16 +28,8 @@ const MOST_QUEUED: usize = 4 << 20;
 /// How long a program has between SIGHUP and SIGKILL when its terminal is dropped.
 const GRACE: Duration = Duration::from_millis(200);
 /// What the terminal around mvm says of itself, which is not true of this one.
-const FOREIGN: [&str; 8] = [
-    "COLUMNS",
-    "LINES",
-    "TERM_PROGRAM",
-    "TERM_PROGRAM_VERSION",
-    "VTE_VERSION",
-    "TMUX",
-    "TMUX_PANE",
-    "STY",
-];
+const FOREIGN: [&str; 8] =
+    ["COLUMNS", "LINES", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "VTE_VERSION", "TMUX", "TMUX_PANE", "STY"];
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +41,9 @@ pub enum PtyError {
     )]
     Open(#[source] io::Error),
     /// The program did not start.
-    #[error("cannot start {program} in a terminal: {source}\nhelp: check that {program} is installed and can be run")]
+    #[error(
+        "cannot start {program} in a terminal: {source}\nhelp: check that {program} is installed and can be run"
+    )]
     Spawn {
         /// The program.
         program: String,

@@ -3,11 +3,14 @@
 //! The guest decides how much it writes, so the log is two files of at most [`HALF`] bytes:
 //! `console.log` and the older `console.log.1`.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+
+use crate::host::growing::Growing;
 
 /// Size at which `console.log` becomes `console.log.1`, in bytes.
 pub const HALF: u64 = 4 * 1024 * 1024;
@@ -85,17 +88,65 @@ pub fn parse_line(line: &str) -> Option<ConsoleLine> {
 
 /// All lines on disk, the oldest first.
 pub fn read(dir: &Path) -> io::Result<Vec<ConsoleLine>> {
-    let mut text = Vec::new();
-    for name in ["console.log.1", "console.log"] {
-        match File::open(dir.join(name)) {
-            Ok(mut file) => {
-                file.read_to_end(&mut text)?;
+    Follower::new(dir).last(usize::MAX)
+}
+
+/// Reads a log that grows, each line once, also when it becomes the older half meanwhile.
+#[derive(Debug)]
+pub struct Follower {
+    dir: PathBuf,
+    reading: Option<Growing>,
+}
+
+impl Follower {
+    /// A reader at the beginning of the log in a VM's directory, which may not be there yet.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.into(), reading: None }
+    }
+
+    /// The lines that were added since the last time; the first time, all of them.
+    pub fn read(&mut self) -> io::Result<Vec<ConsoleLine>> {
+        self.last(usize::MAX)
+    }
+
+    /// Like [`Self::read`], but only the last `most` of them.
+    pub fn last(&mut self, most: usize) -> io::Result<Vec<ConsoleLine>> {
+        let mut lines = VecDeque::new();
+        let mut keep = |line: &[u8]| {
+            lines.push_back(line.to_owned());
+            if lines.len() > most {
+                lines.pop_front();
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        };
+        let later = self.later()?;
+        // Looked for first: what is no longer the newest file gets no more lines after that.
+        if let Some(reading) = &mut self.reading {
+            reading.read(&mut keep)?;
+        }
+        for mut file in later {
+            file.read(&mut keep)?;
+            self.reading = Some(file);
+        }
+        Ok(lines.iter().filter_map(|line| parse_line(&String::from_utf8_lossy(line))).collect())
+    }
+
+    /// The files that came after the one that is being read.
+    fn later(&self) -> io::Result<Vec<Growing>> {
+        loop {
+            let newest = Growing::open(&self.dir.join("console.log"))?;
+            let older = Growing::open(&self.dir.join("console.log.1"))?;
+            match (&older, &newest) {
+                // Renamed between the two looks.
+                (Some(older), Some(newest)) if older.is_same(newest) => continue,
+                _ => {}
+            }
+            let is_reading =
+                |file: &Growing| self.reading.as_ref().is_some_and(|reading| reading.is_same(file));
+            let mut files = Vec::from_iter(older.into_iter().chain(newest));
+            let known = files.iter().rposition(is_reading).map_or(0, |index| index + 1);
+            return Ok(files.split_off(known));
         }
     }
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse_line).collect())
 }
 
 /// The last `count` lines' texts, empty ones left out.
@@ -123,5 +174,44 @@ mod tests {
             std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
         assert!(size <= 2 * HALF + 8192, "{size}");
         assert_eq!(tail(dir.path(), 1), ["the end"]);
+    }
+
+    fn texts(lines: io::Result<Vec<ConsoleLine>>) -> Vec<String> {
+        lines.unwrap().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn a_follower_begins_with_the_last_lines_and_gives_each_later_one_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follower = Follower::new(dir.path());
+        assert!(texts(follower.last(2)).is_empty(), "no log yet");
+        let mut log = ConsoleLog::open(dir.path()).unwrap();
+        log.write(b"one\ntwo\nthree\nfo").unwrap();
+        assert_eq!(texts(follower.last(2)), ["two", "three"]);
+        assert!(texts(follower.read()).is_empty());
+        log.write(b"ur\n").unwrap();
+        assert_eq!(texts(follower.read()), ["four"]);
+    }
+
+    #[test]
+    fn a_follower_loses_no_line_when_the_log_turns_over_once_or_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = ConsoleLog::open(dir.path()).unwrap();
+        let mut follower = Follower::new(dir.path());
+        let mut number = 0;
+        // Lines enough for half a file, one that is turned over once, and twice.
+        for halves in [0.5, 1.0, 1.9] {
+            let count = (HALF as f64 * halves / 1030.0) as usize;
+            let first = number;
+            for _ in 0..count {
+                log.write(format!("{number:>1000}\n").as_bytes()).unwrap();
+                number += 1;
+            }
+            let read = texts(follower.read());
+            let numbers: Vec<usize> = read.iter().map(|line| line.trim().parse().unwrap()).collect();
+            assert!(numbers.iter().copied().eq(first..number), "{} of {count}", numbers.len());
+        }
+        let whole = texts(read(dir.path()));
+        assert_eq!(whole.last(), Some(&format!("{:>1000}", number - 1)));
     }
 }

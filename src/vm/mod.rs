@@ -10,4 +10,5 @@ pub mod network;
 pub mod shim;
 pub mod spec;
 pub mod ssh;
+pub mod usage;
 pub mod virtiofs;

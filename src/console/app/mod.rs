@@ -74,8 +74,7 @@ struct App {
 /// Runs the console until the user leaves.
 pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Result<Parting> {
     let names: Vec<&str> = command::COMMANDS.iter().map(|command| command.name).collect();
-    let (config, problems) =
-        config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
+    let (config, problems) = config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
     let mut signals = Signals::new()?;
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());

@@ -10,10 +10,15 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use super::{LogAction, LogBuffer, LogState, Outcome, Severity, SourceId, view};
-use crate::console::theme::Theme;
+use crate::console::theme::{Depth, Palette, Theme};
 
-const COLOUR: Theme = Theme { colour: true, ascii: false };
-const PLAIN: Theme = Theme { colour: false, ascii: true };
+fn colour() -> Theme {
+    Theme::new(&Palette::dark(), Depth::True, false)
+}
+
+fn plain() -> Theme {
+    Theme::new(&Palette::dark(), Depth::None, true)
+}
 
 fn push(buffer: &mut LogBuffer, text: &str) {
     let time = Timestamp::from_millisecond(50_000_000 + 1001 * buffer.range().end as i64).unwrap();
@@ -73,7 +78,7 @@ impl Pane {
     }
 
     fn status(&self) -> String {
-        self.state.status(&self.buffer, &PLAIN, 200)
+        self.state.status(&self.buffer, &plain(), 200)
     }
 }
 

@@ -11,7 +11,7 @@ use super::layout::cells;
 use super::line::{Glyph, REPLACEMENT, Styled, glyphs};
 use super::place::Place;
 use super::state::LogState;
-use crate::console::theme::{Role, Sign, Theme};
+use crate::console::theme::{Role, Sign, Theme, limit};
 
 /// Draws the pane into `area` as [`LogState::layout`] left it. What is there already is kept
 /// where no line is.
@@ -159,10 +159,7 @@ struct Paint<'a> {
 
 impl Paint<'_> {
     fn glyph<'g>(&mut self, glyph: &Glyph<'g>) -> (&'g str, Style) {
-        let mut own = self.styled.style(glyph.at);
-        if !self.theme.colour {
-            (own.fg, own.bg) = (None, None);
-        }
+        let own = limit(self.styled.style(glyph.at), self.theme.depth);
         let mut style = self.base.patch(own);
         while self.found.get(self.run).is_some_and(|(_, end, _)| *end <= glyph.at) {
             self.run += 1;

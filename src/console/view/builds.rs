@@ -28,7 +28,13 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     for (task, row) in scene.model.tasks.iter().zip(tasks.rows()) {
         line(scene, task, task.id == selected.id).render(row, buffer);
     }
-    task::draw(selected, Look { colour: scene.theme.depth != crate::console::theme::Depth::None }, scene.now, tree, buffer);
+    task::draw(
+        selected,
+        Look { colour: scene.theme.depth != crate::console::theme::Depth::None },
+        scene.now,
+        tree,
+        buffer,
+    );
     let lines = selected.lines.iter().rev().take(log.height as usize).rev();
     Paragraph::new(lines.map(|line| Line::raw(strip(line))).collect::<Vec<_>>()).render(log, buffer);
 }

@@ -110,7 +110,8 @@ fn choose(
         let command = found[index];
         let why_not = (command.when)(scene.model, scene.ui).err();
         let keys = scene.keymap.shown(command, theme.ascii);
-        let text = why_not.map_or(command.help.to_string(), |why| format!("{} {why}", theme.sign(Sign::Failed)));
+        let text =
+            why_not.map_or(command.help.to_string(), |why| format!("{} {why}", theme.sign(Sign::Failed)));
         let role = if why_not.is_some() { Role::Dim } else { Role::Text };
         Line::from(vec![
             Span::styled(format!("{:<15} ", command.name), theme.style(role)),

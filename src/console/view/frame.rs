@@ -20,7 +20,8 @@ pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
     for (index, page) in Page::ALL.into_iter().enumerate() {
         let role = if page == scene.ui.page { Role::Selected } else { Role::Text };
         row.put(Span::raw(" "), buffer);
-        let place = row.put(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)), buffer);
+        let place =
+            row.put(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)), buffer);
         spots.add(place, Spot::Command(Action::Go(page)));
     }
 }
@@ -46,9 +47,8 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
 
 /// The commands of the footer in order: those that can be used here and now.
 fn useful(scene: Scene<'_>) -> Vec<&'static Command> {
-    let usable = |c: &&Command| {
-        c.rank > 0 && c.place.is_here(scene.ui) && (c.when)(scene.model, scene.ui).is_ok()
-    };
+    let usable =
+        |c: &&Command| c.rank > 0 && c.place.is_here(scene.ui) && (c.when)(scene.model, scene.ui).is_ok();
     let mut commands: Vec<&Command> = COMMANDS.iter().filter(usable).collect();
     commands.sort_by_key(|command| command.rank);
     commands

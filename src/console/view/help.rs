@@ -35,7 +35,10 @@ fn lines<'a>(scene: Scene<'a>) -> Vec<Line<'a>> {
         lines.push(Line::styled(place.title(), theme.style(Role::Title)));
         for command in COMMANDS.iter().filter(|command| command.place == place) {
             lines.push(Line::from(vec![
-                Span::styled(format!("  {:<14} ", scene.keymap.shown(command, theme.ascii)), theme.style(Role::Key)),
+                Span::styled(
+                    format!("  {:<14} ", scene.keymap.shown(command, theme.ascii)),
+                    theme.style(Role::Key),
+                ),
                 Span::raw(format!("{:<15} ", command.name)),
                 Span::styled(command.help, theme.style(Role::Dim)),
             ]));

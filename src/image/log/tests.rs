@@ -8,7 +8,8 @@ use proptest::prelude::*;
 fn read(log: &[u8], size: usize) -> (Vec<Kind>, Report) {
     let (sink, mut stream) = EventSink::new(TaskId::new('t'));
     let origin = Origin::default();
-    let mut reader = NixLog::new(&sink, &origin);
+    let usual = Usual::from([(("bad".into(), String::new()), 4200), (("bad".into(), "far".into()), 1)]);
+    let mut reader = NixLog::new(&sink, &origin, &usual);
     log.chunks(size).for_each(|piece| reader.feed(piece));
     let report = reader.finish();
     let kinds = std::iter::from_fn(|| stream.try_next()).map(|event| event.kind).collect();
@@ -25,24 +26,28 @@ const LOG: &str = r#"warning: Git tree '/tmp/x' is dirty
 @nix {"action":"result","fields":[101,0],"id":2,"type":106}
 @nix {"action":"start","id":4,"level":6,"text":"querying info about missing paths","type":0}
 @nix {"action":"stop","id":4}
-@nix {"action":"start","fields":["/nix/store/x-bad.drv","",1,1],"id":5,"level":3,"parent":3,"text":"building '/nix/store/x-bad.drv'","type":105}
+@nix {"action":"start","fields":["/nix/store/00000000000000000000000000000000-bad.drv","",1,1],"id":5,"level":3,"parent":3,"text":"building '/nix/store/00000000000000000000000000000000-bad.drv'","type":105}
 @nix {"action":"result","fields":["unpackPhase"],"id":5,"type":104}
 @nix {"action":"result","fields":["\u001b[31mred\u001b[2Jx"],"id":5,"type":101}
 @nix {"action":"result","fields":[0,0,0,1],"id":3,"type":105}
 @nix {"action":"stop","id":5}
-@nix {"action":"msg","column":null,"file":null,"level":0,"line":null,"msg":"\u001b[31;1merror:\u001b[0m builder for '/nix/store/x-bad.drv' failed","raw_msg":"builder"}
+@nix {"action":"msg","column":null,"file":null,"level":0,"line":null,"msg":"\u001b[31;1merror:\u001b[0m builder for '/nix/store/00000000000000000000000000000000-bad.drv' failed","raw_msg":"builder"}
 @nix {"action":"what","is":["this"]}
 @nix {broken"#;
 
 #[test]
 fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
     let (kinds, report) = read(LOG.as_bytes(), LOG.len());
-    let source = || Source::Build { drv: "/nix/store/x-bad.drv".into() };
+    let source = || Source::Build { drv: "/nix/store/00000000000000000000000000000000-bad.drv".into() };
     assert!(matches!(&kinds[0], Kind::Log { text, .. } if text.starts_with("warning: Git tree")));
     assert!(kinds.contains(&Kind::ActivityStarted {
         id: 5,
         parent: Some(3),
-        what: Activity::Build { drv: "/nix/store/x-bad.drv".into(), host: String::new(), usual_ms: None },
+        what: Activity::Build {
+            drv: "/nix/store/00000000000000000000000000000000-bad.drv".into(),
+            host: String::new(),
+            usual_ms: Some(4200)
+        },
     }));
     assert!(kinds.contains(&Kind::Phase { name: "build".into() }));
     assert!(kinds.contains(&Kind::ActivityPhase { id: 5, phase: "unpackPhase".into() }));
@@ -50,7 +55,12 @@ fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
     assert!(kinds.contains(&Kind::Progress { id: Some(3), done: 0, expected: 1, running: 0, failed: 1 }));
     assert!(kinds.contains(&Kind::ActivityStopped { id: 3 }), "left open by Nix, closed at the end");
     assert_eq!(report.errors.len(), 1);
-    assert_eq!(report.tails, [("/nix/store/x-bad.drv".into(), vec!["\x1b[31mredx\x1b[0m".into()])]);
+    assert_eq!(
+        report.tails,
+        [("/nix/store/00000000000000000000000000000000-bad.drv".into(), vec!["\x1b[31mredx\x1b[0m".into()])]
+    );
+    let times: Vec<_> = report.times.iter().map(|build| (&*build.name, &*build.host)).collect();
+    assert_eq!(times, [("bad", "")]);
     for size in [1, 7, 100] {
         assert_eq!(read(LOG.as_bytes(), size).0.len(), kinds.len());
     }

@@ -62,7 +62,8 @@ fn lives(pid: i32) -> bool {
 #[test]
 fn a_program_reads_what_is_typed_and_shows_what_it_writes() {
     run(async {
-        let mut session = sh("read line; echo \"got <$line>\"; stty size; echo $TERM $COLORTERM; tty; read more");
+        let mut session =
+            sh("read line; echo \"got <$line>\"; stty size; echo $TERM $COLORTERM; tty; read more");
         assert!(session.write("hällo\r".as_bytes()));
         shows(&mut session, "got <hällo>").await;
         shows(&mut session, "24 80").await;
@@ -116,7 +117,10 @@ fn a_program_that_closes_its_terminal_is_waited_for() {
 fn a_program_that_does_not_exist_is_named() {
     run(async {
         let error = Session::spawn(Command::new("/no/such/program"), Size::new(80, 24), 0).err().unwrap();
-        assert!(matches!(&error, PtyError::Spawn { program, .. } if program == "/no/such/program"), "{error}");
+        assert!(
+            matches!(&error, PtyError::Spawn { program, .. } if program == "/no/such/program"),
+            "{error}"
+        );
         assert!(error.to_string().contains("\nhelp: "));
     });
 }
@@ -214,8 +218,10 @@ fn much_output_is_pumped_in_portions_and_kept_in_bounds() {
 #[test]
 fn hostile_output_leaves_the_terminal_usable() {
     run(async {
-        let mut session = sh("head -c 300000 /dev/urandom; printf '\\030\\033]0;'; head -c 3000000 /dev/zero | tr '\\0' x; \
-             printf '\\030\\033[?2026l\\033c\\033(B\\017e\\314\\201 \\346\\274\\242 fine\\n'");
+        let mut session = sh(
+            "head -c 300000 /dev/urandom; printf '\\030\\033]0;'; head -c 3000000 /dev/zero | tr '\\0' x; \
+             printf '\\030\\033[?2026l\\033c\\033(B\\017e\\314\\201 \\346\\274\\242 fine\\n'",
+        );
         assert_eq!(exit(&mut session).await, Exit::Code(0));
         assert_eq!(text(session.screen()), "e\u{301} 漢 fine");
     });

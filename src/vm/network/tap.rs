@@ -17,7 +17,7 @@ use super::GATEWAY;
 use crate::host::child::find_program;
 
 /// Name of the guest's TAP inside the namespace.
-const TAP: &str = "tap0";
+pub const TAP: &str = "tap0";
 /// Name of the way out inside the namespace.
 const UPLINK: &str = "up0";
 /// Address of the host's end of every uplink (shared address space, RFC 6598).

@@ -1,0 +1,246 @@
+//! What a console hears of a state that others change.
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::event::{EventStream, Outcome, TaskId};
+use crate::host::files::Lock;
+use crate::host::identity::ProcessId;
+use crate::store::Store;
+use crate::store::builds::BuildRow;
+use crate::store::vms::{VmRow, VmState};
+use crate::vm::console::ConsoleLog;
+
+/// How long something may take to be heard of.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct World {
+    _dir: tempfile::TempDir,
+    paths: Paths,
+    store: Store,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let store = Store::open(&paths.database()).unwrap().store;
+        Self { _dir: dir, paths, store }
+    }
+
+    /// Records a VM whose lock the caller holds.
+    fn vm(&mut self, id: &str, name: &str) -> Lock {
+        std::fs::create_dir_all(self.paths.vm(id)).unwrap();
+        let lock = Lock::try_take(&self.paths.vm(id).join("lock")).unwrap().expect("the lock");
+        let spec = serde_json::json!({
+            "id": id, "name": name, "build_dir": "/b/x", "cpus": 2, "memory_mib": 256, "disk_mib": 4096,
+            "kernel_args": [], "ports": ["8080:80"], "volumes": ["/a:/data:64M"], "network": "user",
+            "egress": true, "kvm": false, "role": null, "boot_timeout_secs": 1, "remove": false,
+        });
+        // Of another boot, so that it is gone whatever has its number.
+        let gone = ProcessId { pid: 1, start: 1, boot: "earlier".into() };
+        let row = VmRow {
+            id: id.into(),
+            name: name.into(),
+            build: "x".into(),
+            state: VmState::Running,
+            detail: None,
+            spec: spec.to_string(),
+            process: Some(gone),
+            created_ms: 1000,
+            changed_ms: 2000,
+        };
+        assert!(self.store.insert_vm(&row).unwrap());
+        lock
+    }
+
+    /// Runs `work` beside a watcher of this state.
+    fn watched(self, work: impl AsyncFnOnce(Self, Heard)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (sink, events) = EventSink::new(TaskId::machine());
+            let (interest, receiver) = watch::channel(Interest::default());
+            let cancel = CancellationToken::new();
+            let watching = watch(self.paths.clone(), receiver, sink, cancel.clone());
+            let working = async {
+                work(self, Heard { events, interest }).await;
+                cancel.cancel();
+            };
+            tokio::join!(watching, working);
+        });
+    }
+}
+
+struct Heard {
+    events: EventStream,
+    interest: watch::Sender<Interest>,
+}
+
+impl Heard {
+    /// The next event, but those of VMs' use.
+    async fn next(&mut self) -> Event {
+        loop {
+            let event = tokio::time::timeout(DEADLINE, self.events.next()).await.expect("an event in time");
+            let event = event.expect("a watcher");
+            if !matches!(event.kind, Kind::VmSample { .. }) {
+                return event;
+            }
+        }
+    }
+
+    async fn vm(&mut self) -> crate::event::vm::VmInfo {
+        match self.next().await {
+            Event { kind: Kind::VmSeen { info }, task, .. } if task == TaskId::machine() => *info,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn look_at(&self, console: Option<&str>) {
+        self.interest.send(Interest { console: console.map(Into::into) }).unwrap();
+    }
+}
+
+#[test]
+fn a_vm_of_another_process_is_told_of_when_it_appears_changes_and_goes() {
+    World::new().watched(async |mut world, mut heard| {
+        let build = BuildRow {
+            id: "x".into(),
+            flake: "/src/hello".into(),
+            attribute: "default".into(),
+            created_ms: 1,
+            used_ms: 1,
+            duration_ms: 1,
+        };
+        let _lock = world.vm("v-1", "hello");
+        let info = heard.vm().await;
+        assert_eq!((info.id.as_str(), info.name.as_str(), info.state.as_str()), ("v-1", "hello", "running"));
+        assert_eq!((info.hypervisor.as_str(), info.network.as_str(), info.live), ("qemu/tcg", "user", true));
+        assert_eq!(
+            (info.ports, info.volumes),
+            (vec!["127.0.0.1:8080:80".into()], vec!["/a:/data:64M".into()])
+        );
+        assert_eq!((info.flake, info.pid), (None, Some(1)));
+        world.store.put_build(&build).unwrap();
+        assert_eq!(heard.vm().await.flake.as_deref(), Some("/src/hello"));
+        world.store.set_vm_state("v-1", VmState::Stopped, None).unwrap();
+        let info = heard.vm().await;
+        assert_eq!((info.state.as_str(), info.live), ("stopped", false));
+        world.store.remove_vm("v-1").unwrap();
+        assert_eq!(heard.next().await.kind, Kind::VmGone { vm: "v-1".into() });
+    });
+}
+
+#[test]
+fn a_vm_whose_process_is_gone_is_shown_as_failed() {
+    let mut world = World::new();
+    let lock = world.vm("v-1", "hello");
+    world.watched(async |world, mut heard| {
+        assert_eq!(heard.vm().await.state, "running");
+        drop(lock);
+        let info = heard.vm().await;
+        assert_eq!((info.state.as_str(), info.detail.is_some()), ("failed", true));
+        assert_eq!(world.store.vm("v-1").unwrap().unwrap().state, VmState::Failed);
+    });
+}
+
+#[test]
+fn a_store_that_another_process_writes_delays_the_news_and_holds_nobody_up() {
+    let mut world = World::new();
+    let lock = world.vm("v-1", "hello");
+    let (sink, mut events) = EventSink::new(TaskId::machine());
+    let mut vms = Vms::new(world.paths.clone());
+    let mut state = || match events.try_next().map(|event| event.kind) {
+        Some(Kind::VmSeen { info }) => Some(info.state),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    };
+    vms.look(&sink);
+    assert_eq!(state().as_deref(), Some("running"));
+    drop(lock);
+    let since = Instant::now();
+    world
+        .store
+        .transaction(|_| {
+            vms.square();
+            vms.look(&sink);
+            Ok(())
+        })
+        .unwrap();
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert_eq!(state(), None);
+    vms.square();
+    vms.look(&sink);
+    assert_eq!(state().as_deref(), Some("failed"));
+}
+
+#[test]
+fn a_state_that_is_not_there_yet_and_one_that_was_replaced_are_found() {
+    let world = World::new();
+    let database = world.paths.database();
+    let aside = world.paths.state().join("aside.db");
+    std::fs::rename(&database, &aside).unwrap();
+    world.watched(async |mut world, mut heard| {
+        // The first look finds none.
+        tokio::task::yield_now().await;
+        world.store = Store::open(&database).unwrap().store;
+        let _lock = world.vm("v-1", "hello");
+        assert_eq!(heard.vm().await.id, "v-1");
+        for side in ["state.db", "state.db-wal", "state.db-shm"] {
+            let _ = std::fs::remove_file(world.paths.state().join(side));
+        }
+        world.store = Store::open(&database).unwrap().store;
+        assert_eq!(heard.next().await.kind, Kind::VmGone { vm: "v-1".into() });
+    });
+}
+
+#[test]
+fn a_console_is_told_from_its_last_lines_on_and_goes_on_where_it_was_left() {
+    let mut world = World::new();
+    let _locks = [world.vm("v-1", "one"), world.vm("v-2", "two")];
+    let mut logs = ["v-1", "v-2"].map(|id| ConsoleLog::open(&world.paths.vm(id)).unwrap());
+    for number in 0..PAST + 5 {
+        logs[0].write(format!("\x1b[2J{number}\n").as_bytes()).unwrap();
+    }
+    logs[1].write(b"other\n").unwrap();
+    world.watched(async |_world, mut heard| {
+        let text = |event: Event| match event.kind {
+            Kind::Log { source: Source::Console { vm }, text } => (vm, text),
+            other => panic!("{other:?}"),
+        };
+        let line = |vm: &str, text: String| (vm.to_owned(), text);
+        heard.vm().await;
+        heard.vm().await;
+        heard.look_at(Some("v-1"));
+        for number in 5..PAST + 5 {
+            assert_eq!(text(heard.next().await), line("v-1", number.to_string()));
+        }
+        heard.look_at(Some("v-2"));
+        assert_eq!(text(heard.next().await), line("v-2", "other".into()));
+        logs[0].write(b"meanwhile\n").unwrap();
+        heard.look_at(Some("v-1"));
+        assert_eq!(text(heard.next().await), line("v-1", "meanwhile".into()));
+        logs[0].write(b"and later\n").unwrap();
+        assert_eq!(text(heard.next().await), line("v-1", "and later".into()));
+        heard.look_at(None);
+    });
+}
+
+#[test]
+fn a_task_of_another_process_is_told_as_it_stands_and_our_own_is_not() {
+    let world = World::new();
+    world.watched(async |world, mut heard| {
+        std::fs::create_dir(world.paths.tasks()).unwrap();
+        let other = (std::process::id() + 1) & 0xffff;
+        let now = jiff::Timestamp::now().as_millisecond();
+        for id in [TaskId::new('b'), TaskId::parse(&format!("b-{now:011x}-{other:04x}")).unwrap()] {
+            let kind = Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 7, dropped: 0 };
+            let event =
+                Event { v: SCHEMA_VERSION, time: jiff::Timestamp::UNIX_EPOCH, task: id.clone(), kind };
+            let line = serde_json::to_string(&event).unwrap() + "\n";
+            std::fs::write(world.paths.tasks().join(format!("{}.jsonl", id.as_str())), line).unwrap();
+            if !id.is_own() {
+                assert_eq!(heard.next().await, event);
+            }
+        }
+    });
+}

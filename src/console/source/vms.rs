@@ -1,0 +1,189 @@
+//! VMs: the records of the store, squared with what really runs, and what each uses.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::Trouble;
+use crate::event::vm::VmInfo;
+use crate::event::{EventSink, Kind};
+use crate::host::paths::Paths;
+use crate::store::vms::{VmRow, VmState};
+use crate::store::{Store, StoreError};
+use crate::vm::lifecycle;
+use crate::vm::spec::{Network, VmSpec};
+use crate::vm::usage::{Sampler, Target};
+
+/// The VMs as they were told of last.
+#[derive(Debug)]
+pub struct Vms {
+    paths: Paths,
+    opened: Option<Opened>,
+    /// By id.
+    known: BTreeMap<String, Known>,
+    sampler: Sampler,
+    looking: Trouble,
+    squaring: Trouble,
+}
+
+/// The database, and what tells whether it is still the one and unchanged.
+#[derive(Debug)]
+struct Opened {
+    store: Store,
+    inode: u64,
+    version: Option<i64>,
+}
+
+/// What the database holds.
+struct Read {
+    rows: Vec<VmRow>,
+    /// By the build's id.
+    flakes: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Known {
+    row: VmRow,
+    flake: Option<String>,
+    network: Option<Network>,
+}
+
+impl Vms {
+    /// None is known, and the database is not open.
+    pub fn new(paths: Paths) -> Self {
+        let (looking, squaring) = (Trouble::default(), Trouble::default());
+        Self { paths, opened: None, known: BTreeMap::new(), sampler: Sampler::default(), looking, squaring }
+    }
+
+    /// Whether there is a VM of this id.
+    pub fn is_known(&self, id: &str) -> bool {
+        self.known.contains_key(id)
+    }
+
+    /// Tells of VMs that are new, changed or gone.
+    pub fn look(&mut self, sink: &EventSink) {
+        let read = self.read();
+        if let Some(Some(read)) = self.looking.told("VMs cannot be shown", read) {
+            self.take(read, sink);
+        }
+    }
+
+    /// Reads the VMs, and the flakes of builds, if anything was written since the last time.
+    fn read(&mut self) -> Result<Option<Read>, StoreError> {
+        let path = self.paths.database();
+        let inode = path.metadata().map(|meta| meta.ino()).ok();
+        // A damaged one was set aside meanwhile, or the state was removed.
+        self.opened.take_if(|opened| Some(opened.inode) != inode);
+        if self.opened.is_none() {
+            let store = Store::open_to_watch(&path)?;
+            self.opened = store.zip(inode).map(|(store, inode)| Opened { store, inode, version: None });
+        }
+        let Some(opened) = &mut self.opened else { return Ok(None) };
+        let version = opened.store.data_version()?;
+        if opened.version == Some(version) {
+            return Ok(None);
+        }
+        let rows = opened.store.vms()?;
+        let builds = opened.store.builds()?;
+        // Only what was read whole is known.
+        opened.version = Some(version);
+        let flakes = builds.into_iter().map(|build| (build.id, build.flake)).collect();
+        Ok(Some(Read { rows, flakes }))
+    }
+
+    fn take(&mut self, Read { rows, flakes }: Read, sink: &EventSink) {
+        let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        self.known.retain(|id, _| {
+            let stays = there.contains(id.as_str());
+            if !stays {
+                sink.send(Kind::VmGone { vm: id.clone() });
+            }
+            stays
+        });
+        // The newest come first.
+        for row in rows.into_iter().rev() {
+            let flake = flakes.get(&row.build).cloned();
+            if self.known.get(&row.id).is_some_and(|known| known.row == row && known.flake == flake) {
+                continue;
+            }
+            let spec = lifecycle::spec_of(&row);
+            let network = spec.as_ref().map(|spec| spec.network);
+            sink.send(Kind::VmSeen { info: Box::new(info(&self.paths, &row, flake.clone(), spec)) });
+            self.known.insert(row.id.clone(), Known { row, flake, network });
+        }
+    }
+
+    /// Has VMs whose process is gone marked as failed.
+    pub fn square(&mut self) {
+        let Some(opened) = &mut self.opened else { return };
+        if !self.known.values().any(|known| known.row.state.is_live()) {
+            return;
+        }
+        let lost = lifecycle::square(&self.paths, &mut opened.store);
+        if self
+            .squaring
+            .told("VMs cannot be compared with what runs", lost)
+            .is_some_and(|lost| !lost.is_empty())
+        {
+            // What this store writes does not change its version.
+            opened.version = None;
+        }
+    }
+
+    /// Tells what each running VM has used since the last time.
+    pub fn sample(&mut self, sink: &EventSink, now: Instant) {
+        let targets: Vec<Target<'_>> = self.known.values().filter_map(target).collect();
+        for (vm, sample) in self.sampler.sample(&targets, now) {
+            sink.send(Kind::VmSample { vm: vm.into(), sample });
+        }
+    }
+}
+
+/// A VM that has a hypervisor, or will soon.
+fn target(Known { row, network, .. }: &Known) -> Option<Target<'_>> {
+    let runs = matches!(row.state, VmState::Booting | VmState::Running | VmState::Paused);
+    let shim = row.process.as_ref().filter(|_| runs)?;
+    Some(Target { id: &row.id, shim, network: (*network)? })
+}
+
+fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>) -> VmInfo {
+    let artifacts = paths.builds().join(&row.build);
+    let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
+    let info = VmInfo {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        state: row.state.as_str().into(),
+        live: row.state.is_live(),
+        detail: row.detail.clone(),
+        flake,
+        artifacts,
+        hypervisor: String::new(),
+        network: String::new(),
+        cpus: 0,
+        memory_mib: 0,
+        disk_mib: 0,
+        ports: Vec::new(),
+        volumes: Vec::new(),
+        pid: row.process.as_ref().map(|process| process.pid),
+        created: time(row.created_ms),
+        changed: time(row.changed_ms),
+    };
+    // One of another mvm may not be readable: the VM is shown all the same.
+    let Some(spec) = spec else { return info };
+    VmInfo {
+        artifacts: spec.build_dir,
+        hypervisor: if spec.kvm { "qemu/kvm" } else { "qemu/tcg" }.into(),
+        network: match spec.network {
+            Network::Tap => "tap".into(),
+            Network::User => "user".into(),
+        },
+        cpus: spec.cpus,
+        memory_mib: spec.memory_mib,
+        disk_mib: spec.disk_mib,
+        ports: spec.ports.iter().map(ToString::to_string).collect(),
+        volumes: spec.volumes.iter().map(ToString::to_string).collect(),
+        ..info
+    }
+}
