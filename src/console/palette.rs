@@ -22,7 +22,8 @@ pub fn matches(typed: &str) -> Vec<&'static Command> {
         .iter()
         .filter_map(|command| {
             // The name weighs more than the words about it.
-            let named = score(command.name).map(|score| score * 4);
+            let whole = u32::from(command.name == name);
+            let named = score(command.name).map(|score| score * (4 + whole));
             named.max(score(command.help)).map(|score| (score, command))
         })
         .collect();

@@ -110,7 +110,7 @@ fn check_state(pane: &Pane) -> Result<(), TestCaseError> {
     };
     prop_assert!(state.places.iter().all(passing));
     for width in [0, 10, 80] {
-        prop_assert!(state.status(&pane.buffer, &COLOUR, width).width() <= usize::from(width));
+        prop_assert!(state.status(&pane.buffer, &colour(), width).width() <= usize::from(width));
     }
     Ok(())
 }
@@ -140,10 +140,10 @@ proptest! {
                 Step::Layout => {}
             }
             // Between an action and the next layout the screen may be asked for all the same.
-            check(&pane, &COLOUR)?;
+            check(&pane, &colour())?;
             pane.layout();
-            check(&pane, &COLOUR)?;
-            check(&pane, &PLAIN)?;
+            check(&pane, &colour())?;
+            check(&pane, &plain())?;
             check_state(&pane)?;
             if let Some(top) = top
                 && pushed && !follows && !scanning

@@ -26,16 +26,16 @@ fn motley() -> LogBuffer {
 
 #[test]
 fn lines_are_wrapped_at_the_edge_of_the_pane() {
-    insta::assert_snapshot!(text(&Pane::new(motley(), 24, 12).draw(&COLOUR)));
+    insta::assert_snapshot!(text(&Pane::new(motley(), 24, 12).draw(&colour())));
 }
 
 #[test]
 fn lines_that_are_not_wrapped_say_where_they_were_cut() {
     let mut pane = Pane::new(motley(), 24, 6);
     pane.act(LogAction::ToggleWrap);
-    let left = text(&pane.draw(&COLOUR));
+    let left = text(&pane.draw(&colour()));
     pane.act(LogAction::ScrollRight(9));
-    insta::assert_snapshot!(format!("{left}--- 9 to the right\n{}", text(&pane.draw(&COLOUR))));
+    insta::assert_snapshot!(format!("{left}--- 9 to the right\n{}", text(&pane.draw(&colour()))));
 }
 
 #[test]
@@ -45,26 +45,26 @@ fn a_wide_pane_shows_timestamps_and_marks() {
     pane.act(LogAction::ToggleMark);
     pane.act(LogAction::GoTo(1));
     pane.act(LogAction::ToggleMark);
-    let signs = text(&pane.draw(&COLOUR));
-    insta::assert_snapshot!(format!("{signs}--- ASCII\n{}", text(&pane.draw(&PLAIN))));
+    let signs = text(&pane.draw(&colour()));
+    insta::assert_snapshot!(format!("{signs}--- ASCII\n{}", text(&pane.draw(&plain()))));
 }
 
 #[test]
 fn a_pane_of_one_column_shows_what_it_can() {
     let mut pane = Pane::new(LogBuffer::default(), 1, 3);
     pane.push("a漢b");
-    assert_eq!(text(&pane.draw(&PLAIN)), "a\n?\nb\n");
+    assert_eq!(text(&pane.draw(&plain())), "a\n?\nb\n");
 }
 
 #[test]
 fn colours_of_a_line_show_unless_there_are_none() {
     let mut pane = Pane::new(LogBuffer::default(), 20, 1);
     pane.push("\x1b[1;31mred\x1b[0m not");
-    let cell = |theme| pane.draw(theme)[(1, 0)].clone();
-    assert_eq!(cell(&COLOUR).fg, Color::Indexed(1));
-    assert_eq!(cell(&PLAIN).fg, Color::Reset);
-    assert!(cell(&PLAIN).modifier.contains(Modifier::BOLD));
-    assert_eq!(pane.draw(&COLOUR)[(5, 0)].fg, Color::Reset);
+    let cell = |theme: Theme| pane.draw(&theme)[(1, 0)].clone();
+    assert_eq!(cell(colour()).fg, Color::Indexed(1));
+    assert_eq!(cell(plain()).fg, Color::Reset);
+    assert!(cell(plain()).modifier.contains(Modifier::BOLD));
+    assert_eq!(pane.draw(&colour())[(5, 0)].fg, Color::Reset);
 }
 
 #[test]
@@ -73,20 +73,21 @@ fn what_a_search_finds_stands_out_and_most_where_the_cursor_is() {
     pane.push("a needle, a Needle");
     pane.push("needle");
     pane.act(LogAction::Search("needle".into()));
-    let screen = pane.draw(&COLOUR);
+    let screen = pane.draw(&colour());
     let looks = |x, y, role: Role| {
         let mut cell = ratatui::buffer::Cell::default();
-        cell.set_style(COLOUR.style(Role::Text));
+        cell.set_style(colour().style(Role::Text));
         if y == 1 {
-            cell.set_style(COLOUR.style(Role::Selected));
+            cell.set_style(colour().style(Role::Selected));
         }
-        cell.set_style(COLOUR.style(role));
+        cell.set_style(colour().style(role));
         screen[(x, y)].style() == cell.style()
     };
     assert!((3..9).all(|x| looks(x, 0, Role::Match)) && (13..19).all(|x| looks(x, 0, Role::Match)));
     assert!(looks(2, 0, Role::Text) && looks(9, 0, Role::Text));
     assert!((1..7).all(|x| looks(x, 1, Role::CurrentMatch)));
-    assert!(screen[(10, 1)].modifier.contains(Modifier::REVERSED), "the cursor's line reaches to the edge");
+    let selected = colour().style(Role::Selected);
+    assert_eq!(screen[(10, 1)].bg, selected.bg.unwrap(), "the cursor's line reaches to the edge");
 }
 
 #[test]
@@ -95,11 +96,11 @@ fn a_match_outside_the_pane_is_scrolled_to() {
     push(&mut buffer, &format!("{}needle{}", "x".repeat(5000), "y".repeat(5000)));
     let mut pane = Pane::new(buffer, 30, 4);
     pane.act(LogAction::Search("needle".into()));
-    assert!(text(&pane.draw(&PLAIN)).contains("needle"));
+    assert!(text(&pane.draw(&plain())).contains("needle"));
     pane.act(LogAction::ClearSearch);
     pane.act(LogAction::ToggleWrap);
     pane.act(LogAction::Search("needle".into()));
-    assert!(text(&pane.draw(&PLAIN)).contains("needle"));
+    assert!(text(&pane.draw(&plain())).contains("needle"));
 }
 
 #[test]
@@ -110,6 +111,6 @@ fn the_status_leaves_out_what_does_not_fit() {
     assert!(pane.status().ends_with("1.2M lines dropped"));
     pane.act(LogAction::Filter("a very long filter with \x1b[31m escapes".into()));
     assert_eq!(pane.status(), "following  filter: a very long filter ~ 0  1.2M lines dropped");
-    assert_eq!(pane.state.status(&pane.buffer, &PLAIN, 30), "following  1.2M lines dropped");
-    assert_eq!(pane.state.status(&pane.buffer, &PLAIN, 5), "");
+    assert_eq!(pane.state.status(&pane.buffer, &plain(), 30), "following  1.2M lines dropped");
+    assert_eq!(pane.state.status(&pane.buffer, &plain(), 5), "");
 }

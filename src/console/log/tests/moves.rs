@@ -172,9 +172,9 @@ fn a_filter_by_source_shows_one_derivation_without_its_name() {
         buffer.push(Timestamp::UNIX_EPOCH, source, Severity::Plain, "unpacking");
     }
     let mut pane = Pane::new(buffer, 30, 3);
-    assert_eq!(text(&pane.draw(&PLAIN)), " initrd> unpacking\n rootfs> unpacking\n initrd> unpacking\n");
+    assert_eq!(text(&pane.draw(&plain())), " initrd> unpacking\n rootfs> unpacking\n initrd> unpacking\n");
     pane.act(LogAction::FilterSource(Some(initrd)));
-    assert_eq!(text(&pane.draw(&PLAIN)), " unpacking\n unpacking\n\n");
+    assert_eq!(text(&pane.draw(&plain())), " unpacking\n unpacking\n\n");
     assert_eq!(pane.status(), "following  filter: initrd 2");
 }
 
