@@ -57,7 +57,8 @@ impl TaskId {
     }
 
     fn parts(&self) -> Option<(i64, u32)> {
-        let (millis, process) = self.0.split_once('-')?.1.split_once('-')?;
+        let (_, rest) = self.0.split_once('-').filter(|(letter, _)| letter.len() == 1)?;
+        let (millis, process) = rest.split_once('-')?;
         Some((i64::from_str_radix(millis, 16).ok()?, u32::from_str_radix(process, 16).ok()?))
     }
 
@@ -445,6 +446,19 @@ mod tests {
             phases += usize::from(matches!(event.kind, Kind::Phase { .. }));
         }
         assert_eq!(phases, 1);
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_given_and_whether_by_this_process() {
+        let id = TaskId::new('b');
+        assert_eq!(TaskId::parse(id.as_str()), Some(id.clone()));
+        assert!(id.is_own());
+        let other = TaskId::parse("r-0019abcdef0-ffff").expect("an id");
+        assert_eq!(other.given_ms(), Some(0x19abcdef0));
+        assert_eq!(TaskId::machine().given_ms(), None);
+        for text in ["", "machine", "é-1-1", "b-1", "b--", "b-xyz-1", "b-1-xyz", "b-99999999999999999-1"] {
+            assert_eq!(TaskId::parse(text), None, "{text}");
+        }
     }
 
     #[test]

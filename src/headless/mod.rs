@@ -94,3 +94,33 @@ fn json(event: &Event) -> String {
 fn put(out: &mut impl Write, text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::event::{EventSink, Kind, Source, TaskId};
+    use crate::host::paths::Paths;
+
+    #[test]
+    fn a_log_line_reaches_the_record_though_nothing_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let task = TaskId::new('t');
+        let recorder = Recorder::new(&paths, &task).unwrap();
+        let record = paths.tasks().join(format!("{}.jsonl", task.as_str()));
+        let (sink, events) = EventSink::new(task);
+        sink.send(Kind::Log { source: Source::Nix { level: 3 }, text: "a line".into() });
+        let written = async {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !std::fs::read_to_string(&record).unwrap().contains("a line") {
+                assert!(Instant::now() < deadline, "nothing is written while the task is silent");
+                tokio::task::yield_now().await;
+            }
+            drop(sink);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { tokio::join!(show(events, Mode::Plain, false, Some(recorder)), written) });
+    }
+}

@@ -10,7 +10,7 @@ use memchr::memchr;
 /// Longest line; what is beyond is left out, in bytes.
 const LONGEST: usize = 1024 * 1024;
 /// Bytes read at once.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// The reading end. It goes on with the same file when that is renamed or removed.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Growing {
     /// Gives `each` the lines that were added since the last time, without their ends. A last line
     /// that is not whole yet waits for its end.
     pub fn read(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut piece = vec![0; PIECE];
+        let mut piece = [0; PIECE];
         loop {
             let count = match self.file.read(&mut piece) {
                 Ok(0) => return Ok(()),

@@ -12,7 +12,7 @@ use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
-use crate::vm::lifecycle;
+use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::spec::{Network, VmSpec};
 use crate::vm::usage::{Sampler, Target};
 
@@ -64,7 +64,7 @@ impl Vms {
 
     /// Tells of VMs that are new, changed or gone.
     pub fn look(&mut self, sink: &EventSink) {
-        let read = self.read();
+        let read = self.read().map_err(|error| words(error.into()));
         if let Some(Some(read)) = self.looking.told("VMs cannot be shown", read) {
             self.take(read, sink);
         }
@@ -121,7 +121,7 @@ impl Vms {
         if !self.known.values().any(|known| known.row.state.is_live()) {
             return;
         }
-        let lost = lifecycle::square(&self.paths, &mut opened.store);
+        let lost = lifecycle::square(&self.paths, &mut opened.store).map_err(words);
         if self
             .squaring
             .told("VMs cannot be compared with what runs", lost)
@@ -138,6 +138,15 @@ impl Vms {
         for (vm, sample) in self.sampler.sample(&targets, now) {
             sink.send(Kind::VmSample { vm: vm.into(), sample });
         }
+    }
+}
+
+fn words(error: LifecycleError) -> String {
+    match &error {
+        LifecycleError::Store(store) if store.is_busy() => {
+            "another process holds the state; mvm goes on trying".into()
+        }
+        error => error.to_string(),
     }
 }
 
