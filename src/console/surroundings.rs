@@ -62,10 +62,11 @@ impl Surroundings {
         }
         // The wish is older than the crate's reading of it: any value but none counts.
         let depth = if env("NO_COLOR").is_some() { Depth::None } else { depth };
+        let light = env("COLORFGBG").as_deref().and_then(is_light);
         let asked = env("MVM_ASCII").is_some_and(|value| value != "0");
         // The kernel's own console has line drawing, but hardly any sign.
-        let ascii = asked || term == "linux" || !is_utf8(&env);
-        Ok(Self { depth, ascii, light: env("COLORFGBG").as_deref().and_then(is_light) })
+        let ascii = asked || term == "linux" || !is_utf8(env);
+        Ok(Self { depth, ascii, light })
     }
 }
 

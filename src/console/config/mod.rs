@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use super::chord::Chord;
 use super::surroundings::Surroundings;
 use super::theme::{Palette, Theme};
-use reader::{Entry, Problem, Reader, entries};
+pub use reader::Problem;
+use reader::{Entry, Reader, entries};
 
 /// The configuration with every default, each explained.
 pub const EXAMPLE: &str = include_str!("../../../assets/console.toml");

@@ -8,7 +8,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 /// Stops mvm's whole job as the terminal's own `^Z` does, and returns once it was continued.
 ///
 /// SIGTSTP, not SIGSTOP: in a window without a shell nobody would continue mvm, and there the kernel
-/// ignores SIGTSTP.
+/// ignores SIGTSTP. To be called on the main thread: there it stops before `kill` returns.
 pub(super) fn stop() -> io::Result<()> {
     let stops = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: no new handler runs; the former one is put back as it was.

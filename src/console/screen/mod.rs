@@ -72,6 +72,11 @@ impl Screen {
         Write::flush(self.terminal.backend_mut())
     }
 
+    /// Waits until a panic somewhere gave the terminal back: nothing can be shown any more.
+    pub async fn given_back(&self) {
+        self.tty.given_back().await;
+    }
+
     /// Has the next frame drawn whole, as after something else wrote on the screen.
     pub fn redraw(&mut self) {
         self.whole = true;

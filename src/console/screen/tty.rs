@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::Notify;
 
 use super::Options;
 use crate::event::text::{cut, strip};
@@ -46,6 +47,7 @@ pub(super) struct Tty {
     modes: Vec<u16>,
     title: String,
     mode: Mutex<Mode>,
+    given_back: Notify,
 }
 
 impl Tty {
@@ -56,6 +58,7 @@ impl Tty {
             modes: modes(options),
             title: options.title.clone(),
             mode: Mutex::new(Mode::Suspended),
+            given_back: Notify::new(),
         })
     }
 
@@ -90,6 +93,11 @@ impl Tty {
         self.restore(&mut self.lock(), to);
     }
 
+    /// Waits until the terminal was given back for good.
+    pub(super) async fn given_back(&self) {
+        self.given_back.notified().await;
+    }
+
     /// Takes note that the terminal is the shell's already, with nothing written to it.
     pub(super) fn forsake(&self) {
         let mut mode = self.lock();
@@ -115,6 +123,9 @@ impl Tty {
         }
         if *mode != Mode::Left {
             *mode = to;
+        }
+        if *mode == Mode::Left {
+            self.given_back.notify_one();
         }
     }
 
@@ -172,6 +183,7 @@ fn write_all(mut out: &File, mut bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     fn options(mouse: bool) -> Options {
         Options { mouse, title: "mvm".into() }
@@ -204,12 +216,15 @@ mod tests {
             modes: modes(&options(true)),
             title: "mvm".into(),
             mode: Mutex::new(Mode::On),
+            given_back: Notify::new(),
         };
         tty.send(b"frame").unwrap();
+        assert!(tty.given_back().now_or_never().is_none());
         tty.leave(Mode::Left);
         tty.leave(Mode::Suspended);
         assert!(tty.send(b"late frame").is_err());
         assert_eq!(tty.mode(), Mode::Left);
+        assert!(tty.given_back().now_or_never().is_some());
         let written = std::fs::read(file.path()).unwrap();
         assert_eq!(written, [b"frame".as_slice(), &switch_off(&tty.modes)].concat());
     }
@@ -221,6 +236,7 @@ mod tests {
             modes: modes(&options(false)),
             title: String::new(),
             mode: Mutex::new(Mode::On),
+            given_back: Notify::new(),
         };
         assert!(tty.send(b"frame").is_err());
         tty.leave(Mode::Left);
