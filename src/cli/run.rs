@@ -15,6 +15,7 @@ use crate::run::{self, RunRequest};
 use crate::vm::lifecycle;
 use crate::vm::shim::client;
 use crate::vm::spec::VmName;
+use crate::vm::ssh::Guest;
 
 /// How long the guest has to end once the command or session is over.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -87,7 +88,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let vm = lifecycle::find_running(&context.store, &id)?;
-    let code = if args.command.is_empty() || !vm::has_agent(&vm) {
+    let code = if args.command.is_empty() || vm::guest(&vm) == Guest::Unknown {
         vm::open_ssh(context, &vm, args.user.as_deref(), &args.command).await
     } else {
         let tty = exec::is_terminal();

@@ -11,7 +11,7 @@ use super::report::{Interrupted, TimedOut};
 use crate::event::{EventSink, TaskId, TaskKind};
 use crate::headless;
 use crate::host::paths::Paths;
-use crate::run::record::Recorder;
+use crate::run::record::{Recorded, Recorder};
 use crate::run::task::{self, Failure};
 use crate::store::Store;
 
@@ -34,7 +34,7 @@ pub async fn run<T>(
     let (sink, events) = EventSink::new(id);
     let cancel = CancellationToken::new();
     let watch = tokio::spawn(interrupted(cancel.clone()));
-    let shown = headless::show(events, mode, context.verbose, recorder);
+    let shown = headless::show(Recorded::new(events, recorder), mode, context.verbose);
     let (paths, store) = (&context.paths, &mut context.store);
     let worked = task::frame(sink, kind, title, async |sink| work(paths, store, sink, &cancel).await);
     let (result, ()) = tokio::join!(worked, shown);

@@ -16,7 +16,6 @@ use super::context::{Context, print, say};
 use super::exec::{self, Wish};
 use super::report::Usage;
 use super::task::exit_code;
-use crate::artifacts::Artifacts;
 use crate::host::child;
 use crate::host::paths::Paths;
 use crate::store::vms::VmRow;
@@ -99,8 +98,7 @@ pub async fn open_ssh(
     user: Option<&str>,
     command: &[String],
 ) -> Result<ExitCode> {
-    let guest = if has_agent(vm) { Guest::Personalised } else { Guest::Unknown };
-    let (program, arguments) = vm_ssh::command_line(&context.paths, &vm.id, guest, user, command)?;
+    let (program, arguments) = vm_ssh::command_line(&context.paths, &vm.id, guest(vm), user, command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
     let mut ssh = Command::new(program);
@@ -109,10 +107,9 @@ pub async fn open_ssh(
     Ok(exit_code(status.code().unwrap_or(255)))
 }
 
-/// Whether the VM's image has the guest agent; yes where its build cannot be asked any more.
-pub fn has_agent(vm: &VmRow) -> bool {
-    let artifacts = lifecycle::spec_of(vm).and_then(|spec| Artifacts::open(&spec.build_dir).ok());
-    artifacts.is_none_or(|artifacts| artifacts.has_agent())
+/// What is known of the VM's guest.
+pub fn guest(vm: &VmRow) -> Guest {
+    lifecycle::spec_of(vm).map_or(Guest::Personalised, |spec| vm_ssh::guest(&spec.build_dir))
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
 use super::ui::dialog::{Dialog, Purpose};
 use super::ui::page::{Page, neighbour};
+use super::ui::tabs::{Keys, Program};
 use super::ui::vms::Part as VmsPart;
 use super::work::{Job, RunWish};
 use crate::run::wish::BuildWish;
@@ -20,8 +21,12 @@ pub enum Effect {
     Work(Job),
     /// The same, and open a session once the VM is ready.
     WorkThenOpen(Job),
-    /// Open ssh to a VM, by its id, in a tab.
-    OpenSsh(String),
+    /// Open a session in a tab.
+    Open(Program),
+    /// Open the session of the tab shown again.
+    Reopen(Program),
+    /// Put text into the clipboard.
+    Copy(String),
     /// Forward a port to a VM, by its id.
     Forward {
         /// The VM.
@@ -29,8 +34,6 @@ pub enum Effect {
         /// From where to where.
         map: PortMap,
     },
-    /// Open a shell in a tab.
-    OpenShell,
     /// Suspend.
     Suspend,
     /// Leave.
@@ -65,8 +68,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::CancelTask => {
             return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone())));
         }
-        Action::Ssh => return vm(model, ui).map(Effect::OpenSsh),
-        Action::Shell => return Some(Effect::OpenShell),
+        Action::Ssh => return vm(model, ui).map(|vm| Effect::Open(Program::Ssh(vm))),
+        Action::Shell => return Some(Effect::Open(Program::Shell)),
         Action::Stop => return vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })),
         Action::Kill | Action::Delete => confirm(model, ui, action),
         Action::Forward => {
@@ -76,13 +79,42 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         }
         Action::Sort => ui.vms.next_column(),
         Action::Reverse => ui.vms.reverse = !ui.vms.reverse,
+        Action::Tab(by) => ui.tabs.turn(by),
+        Action::CloseTab => close_tab(ui),
+        Action::Reconnect => return ui.tabs.tab().map(|tab| Effect::Reopen(tab.program.clone())),
+        Action::Scrollback => match ui.tabs.keys {
+            Keys::Scrollback => ui.tabs.return_to_program(),
+            _ => ui.tabs.keys = Keys::Scrollback,
+        },
+        Action::FindText => ui.tabs.keys = Keys::Search(Input::default()),
+        Action::FindNext(towards) => {
+            if ui.tabs.session().is_some_and(|session| !session.screen_mut().search_on(towards)) {
+                ui.word = Some("not found".into());
+            }
+        }
+        Action::CopyText => {
+            return ui.tabs.session()?.screen().selected_text().map(Effect::Copy);
+        }
     }
     None
 }
 
+fn close_tab(ui: &mut Ui) {
+    if ui.tabs.has_program() {
+        let question = "End the session in this tab?".into();
+        ui.dialog = Some(Dialog::Confirm { question, action: Action::CloseTab });
+    } else {
+        ui.tabs.close();
+    }
+}
+
 /// Does what a dialog was opened for, now that it was answered with yes.
-pub fn confirmed(action: Action, model: &Model, ui: &Ui) -> Option<Effect> {
+pub fn confirmed(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
     match action {
+        Action::CloseTab => {
+            ui.tabs.close();
+            None
+        }
         Action::Quit => Some(Effect::Quit),
         Action::Kill => vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: true })),
         Action::Delete => vm(model, ui).map(|vm| Effect::Work(Job::Delete(vm))),
@@ -187,6 +219,11 @@ fn move_by(model: &Model, ui: &mut Ui, by: isize) {
     match ui.pane() {
         Page::Builds => ui.builds.move_by(model, by),
         Page::Vms => ui.vms.move_by(model, by),
+        Page::Terminal => {
+            if let Some(session) = ui.tabs.session() {
+                session.screen_mut().scroll(by.clamp(-1_000_000, 1_000_000).saturating_neg() as i32);
+            }
+        }
         _ => {}
     }
 }

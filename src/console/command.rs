@@ -4,7 +4,9 @@ use crate::console::model::Model;
 use crate::console::ui::Ui;
 use crate::console::ui::builds::Part as BuildsPart;
 use crate::console::ui::page::Page;
+use crate::console::ui::tabs::Keys;
 use crate::console::ui::vms::Part as VmsPart;
+use crate::terminal::search::Towards;
 
 /// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,20 @@ pub enum Action {
     Sort,
     /// Turn the order round.
     Reverse,
+    /// Show the next tab (1) or the one before (-1).
+    Tab(isize),
+    /// Close the tab.
+    CloseTab,
+    /// Open the tab's session again.
+    Reconnect,
+    /// Give the keys to the scrollback, or back to the program.
+    Scrollback,
+    /// Search the scrollback.
+    FindText,
+    /// Go to the match before (above) or the next (below).
+    FindNext(Towards),
+    /// Copy what is selected in the terminal, or all that is visible.
+    CopyText,
 }
 
 /// Where a command is of use.
@@ -80,11 +96,14 @@ pub enum Place {
     Log,
     /// In the terminal, after the prefix key.
     Terminal,
+    /// In the scrollback of a terminal.
+    Scrollback,
 }
 
 impl Place {
     /// All places, the narrow ones first.
-    pub const ALL: [Self; 5] = [Self::Builds, Self::Vms, Self::Log, Self::Terminal, Self::Everywhere];
+    pub const ALL: [Self; 6] =
+        [Self::Builds, Self::Vms, Self::Log, Self::Terminal, Self::Scrollback, Self::Everywhere];
 
     /// What the help calls it.
     pub fn title(self) -> &'static str {
@@ -94,6 +113,7 @@ impl Place {
             Self::Vms => "VMs",
             Self::Log => "Logs",
             Self::Terminal => "Terminal, after the prefix key",
+            Self::Scrollback => "Scrollback of a terminal",
         }
     }
 
@@ -104,7 +124,8 @@ impl Place {
             Self::Builds => ui.pane() == Page::Builds,
             Self::Vms => ui.pane() == Page::Vms,
             Self::Log => shows_log(ui),
-            Self::Terminal => ui.pane() == Page::Terminal,
+            Self::Terminal => ui.pane() == Page::Terminal && !ui.tabs.list.is_empty(),
+            Self::Scrollback => ui.pane() == Page::Terminal && matches!(ui.tabs.keys, Keys::Scrollback),
         }
     }
 }
@@ -159,7 +180,7 @@ pub fn shows_log(ui: &Ui) -> bool {
     }
 }
 
-use Place::{Builds, Everywhere, Vms};
+use Place::{Builds, Everywhere, Scrollback, Terminal, Vms};
 
 /// All commands. Where two share a key, that of the narrower place wins.
 pub const COMMANDS: &[Command] = &[
@@ -200,6 +221,18 @@ pub const COMMANDS: &[Command] = &[
     command("forward", &["p"], Vms, Action::Forward, "forward a port to the VM").rank(12).when(vm_runs),
     command("sort", &["o"], Vms, Action::Sort, "sort by the next column"),
     command("reverse", &["O"], Vms, Action::Reverse, "turn the order round"),
+    command("tab-next", &["n"], Terminal, Action::Tab(1), "show the next tab").rank(10).when(tabs),
+    command("tab-previous", &["p"], Terminal, Action::Tab(-1), "show the tab before").when(tabs),
+    command("tab-close", &["x"], Terminal, Action::CloseTab, "close the tab").rank(12),
+    command("reconnect", &["enter"], Terminal, Action::Reconnect, "open the session again").when(tab_is_over),
+    command("scrollback", &["["], Terminal, Action::Scrollback, "look at what scrolled away").rank(11),
+    command("find", &["/"], Scrollback, Action::FindText, "search the scrollback").rank(10),
+    command("find-older", &["n"], Scrollback, Action::FindNext(Towards::Older), "go to the match above")
+        .rank(11),
+    command("find-newer", &["N"], Scrollback, Action::FindNext(Towards::Newer), "go to the match below"),
+    command("copy-text", &["y"], Scrollback, Action::CopyText, "copy the selection, or what is visible")
+        .rank(12),
+    command("leave", &["q", "esc", "["], Scrollback, Action::Scrollback, "give the keys back").rank(13),
     command("palette", &[":"], Everywhere, Action::Palette, "run a command by its name").rank(95),
     command("help", &["?"], Everywhere, Action::Help, "show all commands").rank(96),
     command("suspend", &["ctrl-z"], Everywhere, Action::Suspend, "give the shell back until `fg`"),
@@ -217,6 +250,14 @@ fn task_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
         Some(_) => Err("the selected task is over"),
         None => Err("there is no task"),
     }
+}
+
+fn tabs(_: &Model, ui: &Ui) -> Result<(), &'static str> {
+    if ui.tabs.list.len() > 1 { Ok(()) } else { Err("there is no other tab") }
+}
+
+fn tab_is_over(_: &Model, ui: &Ui) -> Result<(), &'static str> {
+    if ui.tabs.has_program() { Err("the session goes on") } else { Ok(()) }
 }
 
 fn vm_is_there(model: &Model, ui: &Ui) -> Result<(), &'static str> {

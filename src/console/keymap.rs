@@ -6,18 +6,23 @@ use super::chord::Chord;
 use super::command::{COMMANDS, Command, Place};
 use super::ui::Ui;
 
-/// The keys of each command, in the order of the list.
+/// The keys of each command.
 #[derive(Debug)]
-pub struct Keymap(Vec<Vec<Chord>>);
+pub struct Keymap {
+    /// What begins a command while a program has the keys.
+    pub prefix: Chord,
+    /// In the order of the list.
+    chords: Vec<Vec<Chord>>,
+}
 
 impl Keymap {
     /// The list's own keys, but for the commands that `own` names.
-    pub fn new(own: &BTreeMap<String, Vec<Chord>>) -> Self {
+    pub fn new(prefix: Chord, own: &BTreeMap<String, Vec<Chord>>) -> Self {
         let keys = |command: &Command| match own.get(command.name) {
             Some(chords) => chords.clone(),
             None => command.keys.iter().filter_map(|key| key.parse().ok()).collect(),
         };
-        Self(COMMANDS.iter().map(keys).collect())
+        Self { prefix, chords: COMMANDS.iter().map(keys).collect() }
     }
 
     /// Keys that mean two things in one place: the chord and the two names.
@@ -56,13 +61,20 @@ impl Keymap {
         self.keys(command).first().map(|chord| chord.short(ascii)).unwrap_or_default()
     }
 
+    /// How a command of the terminal is called, e.g. `^B x`.
+    pub fn prefixed(&self, name: &str, ascii: bool) -> String {
+        let command = COMMANDS.iter().find(|command| command.name == name);
+        let key = command.map(|command| self.first(command, ascii)).unwrap_or_default();
+        format!("{} {key}", self.prefix.short(ascii))
+    }
+
     fn keys(&self, command: &Command) -> &[Chord] {
         let found = self.bindings().find(|(one, _)| one.name == command.name);
         found.map_or(&[], |(_, chords)| chords)
     }
 
     fn bindings(&self) -> impl Iterator<Item = (&'static Command, &[Chord])> {
-        COMMANDS.iter().zip(self.0.iter().map(Vec::as_slice))
+        COMMANDS.iter().zip(self.chords.iter().map(Vec::as_slice))
     }
 }
 
@@ -73,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_list_is_one_and_means_one_thing_in_its_place() {
-        let keymap = Keymap::new(&BTreeMap::new());
+        let keymap = Keymap::new(Chord::ctrl('b'), &BTreeMap::new());
         for (command, chords) in keymap.bindings() {
             assert_eq!(chords.len(), command.keys.len(), "{}", command.name);
         }
@@ -91,7 +103,7 @@ mod tests {
     #[test]
     fn the_users_keys_take_the_place_of_the_lists_own() {
         let f9: Chord = "f9".parse().unwrap();
-        let keymap = Keymap::new(&BTreeMap::from([("quit".into(), vec![f9])]));
+        let keymap = Keymap::new(Chord::ctrl('b'), &BTreeMap::from([("quit".into(), vec![f9])]));
         let ui = Ui { page: Page::Overview, ..Ui::default() };
         assert_eq!(keymap.find(f9, &ui).unwrap().name, "quit");
         assert!(keymap.find("q".parse().unwrap(), &ui).is_none());
@@ -99,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_narrow_place_wins() {
-        let keymap = Keymap::new(&BTreeMap::from([("ssh".into(), vec!["b".parse().unwrap()])]));
+        let keymap =
+            Keymap::new(Chord::ctrl('b'), &BTreeMap::from([("ssh".into(), vec!["b".parse().unwrap()])]));
         let find = |page| keymap.find("b".parse().unwrap(), &Ui { page, ..Ui::default() }).unwrap().name;
         assert_eq!((find(Page::Vms), find(Page::Log)), ("ssh", "build"));
     }

@@ -10,10 +10,10 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use super::source::{self, Interest};
-use crate::event::{Event, EventSink, EventStream, Kind, Level, SCHEMA_VERSION, Source, TaskId, TaskKind};
+use crate::event::{Event, EventSink, Kind, Level, SCHEMA_VERSION, Source, TaskId, TaskKind};
 use crate::host::paths::Paths;
 use crate::image;
-use crate::run::record::Recorder;
+use crate::run::record::{Recorded, Recorder};
 use crate::run::task::{self, Failure};
 use crate::run::wish::BuildWish;
 use crate::run::{self};
@@ -177,24 +177,18 @@ async fn perform(
     }
 }
 
-/// A task's events go into its record, then on to the console.
-async fn tee(mut events: EventStream, mut recorder: Option<Recorder>, out: EventSink) {
-    while let Some(event) = events.next().await {
-        // A full disk loses the record, not the task.
-        if recorder.as_mut().is_some_and(|recorder| recorder.add(&event).is_err()) {
-            recorder = None;
-        }
-        out.forward(event);
-    }
-}
-
 /// A sink for a task that is recorded, and shown in `out`.
 fn recorded(id: TaskId, paths: &Paths, out: &EventSink) -> EventSink {
     let recorder = Recorder::new(paths, &id)
         .map_err(|error| say(out, Level::Warning, format!("a task leaves no record: {error}")))
         .ok();
     let (sink, events) = EventSink::new(id);
-    tokio::task::spawn_local(tee(events, recorder, out.clone()));
+    let (mut events, out) = (Recorded::new(events, recorder), out.clone());
+    tokio::task::spawn_local(async move {
+        while let Some(event) = events.next().await {
+            out.forward(event);
+        }
+    });
     sink
 }
 

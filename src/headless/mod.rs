@@ -6,8 +6,8 @@ pub mod lines;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crate::event::{Event, EventStream};
-use crate::run::record::Recorder;
+use crate::event::Event;
+use crate::run::record::Recorded;
 use inline::Inline;
 use lines::Lines;
 
@@ -36,14 +36,14 @@ pub fn colours() -> bool {
 }
 
 /// Shows a task's events until its last sink is gone, and records them.
-pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut recorder: Option<Recorder>) {
+pub async fn show(mut events: Recorded, mode: Mode, verbose: bool) {
     // Where the terminal does not answer, plain lines serve.
     let mut inline = (mode == Mode::Inline).then(|| Inline::open(colours()).ok()).flatten();
     let plain = mode == Mode::Plain || mode == Mode::Inline && inline.is_none();
     let mut lines = Lines::new(verbose);
     let quiet = if inline.is_some() { TICK } else { HEARTBEAT };
     loop {
-        let event = match tokio::time::timeout(quiet, next(&mut events, &mut recorder)).await {
+        let event = match tokio::time::timeout(quiet, events.next()).await {
             Ok(Some(event)) => event,
             Ok(None) => break,
             Err(_) => {
@@ -55,10 +55,6 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
                 continue;
             }
         };
-        // A full disk loses the record, not the task.
-        if recorder.as_mut().is_some_and(|recorder| recorder.add(&event).is_err()) {
-            recorder = None;
-        }
         match &mut inline {
             // Drawn once the events that wait are taken in.
             Some(view) => drop(view.apply(&event).and_then(|()| view.draw())),
@@ -72,18 +68,6 @@ pub async fn show(mut events: EventStream, mode: Mode, verbose: bool, mut record
     if let Some(view) = inline {
         drop(view.close());
     }
-}
-
-/// The next event. While there is none, what the record holds back is written when it is due.
-async fn next(events: &mut EventStream, recorder: &mut Option<Recorder>) -> Option<Event> {
-    if let Some(due) = recorder.as_ref().and_then(Recorder::due) {
-        match tokio::time::timeout_at(due.into(), events.next()).await {
-            Ok(event) => return event,
-            Err(_) if recorder.as_mut().is_some_and(|recorder| recorder.flush().is_err()) => *recorder = None,
-            Err(_) => {}
-        }
-    }
-    events.next().await
 }
 
 fn json(event: &Event) -> String {
@@ -102,6 +86,7 @@ mod tests {
     use super::*;
     use crate::event::{EventSink, Kind, Source, TaskId};
     use crate::host::paths::Paths;
+    use crate::run::record::Recorder;
 
     #[test]
     fn a_log_line_reaches_the_record_though_nothing_follows_it() {
@@ -121,6 +106,8 @@ mod tests {
             drop(sink);
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::join!(show(events, Mode::Plain, false, Some(recorder)), written) });
+        runtime.block_on(async {
+            tokio::join!(show(Recorded::new(events, Some(recorder)), Mode::Plain, false), written)
+        });
     }
 }

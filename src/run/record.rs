@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, TaskId};
+use crate::event::{Event, EventStream, TaskId};
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
 
@@ -65,6 +65,45 @@ impl Recorder {
     pub fn flush(&mut self) -> io::Result<()> {
         self.due = None;
         self.file.flush()
+    }
+}
+
+/// A task's events, each written into its record on its way.
+#[derive(Debug)]
+pub struct Recorded {
+    events: EventStream,
+    recorder: Option<Recorder>,
+}
+
+impl Recorded {
+    /// Records `events`; without a recorder they just pass.
+    pub fn new(events: EventStream, recorder: Option<Recorder>) -> Self {
+        Self { events, recorder }
+    }
+
+    /// The next event, or `None` once every sink is gone. While there is none, what the record
+    /// holds back is written when it is due. May be cancelled without losing an event.
+    pub async fn next(&mut self) -> Option<Event> {
+        let next = match self.recorder.as_ref().and_then(Recorder::due) {
+            Some(due) => tokio::time::timeout_at(due.into(), self.events.next()).await,
+            None => Ok(self.events.next().await),
+        };
+        let event = match next {
+            Ok(event) => event?,
+            Err(_) => {
+                self.write(Recorder::flush);
+                self.events.next().await?
+            }
+        };
+        self.write(|recorder| recorder.add(&event));
+        Some(event)
+    }
+
+    /// A full disk loses the record, not the task.
+    fn write(&mut self, how: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        if self.recorder.as_mut().is_some_and(|recorder| how(recorder).is_err()) {
+            self.recorder = None;
+        }
     }
 }
 

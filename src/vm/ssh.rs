@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 
 use super::keys;
+use crate::artifacts::Artifacts;
 use crate::host::child::find_program;
 use crate::host::paths::Paths;
 
@@ -28,6 +30,14 @@ pub enum Guest {
     Personalised,
     /// It has no agent: its users, keys and host key are its own, and root's is the default session.
     Unknown,
+}
+
+/// What the artifacts in a directory say of the guest; an agent where they cannot be asked any more.
+pub fn guest(artifacts: &Path) -> Guest {
+    match Artifacts::open(artifacts) {
+        Ok(artifacts) if !artifacts.has_agent() => Guest::Unknown,
+        _ => Guest::Personalised,
+    }
 }
 
 /// The command line that opens a session in the VM `id`, or runs `command` there.

@@ -1,8 +1,13 @@
 //! Keys and the mouse to what they do.
 
-use crossterm::event::{Event as Input, KeyCode, KeyEvent, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{
+    Event as Input, KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind,
+};
 use ratatui::layout::Position;
+use tui_input::InputRequest;
 use tui_input::backend::crossterm::EventHandler;
+
+use super::terminal::{self, Whose};
 
 use crate::console::act::{self, Effect};
 use crate::console::chord::Chord;
@@ -20,16 +25,33 @@ const WHEEL: isize = 3;
 
 /// Does what a key says.
 pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let chord = Chord::pressed(key)?;
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let chord = Chord::pressed(key);
     ui.word = None;
     if let Some(dialog) = ui.dialog.take() {
         // No dialog holds anybody.
-        if chord == Chord::ctrl('c') {
+        if chord == Some(Chord::ctrl('c')) {
             return Some(Effect::Quit);
         }
         return answer(dialog, key, model, ui);
     }
-    call(keymap.find(chord, ui)?, model, ui)
+    if terminal::key(key, chord, keymap.prefix, ui) == Whose::Used {
+        return None;
+    }
+    call(keymap.find(chord?, ui)?, model, ui)
+}
+
+/// Takes pasted text in.
+pub fn paste(text: &str, ui: &mut Ui) {
+    if let Some(Dialog::Prompt { input, .. } | Dialog::Palette { input, .. }) = &mut ui.dialog {
+        for c in text.chars().filter(|c| !c.is_control()) {
+            input.handle(InputRequest::InsertChar(c));
+        }
+    } else {
+        terminal::paste(text, ui);
+    }
 }
 
 /// Does a command, or says why not.
@@ -43,18 +65,21 @@ fn call(command: &Command, model: &Model, ui: &mut Ui) -> Option<Effect> {
 
 /// Does what the mouse says.
 pub fn mouse(mouse: MouseEvent, spots: &Spots, model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let spot = spots.at(Position::new(mouse.column, mouse.row)).map(|(_, spot)| spot.clone());
+    let (area, spot) = spots.at(Position::new(mouse.column, mouse.row)).cloned()?;
+    if spot == Spot::Screen {
+        return terminal::mouse(mouse, area, ui);
+    }
     let step = match mouse.kind {
         MouseEventKind::ScrollUp => -WHEEL,
         MouseEventKind::ScrollDown => WHEEL,
-        MouseEventKind::Down(MouseButton::Left) => return click(spot?, model, ui),
+        MouseEventKind::Down(MouseButton::Left) => return click(spot, model, ui),
         _ => return None,
     };
     match &mut ui.dialog {
         Some(Dialog::Help { top }) => *top = help::scrolled(*top, step),
         Some(_) => {}
         None => {
-            point(spot?, ui);
+            point(spot, ui);
             return act::act(Action::Step(step), model, ui);
         }
     }
@@ -91,6 +116,7 @@ fn point(spot: Spot, ui: &mut Ui) {
         Spot::Pane(page) if ui.page == crate::console::ui::page::Page::Overview => ui.tile = page,
         Spot::Task(id) => ui.builds.select(id),
         Spot::Vm(id) => ui.vms.select(&id),
+        Spot::Tab(index) => ui.tabs.show(index),
         _ => {}
     }
 }

@@ -1,10 +1,13 @@
 //! The loop: drain what happened, answer keys, draw once.
 
 mod input;
+mod session;
+mod terminal;
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -21,11 +24,15 @@ use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
 use super::ui::page::Page;
+use super::ui::tabs::{Program, Tab};
 use super::view::spot::Spots;
 use super::view::{self, Scene};
 use super::work::Worker;
 use crate::event::{Event, EventSink, EventStream, Kind, Outcome, TaskId};
 use crate::host::paths::Paths;
+use crate::terminal::Size;
+use crate::terminal::grid::{Cursor, Shape};
+use crate::terminal::session::Pumped;
 
 /// Shortest time between two frames: 60 a second.
 const FRAME: Duration = Duration::from_micros(16_667);
@@ -63,6 +70,8 @@ struct App {
     ui: Ui,
     theme: Theme,
     keymap: Keymap,
+    paths: Paths,
+    scrollback: usize,
     worker: Worker,
     interest: watch::Sender<Interest>,
     spots: Spots,
@@ -79,7 +88,7 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());
     let (interest, interested) = watch::channel(Interest::default());
-    let worker = Worker::start(paths, sink, interested)?;
+    let worker = Worker::start(paths.clone(), sink, interested)?;
     let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -89,7 +98,9 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         model: Model::default(),
         ui,
         theme: config.theme(&around),
-        keymap: Keymap::new(&config.keys),
+        keymap: Keymap::new(config.prefix, &config.keys),
+        paths,
+        scrollback: config.scrollback,
         worker,
         interest,
         spots: Spots::default(),
@@ -118,6 +129,8 @@ impl App {
             let next = tokio::select! {
                 biased;
                 signal = signals.next() => self.signal(signal, screen)?,
+                // Another thread panicked: what happened is on the shell's screen.
+                () = screen.given_back() => Next::Leave,
                 input = inputs.next() => match input {
                     Some(input) => self.input(input?, screen)?,
                     None => Next::Leave,
@@ -126,6 +139,7 @@ impl App {
                     self.draw(screen)?;
                     Next::Stay
                 }
+                index = self.ui.tabs.ready() => self.pump(index, screen)?,
                 Some(event) = events.next() => self.drain(event, &mut events, screen)?,
                 _ = clock.tick() => {
                     self.stale |= self.moves();
@@ -159,7 +173,7 @@ impl App {
                 && self.ui.awaited.as_ref() == Some(&event.task)
             {
                 self.ui.awaited = None;
-                self.perform(Effect::OpenSsh(vm.clone()), screen)?;
+                self.perform(Effect::Open(Program::Ssh(vm.clone())), screen)?;
             }
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
         }
@@ -177,7 +191,15 @@ impl App {
         let effect = match input {
             Input::Key(key) => input::key(key, &self.keymap, &self.model, &mut self.ui),
             Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
-            _ => None,
+            Input::Paste(text) => {
+                input::paste(&text, &mut self.ui);
+                None
+            }
+            Input::FocusGained | Input::FocusLost => {
+                terminal::focus(input == Input::FocusGained, &mut self.ui);
+                None
+            }
+            Input::Resize(..) => None,
         };
         self.tell_interest();
         effect.map_or(Ok(Next::Stay), |effect| self.perform(effect, screen))
@@ -200,16 +222,60 @@ impl App {
             Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
             Effect::Suspend => screen.suspend()?,
             Effect::Quit => return Ok(Next::Leave),
-            Effect::OpenSsh(_) | Effect::OpenShell | Effect::Forward { .. } => {}
+            Effect::Open(program) => {
+                let tab = self.session(program);
+                self.ui.tabs.open(tab);
+                self.ui.page = Page::Terminal;
+            }
+            Effect::Reopen(program) => {
+                let tab = self.session(program);
+                self.ui.tabs.list[self.ui.tabs.active] = tab;
+            }
+            Effect::Copy(text) => {
+                let word = match screen.copy(&text) {
+                    Ok(()) => format!("copied {} characters", text.chars().count()),
+                    Err(error) => error.to_string(),
+                };
+                self.ui.word = Some(word);
+            }
+            Effect::Forward { .. } => {}
         }
         Ok(Next::Stay)
     }
 
+    fn session(&self, program: Program) -> Tab {
+        session::open(program, &self.model, &self.paths, self.ui.tabs.size(), self.scrollback)
+    }
+
+    /// Takes in what a session has to say.
+    fn pump(&mut self, index: usize, screen: &mut Screen) -> io::Result<Next> {
+        let Pumped { effects, exit, .. } = self.ui.tabs.pump(index);
+        self.stale |= effects.changed || effects.title || exit.is_some();
+        if effects.bell {
+            screen.bell()?;
+        }
+        match effects.clipboard {
+            Some(text) => self.perform(Effect::Copy(text), screen),
+            None => Ok(Next::Stay),
+        }
+    }
+
     fn draw(&mut self, screen: &mut Screen) -> io::Result<()> {
-        let (model, ui, keymap, theme) = (&self.model, &self.ui, &self.keymap, &self.theme);
-        let scene = Scene { model, ui, keymap, theme, now: Timestamp::now() };
-        let spots = &mut self.spots;
-        screen.draw(|frame| *spots = view::draw(scene, frame.area(), frame.buffer_mut()))?;
+        let (model, ui, keymap, theme) = (&self.model, &mut self.ui, &self.keymap, &self.theme);
+        let (spots, now) = (&mut self.spots, Timestamp::now());
+        let mut shape = SetCursorStyle::DefaultUserShape;
+        screen.draw(|frame| {
+            let area = frame.area();
+            let session = view::session(ui, area);
+            ui.tabs.resize(Size::new(session.width, session.height));
+            let scene = Scene { model, ui, keymap, theme, now };
+            *spots = view::draw(scene, area, frame.buffer_mut());
+            if let Some((place, cursor)) = view::cursor(ui, area) {
+                frame.set_cursor_position(place);
+                shape = cursor_style(cursor);
+            }
+        })?;
+        screen.set_cursor(shape)?;
         self.drawn = Instant::now();
         self.stale = false;
         Ok(())
@@ -222,5 +288,16 @@ impl App {
             _ => None,
         });
         Parting { failures: failures.collect() }
+    }
+}
+
+fn cursor_style(cursor: Cursor) -> SetCursorStyle {
+    match (cursor.shape, cursor.blinking) {
+        (Shape::Block, true) => SetCursorStyle::BlinkingBlock,
+        (Shape::Block, false) => SetCursorStyle::SteadyBlock,
+        (Shape::Underline, true) => SetCursorStyle::BlinkingUnderScore,
+        (Shape::Underline, false) => SetCursorStyle::SteadyUnderScore,
+        (Shape::Bar, true) => SetCursorStyle::BlinkingBar,
+        (Shape::Bar, false) => SetCursorStyle::SteadyBar,
     }
 }

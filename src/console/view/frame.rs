@@ -11,6 +11,7 @@ use super::{LEAST, Scene};
 use crate::console::command::{Action, COMMANDS, Command};
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
+use crate::console::ui::tabs::Keys;
 
 /// The pages with their numbers.
 pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
@@ -33,6 +34,11 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         return Line::styled(format!(" {word}"), theme.style(Role::Warning)).render(area, buffer);
     }
     let mut row = Row { area, x: area.x };
+    if takes_prefix(scene) {
+        let prefix = scene.keymap.prefix.short(theme.ascii);
+        row.put(Span::styled(format!(" {prefix}"), theme.style(Role::Key)), buffer);
+        row.put(Span::styled(" then", theme.style(Role::Dim)), buffer);
+    }
     for command in useful(scene) {
         let keys = scene.keymap.first(command, theme.ascii);
         let width = keys.width() + command.name.width() + 3;
@@ -43,6 +49,12 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         let name = row.put(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)), buffer);
         spots.add(key.union(name), Spot::Command(command.action));
     }
+}
+
+/// Whether a program has the keys, so that commands begin with the prefix.
+fn takes_prefix(scene: Scene<'_>) -> bool {
+    let tabs = &scene.ui.tabs;
+    scene.ui.page == Page::Terminal && tabs.has_program() && matches!(tabs.keys, Keys::Program)
 }
 
 /// The commands of the footer in order: those that can be used here and now.

@@ -8,17 +8,19 @@ pub mod overview;
 pub mod pane;
 pub mod spot;
 pub mod task;
+pub mod terminal;
 pub mod vms;
 
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Position, Rect};
 
 use super::keymap::Keymap;
 use super::model::Model;
 use super::theme::Theme;
 use super::ui::Ui;
 use super::ui::page::Page;
+use crate::terminal::grid;
 use spot::{Spot, Spots};
 
 /// Least size the console is drawn at.
@@ -46,8 +48,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
         frame::too_small(area, buffer);
         return spots;
     }
-    let [header, body, footer] =
-        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    let [header, body, footer] = areas(scene.ui, area);
     frame::header(scene, header, buffer, &mut spots);
     match scene.ui.page {
         Page::Overview => overview::draw(scene, body, buffer, &mut spots),
@@ -60,11 +61,29 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
     spots
 }
 
+/// The first line, the page, the last line. A zoomed terminal has them all.
+fn areas(ui: &Ui, area: Rect) -> [Rect; 3] {
+    let edge = Constraint::Length(if ui.page == Page::Terminal && ui.zoomed { 0 } else { 1 });
+    Layout::vertical([edge, Constraint::Fill(1), edge]).areas(area)
+}
+
+/// Where the screen of a session lies.
+pub fn session(ui: &Ui, area: Rect) -> Rect {
+    terminal::screen(areas(ui, area)[1])
+}
+
+/// Where the cursor of the program in the terminal is, when it is to be seen.
+pub fn cursor(ui: &Ui, area: Rect) -> Option<(Position, grid::Cursor)> {
+    let seen = ui.page == Page::Terminal && ui.dialog.is_none();
+    if seen { terminal::cursor(ui, areas(ui, area)[1]) } else { None }
+}
+
 fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     spots.add(area, Spot::Pane(page));
     match page {
         Page::Builds => builds::draw(scene, area, buffer),
         Page::Vms => vms::draw(scene, area, buffer),
+        Page::Terminal => terminal::draw(scene, area, buffer, spots),
         page => pane::empty(scene, page, "nothing here yet", area, buffer),
     }
 }
