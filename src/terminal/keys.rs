@@ -129,8 +129,11 @@ fn character(c: char, ctrl: bool) -> Vec<u8> {
 /// Pasted text. Control characters other than tabs and line ends are left out: none may end the
 /// brackets early, or be a command to a program that knows no brackets.
 pub fn paste(text: &str, modes: Modes) -> Vec<u8> {
-    let text: String =
-        text.replace("\r\n", "\r").chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\r' | '\n')).collect();
+    let text: String = text
+        .replace("\r\n", "\r")
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\t' | '\r' | '\n'))
+        .collect();
     match modes.bracketed_paste {
         true => format!("\x1b[200~{text}\x1b[201~"),
         // Enter sends a carriage return.

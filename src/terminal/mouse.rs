@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn the_mouse_sends_what_was_asked_for() {
         let mode = |mouse| Modes { mouse, sgr_mouse: true, ..Modes::default() };
-        let (clicks, drags, moves) = (mode(MouseMode::Clicks), mode(MouseMode::Drags), mode(MouseMode::Moves));
+        let (clicks, drags, moves) =
+            (mode(MouseMode::Clicks), mode(MouseMode::Drags), mode(MouseMode::Moves));
         let ctrl = Mods { ctrl: true, ..Mods::default() };
         let table: &[(Action, Mods, Modes, &str)] = &[
             (Action::Press(Button::Left), Mods::default(), clicks, "\x1b[<0;5;300M"),

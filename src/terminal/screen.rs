@@ -210,7 +210,8 @@ impl Screen {
     fn colour(&self, index: usize) -> Rgb {
         let (foreground, background) = self.colours;
         // What programs set for the cursor may lie outside of the palette.
-        let set = (index < alacritty_terminal::term::color::COUNT).then(|| self.term.colors()[index]).flatten();
+        let set =
+            (index < alacritty_terminal::term::color::COUNT).then(|| self.term.colors()[index]).flatten();
         set.unwrap_or_else(|| match u8::try_from(index) {
             Ok(index) => palette(index),
             Err(_) if index == NamedColor::Background as usize => background,

@@ -55,6 +55,8 @@ impl Screen {
         let mut selection = Selection::new(SelectionType::Simple, start, Side::Left);
         selection.update(end, Side::Right);
         self.term.selection = Some(selection);
+        // All of it in view if it fits, its start if not.
+        self.term.scroll_to_point(end);
         self.term.scroll_to_point(start);
         self.revision += 1;
         true
@@ -72,9 +74,11 @@ impl Screen {
         let more = self.needle.len() * 2 / columns + 1;
         let first = (top - more).max(self.term.topmost_line());
         let last = (bottom + more).min(self.term.bottommost_line());
-        let index = |point: Point| (point.line - top.0).0 as isize * columns as isize + point.column.0 as isize;
+        let index =
+            |point: Point| (point.line - top.0).0 as isize * columns as isize + point.column.0 as isize;
         self.matches(first, last, |(start, end)| {
-            let range = index(start).max(0) as usize..=index(end).max(-1).min(found.len() as isize - 1) as usize;
+            let range =
+                index(start).max(0) as usize..=index(end).max(-1).min(found.len() as isize - 1) as usize;
             if index(end) >= 0 {
                 found.get_mut(range).into_iter().flatten().for_each(|cell| *cell = true);
             }

@@ -47,7 +47,14 @@ impl Session {
     pub fn spawn(command: Command, size: Size, scrollback: usize) -> Result<Self, PtyError> {
         let pty = Pty::spawn(command, size)?;
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Ok(Self { pty, screen: Screen::new(size, scrollback), buffer, at_end: false, linger: None, exit: None })
+        Ok(Self {
+            pty,
+            screen: Screen::new(size, scrollback),
+            buffer,
+            at_end: false,
+            linger: None,
+            exit: None,
+        })
     }
 
     /// Waits until [`Self::pump`] has something to do; for ever once the program has ended and all is

@@ -72,7 +72,9 @@ fn replay(dir: &Path) -> Result<(), String> {
         for (column, (cell, expected)) in screen.grid().row(row).zip(expected).enumerate() {
             let (got, expected) = (described(&cell), description(expected));
             if got != expected {
-                return Err(format!("{name}, {from_bottom} from below, column {column}: {got:?}, not {expected:?}"));
+                return Err(format!(
+                    "{name}, {from_bottom} from below, column {column}: {got:?}, not {expected:?}"
+                ));
             }
         }
     }
@@ -127,8 +129,22 @@ fn flag(name: &str) -> Option<&'static str> {
 
 fn colour(value: &Value) -> Colour {
     const NAMES: [&str; 16] = [
-        "Black", "Red", "Green", "Yellow", "Blue", "Magenta", "Cyan", "White", "BrightBlack", "BrightRed",
-        "BrightGreen", "BrightYellow", "BrightBlue", "BrightMagenta", "BrightCyan", "BrightWhite",
+        "Black",
+        "Red",
+        "Green",
+        "Yellow",
+        "Blue",
+        "Magenta",
+        "Cyan",
+        "White",
+        "BrightBlack",
+        "BrightRed",
+        "BrightGreen",
+        "BrightYellow",
+        "BrightBlue",
+        "BrightMagenta",
+        "BrightCyan",
+        "BrightWhite",
     ];
     let part = |part: &Value| part.as_u64().unwrap() as u8;
     if let Some(name) = value["Named"].as_str() {
