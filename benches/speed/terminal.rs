@@ -27,7 +27,7 @@ const SERVER: &str = "mvm-bench";
 
 /// `cat` of mixed text through a session that is drawn, against tmux's pane of the same size.
 pub fn measure(place: &Place) -> Result<Claim> {
-    let file = place.within("terminal")?.paths()?.root().join("mixed.txt");
+    let file = place.within("terminal")?.paths()?.state().join("mixed.txt");
     fs::write(&file, mixed())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut frames = Vec::new();
