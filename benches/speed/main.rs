@@ -14,6 +14,7 @@ mod log;
 mod place;
 mod process;
 mod status;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -24,12 +25,13 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 5] = [
+const CLAIMS: [(&str, Measure); 6] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
     ("log", log::measure),
     ("status", status::measure),
+    ("terminal", terminal::measure),
 ];
 
 fn main() -> Result<ExitCode> {

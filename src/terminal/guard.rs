@@ -11,6 +11,8 @@ use alacritty_terminal::vte::ansi::{
 };
 use unicode_width::UnicodeWidthChar;
 
+use super::Size;
+
 /// Most combining marks kept in one cell.
 const MOST_MARKS: usize = 8;
 /// Longest title, in characters.
@@ -31,6 +33,12 @@ impl<'a, T: EventListener> Guard<'a, T> {
     /// Guards `term` while it is fed at most `bytes` bytes.
     pub fn new(term: &'a mut Term<T>, bytes: usize) -> Self {
         Self { term, left: bytes + REPEATED, changed: false }
+    }
+
+    /// Gives the emulator another size.
+    pub fn resize(&mut self, size: Size) {
+        self.changed = true;
+        self.term.resize(size);
     }
 
     /// Whether a character beyond ASCII may be typed: no mark too many, nothing that turns the

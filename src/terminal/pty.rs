@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -122,7 +122,7 @@ impl Pty {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         // Not by tokio, which would wait for it behind our back.
         let mut child = command.as_std_mut().spawn().map_err(|source| PtyError::Spawn { program, source })?;
-        match pidfd(&child) {
+        match watched(&child) {
             Ok(pidfd) => Ok(Self { master, child, pidfd, queue: VecDeque::new(), exit: None }),
             Err(error) => {
                 // It has just been started and is nobody else's.
@@ -212,36 +212,41 @@ impl Pty {
 
     /// Asks the program to end, as a terminal that goes away does.
     pub fn hang_up(&mut self) {
-        self.signal(Signal::SIGHUP);
+        for group in self.groups() {
+            // It may just have ended by itself.
+            let _ = killpg(group, Signal::SIGHUP);
+        }
     }
 
-    /// Signals the program's group, and that in the terminal's foreground.
-    fn signal(&mut self, signal: Signal) {
+    /// The program's process group, and that in the foreground of its terminal if it is another; none
+    /// once the program was waited for, as its number may be another's by then.
+    fn groups(&mut self) -> Vec<Pid> {
         if self.exit().is_some() {
-            // Its number may be another's by now.
-            return;
+            return Vec::new();
         }
         let leader = Pid::from_raw(self.child.id() as i32);
         let foreground = tcgetpgrp(self.master.get_ref()).ok().filter(|group| *group != leader);
-        for group in [Some(leader), foreground].into_iter().flatten() {
-            // It may just have ended by itself.
-            let _ = killpg(group, signal);
-        }
+        [Some(leader), foreground].into_iter().flatten().collect()
     }
 }
 
 impl Drop for Pty {
     fn drop(&mut self) {
-        if self.exit().is_some() {
-            return;
-        }
+        let groups = self.groups();
         self.hang_up();
-        let mut fds = [PollFd::new(self.pidfd.get_ref().as_fd(), PollFlags::POLLIN)];
-        let grace = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::ZERO);
-        // Whatever it says, the next step is right.
-        let _ = poll(&mut fds, grace);
-        self.signal(Signal::SIGKILL);
-        let _ = self.child.wait();
+        let deadline = Instant::now() + GRACE;
+        for group in &groups {
+            if let Ok(pidfd) = pidfd(*group) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+                // Whatever it says, the next step is right.
+                let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], left);
+            }
+            let _ = killpg(*group, Signal::SIGKILL);
+        }
+        if !groups.is_empty() {
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -268,14 +273,19 @@ fn nonblocking(master: File) -> io::Result<AsyncFd<File>> {
     Ok(unsafe { AsyncFd::register(master) }?)
 }
 
-fn pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
+/// A descriptor that becomes readable when the process ends.
+fn pidfd(process: Pid) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open returns a new descriptor or -1; nothing else has it.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: just opened, and owned here alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    // SAFETY: as above.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn watched(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
+    let pidfd = pidfd(Pid::from_raw(child.id() as i32))?;
+    // SAFETY: it keeps its descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
 }

@@ -160,6 +160,10 @@ impl Screen {
             *self = Self { colours, revision, ..Self::new(size, self.scrollback) };
             effects.failed = true;
         }
+        // Lines scrolled within a region move a view that is scrolled back, even beyond the oldest line.
+        if self.scrolled() > self.history() {
+            self.term.scroll_display(Scroll::Top);
+        }
         if changed || outcome.is_err() {
             self.revision += 1;
             effects.changed = true;
@@ -227,9 +231,13 @@ impl Screen {
 
     /// Gives the screen another size; lines are wrapped anew.
     pub fn resize(&mut self, size: Size) {
+        let mut effects = Effects::default();
         if size != self.size() {
+            self.guarded(&mut effects, 0, |_, _, guard| guard.resize(size));
+        }
+        if effects.failed {
+            // The program draws anew when it is told of the size.
             self.term.resize(size);
-            self.revision += 1;
         }
     }
 

@@ -55,6 +55,8 @@ impl Screen {
         let mut selection = Selection::new(SelectionType::Simple, start, Side::Left);
         selection.update(end, Side::Right);
         self.term.selection = Some(selection);
+        // All of it in view if it fits, its start if not.
+        self.term.scroll_to_point(end);
         self.term.scroll_to_point(start);
         self.revision += 1;
         true

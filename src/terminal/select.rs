@@ -1,7 +1,9 @@
 //! Selecting text on the screen and in the scrollback.
 
-use alacritty_terminal::index::{Column, Point, Side};
+use alacritty_terminal::grid::Dimensions;
+use alacritty_terminal::index::{Column, Line, Point, Side};
 use alacritty_terminal::selection::{Selection, SelectionType};
+use alacritty_terminal::term::cell::{Flags, LineLength};
 use alacritty_terminal::term::viewport_to_point;
 
 use super::screen::Screen;
@@ -46,7 +48,33 @@ impl Screen {
 
     /// The text selected, wrapped lines in one piece.
     pub fn selected_text(&self) -> Option<String> {
-        self.term.selection_to_string().filter(|text| !text.is_empty())
+        // Not by the emulator, which can look for a wrapped wide character in a line that is not there.
+        let selection = self.term.selection.as_ref()?;
+        let range = selection.to_range(&self.term)?;
+        let last = self.term.last_column();
+        let mut text = String::new();
+        for line in (range.start.line.0..=range.end.line.0).map(Line) {
+            let row = &self.term.grid()[line];
+            let mut from = if line == range.start.line { range.start.column } else { Column(0) };
+            let to = if line == range.end.line { range.end.column } else { last };
+            if row[from].flags.contains(Flags::WIDE_CHAR_SPACER) {
+                from.0 = from.0.saturating_sub(1);
+            }
+            let length = row.line_length().0.min(to.0 + 1);
+            for cell in (from.0..length).map(|column| &row[Column(column)]) {
+                if !cell.flags.intersects(Flags::WIDE_CHAR_SPACER | Flags::LEADING_WIDE_CHAR_SPACER) {
+                    text.push(if cell.c == '\t' { ' ' } else { cell.c });
+                    text.extend(cell.zerowidth().unwrap_or_default());
+                }
+            }
+            if to == last && !row[last].flags.contains(Flags::WRAPLINE) {
+                text.push('\n');
+            }
+        }
+        if selection.ty != SelectionType::Lines && text.ends_with('\n') {
+            text.pop();
+        }
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// The place of a visible cell, the nearest one for what lies outside.

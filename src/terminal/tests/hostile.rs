@@ -88,9 +88,9 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         8 => bytes.prop_map(Step::Bytes),
-        1 => (any::<u8>(), any::<u8>()).prop_map(|(columns, rows)| Step::Resize(columns.into(), rows.into())),
+        1 => (0u16..60, 0u16..30).prop_map(|(columns, rows)| Step::Resize(columns, rows)),
         1 => any::<i32>().prop_map(Step::Scroll),
-        1 => (0u16..300, 0u16..300).prop_map(|(column, row)| Step::Select(column, row)),
+        1 => (0u16..70, 0u16..70).prop_map(|(column, row)| Step::Select(column, row)),
         1 => "[a漢x ]{0,3}".prop_map(Step::Search),
     ]
 }

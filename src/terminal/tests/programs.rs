@@ -13,7 +13,7 @@ use crate::terminal::screen::Effects;
 use crate::terminal::session::Session;
 
 /// Nothing here takes longer.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(20);
 const BUDGET: usize = 64 * 1024;
 
 fn sh(script: &str) -> Session {
@@ -24,13 +24,18 @@ fn sh(script: &str) -> Session {
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("in time") })
+    runtime.block_on(test)
+}
+
+async fn ready(session: &Session) {
+    let waited = tokio::time::timeout(DEADLINE, session.ready()).await;
+    assert!(waited.is_ok(), "nothing more came after:\n{}", text(session.screen()));
 }
 
 /// Pumps until `done` says so.
 async fn pump(session: &mut Session, mut done: impl FnMut(&Session, &Effects) -> bool) {
     loop {
-        session.ready().await;
+        ready(session).await;
         let pumped = session.pump(BUDGET);
         if done(session, &pumped.effects) {
             return;
@@ -45,7 +50,7 @@ async fn shows(session: &mut Session, what: &str) {
 
 async fn exit(session: &mut Session) -> Exit {
     loop {
-        session.ready().await;
+        ready(session).await;
         if let Some(exit) = session.pump(BUDGET).exit {
             assert_eq!(session.exit(), Some(exit));
             return exit;
@@ -62,13 +67,15 @@ fn lives(pid: i32) -> bool {
 #[test]
 fn a_program_reads_what_is_typed_and_shows_what_it_writes() {
     run(async {
-        let mut session =
-            sh("read line; echo \"got <$line>\"; stty size; echo $TERM $COLORTERM; tty; read more");
+        let mut session = sh(
+            "read line; echo \"got <$line>\"; stty size; echo $TERM $COLORTERM; tty; echo more?; read more",
+        );
         assert!(session.write("hällo\r".as_bytes()));
         shows(&mut session, "got <hällo>").await;
         shows(&mut session, "24 80").await;
         shows(&mut session, "xterm-256color truecolor").await;
         shows(&mut session, "/dev/pts/").await;
+        shows(&mut session, "more?").await;
         // ^C reaches the program by its terminal.
         assert!(session.write(b"\x03"));
         assert_eq!(exit(&mut session).await, Exit::Signal(2));
@@ -159,7 +166,7 @@ fn answers_reach_the_program_that_asked() {
         // Each answer is read up to its last character.
         let script = "stty raw -echo
             ask() { printf \"$1\"; dd bs=1 count=$2 2>/dev/null | tr '\\033' E; printf '\\r\\n'; }
-            ask '\\033[c' 5; ask '\\033[>c' 13; ask '\\033[5n' 4; ask '\\033[18t' 10; ask '\\033[?2026$p' 11";
+            ask '\\033[c' 5; ask '\\033[>c' 12; ask '\\033[5n' 4; ask '\\033[18t' 10; ask '\\033[?2026$p' 11";
         let mut session = sh(script);
         assert_eq!(exit(&mut session).await, Exit::Code(0));
         assert_eq!(text(session.screen()), "E[?6c\nE[>0;2600;1c\nE[0n\nE[8;24;80t\nE[?2026;2$y");
@@ -242,7 +249,7 @@ fn several_terminals_are_waited_for_at_once() {
                     *n
                 })
                 .collect();
-            let n = waiting.next().await.unwrap();
+            let n = tokio::time::timeout(DEADLINE, waiting.next()).await.unwrap().unwrap();
             drop(waiting);
             if let Some(exit) = sessions.get_mut(&n).unwrap().pump(BUDGET).exit {
                 assert_eq!(exit, Exit::Code(n as i32));
