@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::buffer::{LogBuffer, LogLine};
 
 /// Most lines looked at in one step.
-const STEP_LINES: usize = 16 * 1024;
+const STEP_LINES: usize = 8 * 1024;
 /// Most text looked at in one step, in bytes.
-const STEP_BYTES: usize = 1024 * 1024;
+const STEP_BYTES: usize = 512 * 1024;
 
 /// The numbers of the lines that match, in order. New lines are looked at first, then older ones,
 /// from the newest back: what is wanted is mostly near the end.

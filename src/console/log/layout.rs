@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ratatui::style::Style;
 
 use super::buffer::{LogBuffer, LogLine};
-use super::line::{Glyph, Styled, glyphs};
+use super::glyph::{Glyph, glyphs};
+use super::line::Styled;
 use super::place::Place;
 use super::shown::Shown;
 
@@ -51,12 +52,21 @@ impl Shape {
 
     /// A line as it is shown: with the name of its source, in a style of its own.
     pub fn text<'a>(self, buffer: &LogBuffer, line: &LogLine<'a>, names: Style) -> Styled<'a> {
-        match buffer.name(line.source) {
-            name if self.names && !name.is_empty() => {
-                Styled::with_prefix(&format!("{name}> "), names, line.text)
-            }
-            _ => Styled::new(line.text),
-        }
+        self.text_within(buffer, line, names, usize::MAX)
+    }
+
+    /// As much of a line as `columns` columns can show; what has no width may take from that.
+    pub fn text_within<'a>(
+        self,
+        buffer: &LogBuffer,
+        line: &LogLine<'a>,
+        names: Style,
+        columns: usize,
+    ) -> Styled<'a> {
+        let name = if self.names { buffer.name(line.source) } else { "" };
+        let prefix = if name.is_empty() { String::new() } else { format!("{name}> ") };
+        // No character has more than four bytes.
+        Styled::new(&prefix, names, line.text, columns.saturating_mul(4))
     }
 }
 

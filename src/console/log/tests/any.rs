@@ -141,6 +141,7 @@ proptest! {
             }
             // Between an action and the next layout the screen may be asked for all the same.
             check(&pane, &COLOUR)?;
+            pane.status();
             pane.layout();
             check(&pane, &COLOUR)?;
             check(&pane, &PLAIN)?;
