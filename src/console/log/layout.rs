@@ -178,3 +178,28 @@ pub fn fill(top: Place, shown: Shown, rows: &mut Rows) -> Vec<Place> {
     }
     places
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_wrapped_line_loses_nothing_and_fits(text in "[ab漢é\u{301}👍]{0,60}|[ -~]{0,60}", width in 1usize..12, from in 0u32..4) {
+            let all: Vec<Cell> = cells(&text, 0, width).collect();
+            prop_assert_eq!(all.len(), glyphs(&text, 0, width.min(2) as u16).count());
+            prop_assert_eq!(count_rows(&text, width), all.last().map_or(1, |cell| cell.row + 1));
+            for pair in all.windows(2) {
+                let end = pair[0].column + usize::from(pair[0].glyph.width);
+                let next = (pair[1].row, pair[1].column);
+                let fits = end + usize::from(pair[1].glyph.width) <= width;
+                prop_assert_eq!(next, if fits { (pair[0].row, end) } else { (pair[0].row + 1, 0) });
+                prop_assert_eq!(row_of(&text, pair[1].glyph.at, width), next);
+            }
+            let below = cells(&text, from, width).map(|cell| (cell.row, cell.column, cell.glyph));
+            let wanted = all.iter().filter(|cell| cell.row >= from).map(|cell| (cell.row, cell.column, cell.glyph));
+            prop_assert!(below.eq(wanted));
+        }
+    }
+}
