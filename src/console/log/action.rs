@@ -102,7 +102,7 @@ impl LogState {
             LogAction::Bottom => self.follow = true,
             LogAction::CursorUp(lines) => self.move_cursor(buffer, lines, true),
             LogAction::CursorDown(lines) => self.move_cursor(buffer, lines, false),
-            LogAction::GoTo(line) => self.go_to(line),
+            LogAction::GoTo(line) => self.go_to(line.min(buffer.range().end.saturating_sub(1))),
             LogAction::ToggleFollow => self.follow = !self.follow,
             LogAction::ToggleWrap => {
                 self.wrap = !self.wrap;
@@ -122,7 +122,7 @@ impl LogState {
             }
             LogAction::ClearFilter => self.set_filter(buffer, self.filter.source, ""),
             LogAction::ToggleMark => {
-                if !self.marks.remove(&self.cursor) {
+                if !self.marks.remove(&self.cursor) && buffer.line(self.cursor).is_some() {
                     self.marks.insert(self.cursor);
                 }
             }

@@ -28,7 +28,8 @@ pub enum ExportError {
 
 impl LogState {
     /// Writes the lines that pass the filter to a new file, as plain text; with full timestamps
-    /// when these are shown. Returns how many. On failure no file is left.
+    /// when these are shown. Returns how many. On failure no file is left. Blocks
+    /// while it writes.
     pub fn export(&self, buffer: &LogBuffer, path: &Path) -> Result<u64, ExportError> {
         let failed = |error: io::Error| ExportError::Write { path: path.into(), error };
         let file = match OpenOptions::new().write(true).create_new(true).open(path) {

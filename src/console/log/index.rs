@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::buffer::{LogBuffer, LogLine};
 
 /// Most lines looked at in one step.
-const STEP_LINES: usize = 16 * 1024;
+const STEP_LINES: usize = 8 * 1024;
 /// Most text looked at in one step, in bytes.
-const STEP_BYTES: usize = 1024 * 1024;
+const STEP_BYTES: usize = 512 * 1024;
 
 /// The numbers of the lines that match, in order. New lines are looked at first, then older ones,
 /// from the newest back: what is wanted is mostly near the end.
@@ -39,7 +39,9 @@ impl Index {
         }
         let mut bytes = 0;
         let mut affords = |line: &LogLine| {
-            bytes += line.text.len();
+            // Colours have to be taken out before a line can be looked at.
+            let cost = if line.text.contains('\x1b') { 4 } else { 1 };
+            bytes += cost * line.text.len();
             bytes <= STEP_BYTES
         };
         let mut lines = STEP_LINES;
@@ -82,5 +84,56 @@ impl Index {
     /// The found line of that rank.
     pub fn get(&self, rank: usize) -> Option<u64> {
         self.lines.get(rank).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Severity, SourceId};
+    use super::*;
+    use jiff::Timestamp;
+
+    fn push(buffer: &mut LogBuffer, count: usize) {
+        for _ in 0..count {
+            let text = if buffer.range().end.is_multiple_of(10) { "ten" } else { "" };
+            buffer.push(Timestamp::UNIX_EPOCH, SourceId::UNNAMED, Severity::Plain, text);
+        }
+    }
+
+    fn found(index: &Index) -> Vec<u64> {
+        index.lines.iter().copied().collect()
+    }
+
+    #[test]
+    fn a_step_looks_at_so_many_lines_and_no_more() {
+        let mut buffer = LogBuffer::default();
+        push(&mut buffer, 2 * STEP_LINES + 1);
+        let mut index = Index::new(&buffer);
+        for steps in 1..=3 {
+            assert!(!index.is_complete(&buffer));
+            let looked = std::cell::Cell::new(0);
+            index.step(&buffer, |line| {
+                looked.set(looked.get() + 1);
+                line.text == "ten"
+            });
+            assert_eq!(looked.get(), if steps < 3 { STEP_LINES } else { 1 });
+        }
+        assert!(index.is_complete(&buffer));
+        assert_eq!(found(&index), (0..buffer.range().end).step_by(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn lines_that_came_and_went_between_two_steps_are_not_missed_nor_kept() {
+        let mut buffer = LogBuffer::with_limit(64 * 1024);
+        push(&mut buffer, 100);
+        let mut index = Index::new(&buffer);
+        index.step(&buffer, |line| line.text == "ten");
+        assert_eq!(index.len(), 10);
+        push(&mut buffer, 50_000);
+        let range = buffer.range();
+        assert!(range.start > 100);
+        index.step(&buffer, |line| line.text == "ten");
+        assert!(index.is_complete(&buffer));
+        assert_eq!(found(&index), range.filter(|line| line % 10 == 0).collect::<Vec<_>>());
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ratatui::style::Style;
 
 use super::buffer::{LogBuffer, LogLine};
-use super::line::{Glyph, Styled, glyphs};
+use super::glyph::{Glyph, glyphs};
+use super::line::Styled;
 use super::place::Place;
 use super::shown::Shown;
 
@@ -51,12 +52,21 @@ impl Shape {
 
     /// A line as it is shown: with the name of its source, in a style of its own.
     pub fn text<'a>(self, buffer: &LogBuffer, line: &LogLine<'a>, names: Style) -> Styled<'a> {
-        match buffer.name(line.source) {
-            name if self.names && !name.is_empty() => {
-                Styled::with_prefix(&format!("{name}> "), names, line.text)
-            }
-            _ => Styled::new(line.text),
-        }
+        self.text_within(buffer, line, names, usize::MAX)
+    }
+
+    /// As much of a line as `columns` columns can show; what has no width may take from that.
+    pub fn text_within<'a>(
+        self,
+        buffer: &LogBuffer,
+        line: &LogLine<'a>,
+        names: Style,
+        columns: usize,
+    ) -> Styled<'a> {
+        let name = if self.names { buffer.name(line.source) } else { "" };
+        let prefix = if name.is_empty() { String::new() } else { format!("{name}> ") };
+        // No character has more than four bytes.
+        Styled::new(&prefix, names, line.text, columns.saturating_mul(4))
     }
 }
 
@@ -167,4 +177,29 @@ pub fn fill(top: Place, shown: Shown, rows: &mut Rows) -> Vec<Place> {
         };
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_wrapped_line_loses_nothing_and_fits(text in "[ab漢é\u{301}👍]{0,60}|[ -~]{0,60}", width in 1usize..12, from in 0u32..4) {
+            let all: Vec<Cell> = cells(&text, 0, width).collect();
+            prop_assert_eq!(all.len(), glyphs(&text, 0, width.min(2) as u16).count());
+            prop_assert_eq!(count_rows(&text, width), all.last().map_or(1, |cell| cell.row + 1));
+            for pair in all.windows(2) {
+                let end = pair[0].column + usize::from(pair[0].glyph.width);
+                let next = (pair[1].row, pair[1].column);
+                let fits = end + usize::from(pair[1].glyph.width) <= width;
+                prop_assert_eq!(next, if fits { (pair[0].row, end) } else { (pair[0].row + 1, 0) });
+                prop_assert_eq!(row_of(&text, pair[1].glyph.at, width), next);
+            }
+            let below = cells(&text, from, width).map(|cell| (cell.row, cell.column, cell.glyph));
+            let wanted = all.iter().filter(|cell| cell.row >= from).map(|cell| (cell.row, cell.column, cell.glyph));
+            prop_assert!(below.eq(wanted));
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod action;
 mod buffer;
 pub mod export;
+mod glyph;
 mod index;
 mod jump;
 mod layout;

@@ -14,7 +14,8 @@ use super::place::Place;
 use super::search::Search;
 use super::shown::{Filter, Shown};
 
-/// The state of one pane over a [`LogBuffer`].
+/// The state of one pane over one [`LogBuffer`]; another buffer needs another state. Filter and
+/// search remember 8 bytes for each line they find.
 #[derive(Debug, Clone)]
 pub struct LogState {
     pub(super) follow: bool,

@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::buffer::LogBuffer;
-use super::line::glyphs;
+use super::glyph::glyphs;
 use super::pattern::Pattern;
 use super::state::LogState;
 use crate::console::theme::{Sign, Theme};

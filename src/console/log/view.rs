@@ -7,8 +7,9 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::buffer::{LogBuffer, LogLine, Severity};
+use super::glyph::{Glyph, REPLACEMENT, glyphs};
 use super::layout::cells;
-use super::line::{Glyph, REPLACEMENT, Styled, glyphs};
+use super::line::Styled;
 use super::place::Place;
 use super::state::LogState;
 use crate::console::theme::{Role, Sign, Theme, limit};
@@ -58,7 +59,9 @@ impl Painter<'_> {
             }
         }
         let left = usize::from(mark + shape.time_width());
-        let styled = shape.text(self.buffer, &line, theme.style(Role::Dim));
+        // The signs of a line that is not wrapped tell of one column more.
+        let columns = if state.wrap { usize::MAX } else { state.left + shape.text_width() + 1 };
+        let styled = shape.text_within(self.buffer, &line, theme.style(Role::Dim), columns);
         let mut paint = Paint { styled: &styled, found: self.found(&styled), run: 0, base, theme };
         if state.wrap {
             for cell in cells(&styled.text, place.row, shape.text_width()) {
@@ -79,20 +82,29 @@ impl Painter<'_> {
         let text = &*paint.styled.text;
         let skip = self.state.left;
         let from = if text.is_ascii() { skip.min(text.len()) } else { 0 };
-        let mut column = from;
+        let (mut column, mut half) = (from, false);
         let cut = paint.base.patch(self.theme.style(Role::Dim));
+        let mut more = paint.styled.cut;
         for glyph in glyphs(text, from, 2) {
             let end = column + usize::from(glyph.width);
             if end > skip + width {
-                self.put(left + width - 1, 0, self.theme.sign(Sign::Cut), 1, cut);
+                more = true;
                 break;
             }
+            // A sign over its second half would leave the first one alone.
+            half = glyph.width > 1 && column >= skip && end == skip + width;
             // A wide character that is half out of sight leaves a blank.
             if column >= skip {
                 let (symbol, style) = paint.glyph(&glyph);
                 self.put(left + column - skip, 0, symbol, glyph.width, style);
             }
             column = end;
+        }
+        if more {
+            if half {
+                self.put(left + width - 2, 0, " ", 1, cut);
+            }
+            self.put(left + width - 1, 0, self.theme.sign(Sign::Cut), 1, cut);
         }
         if skip > 0 && !text.is_empty() {
             self.put(left, 0, self.theme.sign(Sign::Cut), 1, cut);

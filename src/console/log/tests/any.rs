@@ -141,6 +141,7 @@ proptest! {
             }
             // Between an action and the next layout the screen may be asked for all the same.
             check(&pane, &colour())?;
+            pane.status();
             pane.layout();
             check(&pane, &colour())?;
             check(&pane, &plain())?;

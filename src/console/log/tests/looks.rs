@@ -39,6 +39,31 @@ fn lines_that_are_not_wrapped_say_where_they_were_cut() {
 }
 
 #[test]
+fn a_wide_character_cut_in_half_at_either_edge_is_not_shown() {
+    let mut buffer = LogBuffer::default();
+    push(&mut buffer, "ab漢字漢字漢字");
+    let mut pane = Pane::new(buffer, 7, 1);
+    pane.act(LogAction::ToggleWrap);
+    assert_eq!(text(&pane.draw(&plain())), " ab漢 ~\n");
+    pane.act(LogAction::ScrollRight(2));
+    assert_eq!(text(&pane.draw(&plain())), " ~ 字 ~\n");
+    pane.act(LogAction::ScrollRight(1));
+    assert_eq!(text(&pane.draw(&plain())), " ~字漢~\n");
+}
+
+#[test]
+fn a_cut_line_full_of_marks_or_colours_still_shows_that_it_goes_on() {
+    let mut buffer = LogBuffer::default();
+    push(&mut buffer, &format!("\x1b[31m{}\x1b[32m end", "e\u{301}\u{302}\u{303}".repeat(8)));
+    push(&mut buffer, &"\x1b[31mab\x1b[0mcd".repeat(100));
+    let mut pane = Pane::new(buffer, 11, 2);
+    pane.act(LogAction::ToggleWrap);
+    let screen = text(&pane.draw(&plain()));
+    assert!(screen.lines().all(|line| line.ends_with('~')), "{screen}");
+    assert!(screen.ends_with(" abcdabcda~\n"), "{screen}");
+}
+
+#[test]
 fn a_wide_pane_shows_timestamps_and_marks() {
     let mut pane = Pane::new(motley(), 60, 7);
     pane.act(LogAction::ToggleTimestamps);
