@@ -25,6 +25,9 @@ pub struct VmInfo {
     pub flake: Option<String>,
     /// The directory of the artifacts it boots.
     pub artifacts: PathBuf,
+    /// Their names and sizes in bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(String, u64)>,
     /// `qemu/tcg` or `qemu/kvm`.
     pub hypervisor: String,
     /// `tap` or `user`.

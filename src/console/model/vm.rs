@@ -24,6 +24,8 @@ pub struct VmModel {
     pub samples: VecDeque<VmSample>,
     /// How it came up and what each step took in milliseconds, where that was seen.
     pub start: Option<(String, Vec<(String, u64)>)>,
+    /// Ports this console forwards to it, `ADDR:HOST:GUEST`.
+    pub forwards: Vec<String>,
     /// The guest's console.
     pub console: VecDeque<(Timestamp, String)>,
 }
@@ -38,6 +40,7 @@ impl VmModel {
             info: None,
             samples: VecDeque::new(),
             start: None,
+            forwards: Vec::new(),
             console: VecDeque::new(),
         }
     }
@@ -79,8 +82,22 @@ impl VmModel {
         true
     }
 
+    /// Takes in that a port is forwarded to it, or no more.
+    pub(super) fn forward(&mut self, map: &str, on: bool) -> bool {
+        let before = self.forwards.len();
+        self.forwards.retain(|known| known != map);
+        if on {
+            self.forwards.push(map.into());
+        }
+        on || before != self.forwards.len()
+    }
+
     /// Takes a measurement in.
     pub(super) fn measure(&mut self, sample: VmSample) -> bool {
+        // One that was on its way when the VM ended says nothing about it.
+        if !self.is_live() {
+            return false;
+        }
         if self.samples.len() >= MOST_SAMPLES {
             self.samples.pop_front();
         }
