@@ -181,6 +181,8 @@ fn move_by(model: &Model, ui: &mut Ui, by: isize) {
     match ui.pane() {
         Page::Builds => ui.builds.move_by(model, by),
         Page::Vms => ui.vms.move_by(model, by),
+        Page::Cluster => ui.cluster.move_by(model, by),
+        Page::Routes => ui.routes.move_by(model, by),
         _ => {}
     }
 }

@@ -69,3 +69,15 @@ pub struct VmSample {
     /// Bytes a second written to disks.
     pub write_bps: u64,
 }
+
+impl VmSample {
+    /// Bytes a second over the network, both ways; absent where the host cannot tell.
+    pub fn network_bps(&self) -> Option<u64> {
+        self.rx_bps.zip(self.tx_bps).map(|(rx, tx)| rx.saturating_add(tx))
+    }
+
+    /// Bytes a second from and to disks.
+    pub fn disk_bps(&self) -> u64 {
+        self.read_bps.saturating_add(self.write_bps)
+    }
+}

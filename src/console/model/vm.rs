@@ -1,9 +1,11 @@
 //! One VM as it stands.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::task::since;
 use crate::event::vm::{VmInfo, VmSample};
 
 /// Samples kept for the graphs, one a second.
@@ -56,6 +58,12 @@ impl VmModel {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+
+    /// How long it has been running.
+    pub fn up(&self, now: Timestamp) -> Option<Duration> {
+        let info = self.info.as_ref().filter(|_| self.is_running())?;
+        Some(since(info.changed, now))
     }
 
     /// Takes its record in.

@@ -9,6 +9,7 @@ use super::{LEAST, Scene};
 use crate::console::command::{COMMANDS, Command};
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
+use crate::event::text::strip;
 
 /// The pages with their numbers.
 pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
@@ -19,7 +20,12 @@ pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         spans.push(Span::raw(" "));
         spans.push(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)));
     }
-    Line::from(spans).render(area, buffer);
+    let pages = Line::from(spans);
+    let machine = Line::styled(format!("{} ", strip(&scene.model.machine)), theme.style(Role::Dim));
+    if pages.width() + machine.width() + 2 <= usize::from(area.width) {
+        machine.right_aligned().render(area, buffer);
+    }
+    pages.render(area, buffer);
 }
 
 /// What can be done here, or a word about the last key.

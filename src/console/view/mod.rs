@@ -1,11 +1,19 @@
 //! Pure functions from the model and the screen's state to the screen.
 
 pub mod builds;
+pub mod cluster;
 pub mod dialog;
 pub mod frame;
+pub mod graph;
 pub mod overview;
 pub mod pane;
+pub mod routes;
+#[cfg(test)]
+mod shot;
+pub mod table;
 pub mod task;
+pub mod text;
+pub mod vm;
 pub mod vms;
 
 use jiff::Timestamp;
@@ -55,6 +63,8 @@ fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     match page {
         Page::Builds => builds::draw(scene, area, buffer),
         Page::Vms => vms::draw(scene, area, buffer),
+        Page::Cluster => cluster::draw(scene, area, buffer),
+        Page::Routes => routes::draw(scene, area, buffer),
         page => pane::empty(scene, page, "nothing here yet", area, buffer),
     }
 }
