@@ -37,7 +37,7 @@ const fn column(what: What, title: &'static str, least: u16, most: u16, rank: u8
 }
 
 const COLUMNS: [Column<What>; 8] = [
-    column(What::Listen, "LISTEN", 15, 22, 0),
+    column(What::Listen, "LISTEN", 15, 16, 0),
     column(What::Target, "TARGET", 10, 40, 2),
     column(What::State, "STATE", 8, 8, 1),
     column(What::Connections, "CONN", 4, 6, 4),

@@ -88,7 +88,7 @@ fn words_of(theme: &Theme, of: Use, sample: &VmSample, info: Option<&VmInfo>) ->
         }
         Use::Network => format!("net  in {}/s out {}/s", rate(sample.rx_bps), rate(sample.tx_bps)),
         Use::Disk => {
-            format!("disk in {}/s out {}/s", rate(Some(sample.read_bps)), rate(Some(sample.write_bps)))
+            format!("disk rd {}/s wr {}/s", rate(Some(sample.read_bps)), rate(Some(sample.write_bps)))
         }
     }
 }

@@ -128,7 +128,7 @@ fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut
         for place in &places {
             cell(scene, vms[index], place, row, buffer);
         }
-        if index == at {
+        if index == at && (focused || scene.ui.page == Page::Vms) {
             buffer.set_style(row, theme.style(Role::Selected));
         }
     }
