@@ -176,6 +176,13 @@ pub enum Kind {
         #[serde(flatten)]
         sample: VmSample,
     },
+    /// A VM ends when this process does, or no more.
+    VmLeashed {
+        /// The VM's id.
+        vm: String,
+        /// Whether it does.
+        on: bool,
+    },
     /// This process forwards a port to a VM, or no more.
     Forwarded {
         /// The VM's id.

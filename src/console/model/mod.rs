@@ -82,6 +82,9 @@ impl Model {
                 known.start = Some((how.clone(), steps.clone()));
                 self.task_event(event)
             }
+            Kind::VmLeashed { vm, on } => {
+                self.vm_mut(vm).is_some_and(|known| std::mem::replace(&mut known.leashed, *on) != *on)
+            }
             Kind::Forwarded { vm, map, on } => self.vm_mut(vm).is_some_and(|known| known.forward(map, *on)),
             Kind::Machine { text } => {
                 self.machine.clone_from(text);

@@ -26,6 +26,8 @@ pub struct VmModel {
     pub samples: VecDeque<VmSample>,
     /// How it came up and what each step took in milliseconds, where that was seen.
     pub start: Option<(String, Vec<(String, u64)>)>,
+    /// Whether it ends with this console.
+    pub leashed: bool,
     /// Ports this console forwards to it, `ADDR:HOST:GUEST`.
     pub forwards: Vec<String>,
     /// The guest's console.
@@ -42,6 +44,7 @@ impl VmModel {
             info: None,
             samples: VecDeque::new(),
             start: None,
+            leashed: false,
             forwards: Vec::new(),
             console: VecDeque::new(),
         }

@@ -21,7 +21,9 @@ pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         spans.push(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)));
     }
     let pages = Line::from(spans);
-    let machine = Line::styled(format!("{} ", strip(&scene.model.machine)), theme.style(Role::Dim));
+    let machine = strip(&scene.model.machine);
+    let machine = if theme.ascii { machine.replace('·', "-") } else { machine };
+    let machine = Line::styled(machine + " ", theme.style(Role::Dim));
     if pages.width() + machine.width() + 2 <= usize::from(area.width) {
         machine.right_aligned().render(area, buffer);
     }

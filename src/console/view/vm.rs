@@ -107,6 +107,9 @@ fn lines(scene: Scene<'_>, vm: &VmModel, width: u16) -> Vec<Line<'static>> {
     let state =
         if info.live { format!("{} for {time}", vm.state) } else { format!("{} {time} ago", vm.state) };
     page.add("state", &state, role);
+    if vm.leashed {
+        page.add("", "ends with this console", Role::Warning);
+    }
     if let Some(detail) = &info.detail {
         page.add("why", detail, Role::Error);
     }
