@@ -51,13 +51,18 @@ pub struct VolumeDisk {
     pub uuid: String,
 }
 
-/// Makes an empty sparse upper disk in `dir`, unless the VM brought its own.
+/// The upper disk in `dir`: made, unless the VM brought its own.
 pub async fn upper(dir: &Path, mib: u64) -> Result<PathBuf, DiskError> {
     let path = dir.join("upper.ext4");
     if !path.exists() {
-        make_ext4(&path, mib, Some(UPPER_LABEL), None).await?;
+        make_upper(&path, mib).await?;
     }
     Ok(path)
+}
+
+/// Makes an empty sparse upper disk.
+pub async fn make_upper(path: &Path, mib: u64) -> Result<(), DiskError> {
+    make_ext4(path, mib, Some(UPPER_LABEL), None).await
 }
 
 /// Gives a VM that is to be started what another one of the same specification wrote: links the
