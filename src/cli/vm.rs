@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,8 +18,8 @@ use super::task::exit_code;
 use crate::host::child;
 use crate::host::paths::Paths;
 use crate::store::vms::VmRow;
+use crate::vm::forward::Forward;
 use crate::vm::lifecycle;
-use crate::vm::network::ports;
 use crate::vm::shim::{self, client};
 use crate::vm::spec::PortMap;
 use crate::vm::ssh::{self as vm_ssh, Guest};
@@ -169,39 +168,15 @@ pub async fn forward(context: &mut Context, args: ForwardArgs) -> Result<ExitCod
     let vm = lifecycle::find_running(&context.store, &args.name)?;
     let socket = context.paths.shim_socket(&vm.id);
     for map in &args.ports {
-        let (map, listener) = ports::listen(map)?;
-        let listener = TcpListener::from_std(listener)?;
-        print(&format!("{} -> {}:{}", map.host, vm.name, map.guest))?;
-        tokio::spawn(accept(listener, socket.clone(), map.guest));
+        let forward = Forward::listen(map, &socket)?;
+        print(&format!("{} -> {}:{}", forward.map.host, vm.name, forward.map.guest))?;
+        tokio::spawn(forward.serve(|error| say(&format!("warning: {error}"))));
     }
     let mut terminate = signal(SignalKind::terminate())?;
-    let over = async {
-        while lifecycle::is_running(&context.paths, &vm.id) {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
         _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        () = over => bail!("the VM `{}` has ended\nhelp: `mvm logs {}` shows its console", vm.name, vm.name),
-    }
-}
-
-async fn accept(listener: TcpListener, socket: PathBuf, port: u16) {
-    loop {
-        match listener.accept().await {
-            Ok((mut client, _)) => {
-                let socket = socket.clone();
-                tokio::spawn(async move {
-                    match client::dial(&socket, port).await {
-                        Ok(mut guest) => drop(copy_bidirectional(&mut client, &mut guest).await),
-                        Err(error) => say(&format!("warning: {error}")),
-                    }
-                });
-            }
-            // Out of descriptors: those of ended connections come back.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
+        () = lifecycle::over(&context.paths, &vm.id) => bail!("the VM `{}` has ended\nhelp: `mvm logs {}` shows its console", vm.name, vm.name),
     }
 }
 

@@ -27,13 +27,6 @@ pub enum Effect {
     Reopen(Program),
     /// Put text into the clipboard.
     Copy(String),
-    /// Forward a port to a VM, by its id.
-    Forward {
-        /// The VM.
-        vm: String,
-        /// From where to where.
-        map: PortMap,
-    },
     /// Suspend.
     Suspend,
     /// Leave.
@@ -71,6 +64,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Ssh => return vm(model, ui).map(|vm| Effect::Open(Program::Ssh(vm))),
         Action::Shell => return Some(Effect::Open(Program::Shell)),
         Action::Stop => return vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })),
+        Action::Restart => return vm(model, ui).map(|vm| Effect::Work(Job::Restart(vm))),
+        Action::Detach => return vm(model, ui).map(|vm| Effect::Work(Job::Detach(vm))),
         Action::Kill | Action::Delete => confirm(model, ui, action),
         Action::Forward => {
             if let Some(vm) = ui.vms.vm(model) {
@@ -132,7 +127,7 @@ pub fn answered(title: String, purpose: Purpose, input: Input, ui: &mut Ui) -> O
             Some(build(action, text))
         }
         Purpose::Forward(vm) => match text.parse::<PortMap>() {
-            Ok(map) => Some(Effect::Forward { vm, map }),
+            Ok(map) => Some(Effect::Work(Job::Forward { vm, map })),
             Err(error) => {
                 let problem = error.to_string().lines().next().map(str::to_owned);
                 ui.dialog = Some(Dialog::Prompt { title, input, purpose: Purpose::Forward(vm), problem });
@@ -224,6 +219,8 @@ fn move_by(model: &Model, ui: &mut Ui, by: isize) {
                 session.screen_mut().scroll(by.clamp(-1_000_000, 1_000_000).saturating_neg() as i32);
             }
         }
+        Page::Cluster => ui.cluster.move_by(model, by),
+        Page::Routes => ui.routes.move_by(model, by),
         _ => {}
     }
 }

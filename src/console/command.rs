@@ -57,6 +57,10 @@ pub enum Action {
     Shell,
     /// Shut the selected VM down.
     Stop,
+    /// Shut the selected VM down and boot it again with its disks.
+    Restart,
+    /// Have the selected VM live on when the console ends.
+    Detach,
     /// End the selected VM at once.
     Kill,
     /// Remove the selected VM.
@@ -216,6 +220,10 @@ pub const COMMANDS: &[Command] = &[
     command("cancel", &["c"], Builds, Action::CancelTask, "end the selected task").rank(10).when(task_runs),
     command("ssh", &["s"], Vms, Action::Ssh, "open ssh to the VM in a tab").rank(10).when(vm_runs),
     command("stop", &["x"], Vms, Action::Stop, "shut the VM down").rank(11).when(vm_lives),
+    command("restart", &["ctrl-r"], Vms, Action::Restart, "boot the VM again, with its disks")
+        .when(vm_is_there),
+    command("detach", &["d"], Vms, Action::Detach, "have the VM live on when the console ends")
+        .when(vm_lives),
     command("kill", &["X"], Vms, Action::Kill, "end the VM at once").when(vm_lives),
     command("delete", &["D"], Vms, Action::Delete, "remove the VM with disks and logs").when(vm_is_there),
     command("forward", &["p"], Vms, Action::Forward, "forward a port to the VM").rank(12).when(vm_runs),

@@ -3,6 +3,7 @@
 //! A long task writes [`Event`]s into an [`EventSink`]; the console, the headless printer,
 //! `--json` and the task's file on disk are readers of the same stream.
 
+pub mod cluster;
 pub mod text;
 pub mod vm;
 pub mod words;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use cluster::{ClusterInfo, RouteInfo};
 use vm::{VmInfo, VmSample};
 
 /// Version of the JSON schema; it only grows.
@@ -190,6 +192,44 @@ pub enum Kind {
         /// The figures.
         #[serde(flatten)]
         sample: VmSample,
+    },
+    /// A VM ends when this process does, or no more.
+    VmLeashed {
+        /// The VM's id.
+        vm: String,
+        /// Whether it does.
+        on: bool,
+    },
+    /// This process forwards a port to a VM, or no more.
+    Forwarded {
+        /// The VM's id.
+        vm: String,
+        /// From where to where, `ADDR:HOST:GUEST`.
+        map: String,
+        /// Whether it does.
+        on: bool,
+    },
+    /// What this machine works with, for people, e.g. `qemu/tcg · nix 2.8.0`.
+    Machine {
+        /// The words.
+        text: String,
+    },
+    /// The cluster as it stands: sent when it is first seen and whenever something changed.
+    ClusterSeen {
+        /// All there is to know.
+        cluster: Box<ClusterInfo>,
+    },
+    /// There is no cluster any more, nor any route.
+    ClusterGone,
+    /// A route as it stands.
+    RouteSeen {
+        /// All there is to know.
+        route: Box<RouteInfo>,
+    },
+    /// A route is no more.
+    RouteGone {
+        /// Where it listened.
+        listen: String,
     },
     /// A source that is watched changed, or somebody asked for a rebuild.
     WatchTriggered {
@@ -472,5 +512,21 @@ mod tests {
         assert_eq!(json["name"], "boot");
         let back: Event = serde_json::from_value(json).expect("parses back");
         assert_eq!(back, event);
+    }
+
+    #[test]
+    fn a_cluster_and_its_routes_come_back_from_json_as_they_were() {
+        let wake = cluster::WakeInfo { ms: 451, steps: vec![("restore".into(), 400)] };
+        let route = RouteInfo { listen: "127.0.0.1:8443".into(), wake: Some(wake), ..RouteInfo::default() };
+        let node = cluster::NodeInfo { name: "dev".into(), ..cluster::NodeInfo::default() };
+        let cluster = ClusterInfo { state: "running".into(), nodes: vec![node], ..ClusterInfo::default() };
+        let (sink, mut stream) = EventSink::new(TaskId::machine());
+        sink.send(Kind::ClusterSeen { cluster: Box::new(cluster) });
+        sink.send(Kind::RouteSeen { route: Box::new(route) });
+        sink.send(Kind::ClusterGone);
+        while let Some(event) = stream.try_next() {
+            let json = serde_json::to_string(&event).expect("json");
+            assert_eq!(serde_json::from_str::<Event>(&json).expect("parses back"), event);
+        }
     }
 }

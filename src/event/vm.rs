@@ -25,6 +25,9 @@ pub struct VmInfo {
     pub flake: Option<String>,
     /// The directory of the artifacts it boots.
     pub artifacts: PathBuf,
+    /// Their names and sizes in bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(String, u64)>,
     /// `qemu/tcg` or `qemu/kvm`.
     pub hypervisor: String,
     /// `tap` or `user`.
@@ -65,4 +68,16 @@ pub struct VmSample {
     pub read_bps: u64,
     /// Bytes a second written to disks.
     pub write_bps: u64,
+}
+
+impl VmSample {
+    /// Bytes a second over the network, both ways; absent where the host cannot tell.
+    pub fn network_bps(&self) -> Option<u64> {
+        self.rx_bps.zip(self.tx_bps).map(|(rx, tx)| rx.saturating_add(tx))
+    }
+
+    /// Bytes a second from and to disks.
+    pub fn disk_bps(&self) -> u64 {
+        self.read_bps.saturating_add(self.write_bps)
+    }
 }

@@ -29,6 +29,33 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// For narrow columns: `9s`, `4m`, `3h`, `12d`.
+pub fn short_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+/// For narrow columns, at most four characters: `812`, `1.2K`, `82M`, `4.0G`.
+pub fn short_bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if count < 1000 {
+        return count.to_string();
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
 /// A derivation's name: its store path without directory, hash and `.drv`.
 pub fn drv_name(drv: &str) -> &str {
     let base = drv.rsplit('/').next().unwrap_or(drv);
@@ -50,6 +77,10 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(125)), "2m 05s");
         assert_eq!(bytes(812), "812 B");
         assert_eq!(bytes(4096), "4.0 KiB");
+        assert_eq!(short_duration(Duration::from_secs(59)), "59s");
+        assert_eq!(short_duration(Duration::from_secs(7200)), "2h");
+        let short = [0, 999, 1000, 1229, 82 << 20, 1023 << 20, u64::MAX].map(short_bytes);
+        assert_eq!(short, ["0", "999", "1.0K", "1.2K", "82M", "1.0G", "16E"]);
         assert_eq!(drv_name("/nix/store/00000000000000000000000000000000-hello-1.drv"), "hello-1");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod follow;
 pub mod record;
+pub mod restart;
 pub mod task;
 pub mod wish;
 
@@ -34,6 +35,9 @@ const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
 /// How many of the console's last lines an error shows: more than a kernel's panic takes, so that
 /// what led to it is among them.
 const CONSOLE_TAIL: usize = 60;
+
+/// How long a guest has to end by itself when nobody says otherwise.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Steps of a start, in the order in which the shim ends them.
 const STEPS: [&str; 4] = ["spawn", "boot", "personalise", "ready"];
@@ -149,8 +153,20 @@ pub async fn run(
     if !spec.kvm {
         sink.info(format!("software emulation: {}", machine.why_no_kvm));
     }
+    boot(paths, store, spec, request.name.is_some(), sink, cancel).await
+}
+
+/// Starts the VM and waits until its guest is ready. Nothing stays of one that was cancelled.
+async fn boot(
+    paths: &Paths,
+    store: &mut Store,
+    spec: VmSpec,
+    exact: bool,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
     sink.phase(STEPS[0]);
-    let starting = lifecycle::start(paths, store, spec, request.name.is_some())?;
+    let starting = lifecycle::start(paths, store, spec, exact)?;
     let id = starting.id.clone();
     let ready = until_ready(paths, starting, sink, cancel).await;
     if matches!(ready, Err(RunError::Cancelled))

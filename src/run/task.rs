@@ -9,6 +9,7 @@ use crate::run::RunError;
 use crate::run::wish::WishError;
 use crate::store::StoreError;
 use crate::vm::lifecycle::LifecycleError;
+use crate::vm::network::ports::PortError;
 
 /// How a task failed.
 #[derive(Debug)]
@@ -70,6 +71,12 @@ impl From<StoreError> for Failure {
 
 impl From<LifecycleError> for Failure {
     fn from(error: LifecycleError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
         Self::new(error)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -51,12 +51,38 @@ pub struct VolumeDisk {
     pub uuid: String,
 }
 
+/// The upper disk in `dir`: made, unless the VM brought its own.
+pub async fn upper(dir: &Path, mib: u64) -> Result<PathBuf, DiskError> {
+    let path = dir.join("upper.ext4");
+    if !path.exists() {
+        make_upper(&path, mib).await?;
+    }
+    Ok(path)
+}
+
 /// Makes an empty sparse upper disk.
 pub async fn make_upper(path: &Path, mib: u64) -> Result<(), DiskError> {
     make_ext4(path, mib, Some(UPPER_LABEL), None).await
 }
 
-/// Makes or takes the image of a volume; made ones go into `dir`.
+/// Gives a VM that is to be started what another one of the same specification wrote: links the
+/// images in one VM's directory into another's, so that a start that fails loses nothing.
+pub fn inherit(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    let entries = match std::fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|end| end == "ext4")) {
+            std::fs::hard_link(&path, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes or takes the image of a volume; made ones go into `dir`, and are kept if they are there.
 pub async fn volume(volume: &VolumeSpec, dir: &Path, index: usize) -> Result<VolumeDisk, DiskError> {
     let fail = |reason: String| DiskError::Volume { path: volume.host.clone(), reason };
     let meta = std::fs::metadata(&volume.host).map_err(|error| fail(error.to_string()))?;
@@ -64,10 +90,9 @@ pub async fn volume(volume: &VolumeSpec, dir: &Path, index: usize) -> Result<Vol
         volume.host.clone()
     } else if meta.is_dir() {
         let path = dir.join(format!("volume-{index}.ext4"));
-        let used = used_mib(&volume.host).map_err(|error| fail(error.to_string()))?;
-        // Room for the file system's own tables and for the guest to write.
-        let mib = volume.size_mib.unwrap_or(used * 3 / 2 + 64);
-        make_ext4(&path, mib, None, Some(&volume.host)).await?;
+        if !path.exists() {
+            fill(volume, &path).await?;
+        }
         path
     } else {
         return Err(fail("it is neither a directory nor a file".into()));
@@ -78,6 +103,15 @@ pub async fn volume(volume: &VolumeSpec, dir: &Path, index: usize) -> Result<Vol
     Ok(VolumeDisk { path, uuid })
 }
 
+/// Makes an image with the content of a volume's directory.
+async fn fill(volume: &VolumeSpec, path: &Path) -> Result<(), DiskError> {
+    let used = used_mib(&volume.host)
+        .map_err(|error| DiskError::Volume { path: volume.host.clone(), reason: error.to_string() })?;
+    // Room for the file system's own tables and for the guest to write.
+    let mib = volume.size_mib.unwrap_or(used * 3 / 2 + 64);
+    make_ext4(path, mib, None, Some(&volume.host)).await
+}
+
 async fn make_ext4(
     path: &Path,
     mib: u64,
@@ -86,11 +120,13 @@ async fn make_ext4(
 ) -> Result<(), DiskError> {
     let fail = |reason: String| DiskError::Make { path: path.into(), reason };
     let program = find_program("mke2fs").ok_or(DiskError::NoMke2fs)?;
+    // Under its name there is never half an image: what is there is used as it is.
+    let half = path.with_extension("part");
     OpenOptions::new()
         .create(true)
         .truncate(true)
         .write(true)
-        .open(path)
+        .open(&half)
         .and_then(|file| file.set_len(mib * 1024 * 1024))
         .map_err(|error| fail(error.to_string()))?;
     let mut command = Command::new(program);
@@ -114,17 +150,17 @@ async fn make_ext4(
         command.arg("-d").arg(content);
     }
     let output = command
-        .arg(path)
+        .arg(&half)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
         .map_err(|error| fail(error.to_string()))?;
     if output.status.success() {
-        return Ok(());
+        return std::fs::rename(&half, path).map_err(|error| fail(error.to_string()));
     }
     // A half-made image is of no use to anybody.
-    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_file(&half);
     Err(fail(String::from_utf8_lossy(&output.stderr).trim().to_string()))
 }
 
@@ -157,4 +193,27 @@ fn ext4_uuid(path: &Path) -> io::Result<Option<String>> {
     let hex = crate::host::files::hex(&block[0x68..0x78]);
     let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     Ok(Some(parts.join("-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_was_inherited_is_not_made_anew() {
+        let world = tempfile::tempdir().unwrap();
+        let (old, new) = (world.path().join("old"), world.path().join("new"));
+        std::fs::create_dir(&old).unwrap();
+        for name in ["upper.ext4", "volume-0.ext4", "volume-1.part", "console.log"] {
+            std::fs::write(old.join(name), name).unwrap();
+        }
+        inherit(&old, &new).unwrap();
+        assert_eq!(std::fs::read_dir(&new).unwrap().count(), 2);
+        let upper = upper(&new, 16).await.unwrap();
+        assert_eq!(std::fs::read(upper).unwrap(), b"upper.ext4");
+        // A start that failed takes its directory with it, not the disk.
+        std::fs::remove_dir_all(&new).unwrap();
+        assert_eq!(std::fs::read(old.join("upper.ext4")).unwrap(), b"upper.ext4");
+        inherit(&world.path().join("none"), &new).unwrap();
+    }
 }

@@ -206,6 +206,13 @@ pub fn is_running(paths: &Paths, id: &str) -> bool {
     files::is_locked(&paths.vm(id).join("lock")).unwrap_or(true)
 }
 
+/// Waits until a VM is over.
+pub async fn over(paths: &Paths, id: &str) {
+    while is_running(paths, id) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// The specification in a VM's record.
 pub fn spec_of(vm: &VmRow) -> Option<VmSpec> {
     serde_json::from_str(&vm.spec).ok()

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod console;
 pub mod disks;
+pub mod forward;
 pub mod hypervisor;
 pub mod keys;
 pub mod lifecycle;

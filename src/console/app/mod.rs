@@ -238,7 +238,6 @@ impl App {
                 };
                 self.ui.word = Some(word);
             }
-            Effect::Forward { .. } => {}
         }
         Ok(Next::Stay)
     }

@@ -1,11 +1,13 @@
 //! What is true, written only by applying events.
 
+pub mod cluster;
 pub mod task;
 pub mod vm;
 
 use jiff::Timestamp;
 
 use crate::event::{Event, Kind, Level, Source, TaskId};
+use cluster::ClusterModel;
 use task::TaskModel;
 use vm::VmModel;
 
@@ -19,6 +21,10 @@ pub struct Model {
     pub tasks: Vec<TaskModel>,
     /// VMs, the newest first.
     pub vms: Vec<VmModel>,
+    /// The cluster and its routes.
+    pub cluster: ClusterModel,
+    /// What this machine works with, for people; empty until it was looked for.
+    pub machine: String,
     /// The last thing the user should know that belongs to no task.
     pub notice: Option<Notice>,
     /// What the watch saw last.
@@ -76,6 +82,18 @@ impl Model {
                 known.start = Some((how.clone(), steps.clone()));
                 self.task_event(event)
             }
+            Kind::VmLeashed { vm, on } => {
+                self.vm_mut(vm).is_some_and(|known| std::mem::replace(&mut known.leashed, *on) != *on)
+            }
+            Kind::Forwarded { vm, map, on } => self.vm_mut(vm).is_some_and(|known| known.forward(map, *on)),
+            Kind::Machine { text } => {
+                self.machine.clone_from(text);
+                true
+            }
+            Kind::ClusterSeen { cluster } => self.cluster.see(cluster),
+            Kind::ClusterGone => self.cluster.lose(),
+            Kind::RouteSeen { route } => self.cluster.see_route(route),
+            Kind::RouteGone { listen } => self.cluster.lose_route(listen),
             Kind::WatchTriggered { paths, more } => {
                 let (task, time) = (event.task.clone(), event.time);
                 self.watch = Some(Watch { task, time, paths: paths.clone(), more: *more });

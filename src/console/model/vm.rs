@@ -1,9 +1,11 @@
 //! One VM as it stands.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::task::since;
 use crate::event::vm::{VmInfo, VmSample};
 
 /// Samples kept for the graphs, one a second.
@@ -24,6 +26,10 @@ pub struct VmModel {
     pub samples: VecDeque<VmSample>,
     /// How it came up and what each step took in milliseconds, where that was seen.
     pub start: Option<(String, Vec<(String, u64)>)>,
+    /// Whether it ends with this console.
+    pub leashed: bool,
+    /// Ports this console forwards to it, `ADDR:HOST:GUEST`.
+    pub forwards: Vec<String>,
     /// The guest's console.
     pub console: VecDeque<(Timestamp, String)>,
 }
@@ -38,6 +44,8 @@ impl VmModel {
             info: None,
             samples: VecDeque::new(),
             start: None,
+            leashed: false,
+            forwards: Vec::new(),
             console: VecDeque::new(),
         }
     }
@@ -53,6 +61,12 @@ impl VmModel {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+
+    /// How long it has been running.
+    pub fn up(&self, now: Timestamp) -> Option<Duration> {
+        let info = self.info.as_ref().filter(|_| self.is_running())?;
+        Some(since(info.changed, now))
     }
 
     /// Takes its record in.
@@ -79,8 +93,22 @@ impl VmModel {
         true
     }
 
+    /// Takes in that a port is forwarded to it, or no more.
+    pub(super) fn forward(&mut self, map: &str, on: bool) -> bool {
+        let before = self.forwards.len();
+        self.forwards.retain(|known| known != map);
+        if on {
+            self.forwards.push(map.into());
+        }
+        on || before != self.forwards.len()
+    }
+
     /// Takes a measurement in.
     pub(super) fn measure(&mut self, sample: VmSample) -> bool {
+        // One that was on its way when the VM ended says nothing about it.
+        if !self.is_live() {
+            return false;
+        }
         if self.samples.len() >= MOST_SAMPLES {
             self.samples.pop_front();
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::Trouble;
+use crate::artifacts::Artifacts;
 use crate::event::vm::VmInfo;
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
@@ -159,6 +160,7 @@ fn target(Known { row, network, .. }: &Known) -> Option<Target<'_>> {
 
 fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>) -> VmInfo {
     let artifacts = paths.builds().join(&row.build);
+    let files = Artifacts::open(&artifacts).map(|artifacts| artifacts.manifest.files).unwrap_or_default();
     let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
     let info = VmInfo {
         id: row.id.clone(),
@@ -168,6 +170,7 @@ fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>)
         detail: row.detail.clone(),
         flake,
         artifacts,
+        files: files.into_iter().map(|file| (file.name, file.size)).collect(),
         hypervisor: String::new(),
         network: String::new(),
         cpus: 0,

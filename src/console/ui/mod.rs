@@ -1,14 +1,18 @@
 //! What the user does with the screen: where they look, what is selected, which dialog is open.
 
 pub mod builds;
+pub mod cluster;
 pub mod dialog;
 pub mod page;
+pub mod routes;
 pub mod tabs;
 pub mod vms;
 
 use builds::BuildsUi;
+use cluster::ClusterUi;
 use dialog::Dialog;
 use page::Page;
+use routes::RoutesUi;
 use tabs::Tabs;
 use vms::VmsUi;
 
@@ -27,6 +31,10 @@ pub struct Ui {
     pub builds: BuildsUi,
     /// The VMs page.
     pub vms: VmsUi,
+    /// The cluster page.
+    pub cluster: ClusterUi,
+    /// The routes page.
+    pub routes: RoutesUi,
     /// The terminal page.
     pub tabs: Tabs,
     /// What is asked.

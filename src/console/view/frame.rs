@@ -12,6 +12,7 @@ use crate::console::command::{Action, COMMANDS, Command};
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;
+use crate::event::text::strip;
 
 /// The pages with their numbers.
 pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
@@ -24,6 +25,12 @@ pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         let place =
             row.put(Span::styled(format!("{} {}", index + 1, page.title()), theme.style(role)), buffer);
         spots.add(place, Spot::Command(Action::Go(page)));
+    }
+    let machine = strip(&scene.model.machine);
+    let machine = if theme.ascii { machine.replace('·', "-") } else { machine };
+    let machine = Line::styled(machine + " ", theme.style(Role::Dim));
+    if machine.width() + 2 <= row.room() {
+        machine.right_aligned().render(area, buffer);
     }
 }
 

@@ -1,14 +1,22 @@
 //! Pure functions from the model and the screen's state to the screen.
 
 pub mod builds;
+pub mod cluster;
 pub mod dialog;
 pub mod frame;
+pub mod graph;
 pub mod help;
 pub mod overview;
 pub mod pane;
+pub mod routes;
+#[cfg(test)]
+mod shot;
 pub mod spot;
+pub mod table;
 pub mod task;
 pub mod terminal;
+pub mod text;
+pub mod vm;
 pub mod vms;
 
 use jiff::Timestamp;
@@ -84,6 +92,8 @@ fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots:
         Page::Builds => builds::draw(scene, area, buffer),
         Page::Vms => vms::draw(scene, area, buffer),
         Page::Terminal => terminal::draw(scene, area, buffer, spots),
+        Page::Cluster => cluster::draw(scene, area, buffer),
+        Page::Routes => routes::draw(scene, area, buffer),
         page => pane::empty(scene, page, "nothing here yet", area, buffer),
     }
 }

@@ -7,13 +7,36 @@ use super::spot::Spots;
 use super::{Scene, pane_of};
 use crate::console::ui::page::Page;
 
-/// Draws the tiles: one under the other where the screen is narrow.
+/// Width below which builds and VMs lie one above the other.
+const NARROW: u16 = 100;
+
+/// Draws the tiles.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
-    let half = [Constraint::Fill(1), Constraint::Fill(1)];
-    let [above, below] = Layout::vertical(half).areas(area);
-    let [builds, vms] = Layout::horizontal(half).areas(above);
-    let [cluster, routes] = Layout::horizontal(half).areas(below);
-    for (page, area) in Page::TILES.into_iter().zip([builds, vms, cluster, routes]) {
+    for (page, area) in Page::TILES.into_iter().zip(tiles(scene, area)) {
         pane_of(page, scene, area, buffer, spots);
     }
+}
+
+/// Where the tiles are, in the order of [`Page::TILES`].
+fn tiles(scene: Scene<'_>, area: Rect) -> [Rect; 4] {
+    let half = [Constraint::Fill(1), Constraint::Fill(1)];
+    // Without a cluster two lines say so.
+    let below = match scene.model.cluster.info {
+        None => Constraint::Length(4),
+        Some(_) if area.width < NARROW => Constraint::Percentage(30),
+        Some(_) => Constraint::Percentage(45),
+    };
+    let [above, below] = Layout::vertical([Constraint::Fill(1), below]).areas(area);
+    let [builds, vms] = if area.width < NARROW {
+        Layout::vertical(half).areas(above)
+    } else {
+        // A table needs more room than a tree.
+        Layout::horizontal([Constraint::Fill(2), Constraint::Fill(3)]).areas(above)
+    };
+    let [cluster, routes] = if area.width < NARROW {
+        Layout::horizontal(half).areas(below)
+    } else {
+        Layout::horizontal([Constraint::Fill(2), Constraint::Fill(3)]).areas(below)
+    };
+    [builds, vms, cluster, routes]
 }

@@ -1,33 +1,257 @@
-//! The table of VMs, and the selected one in detail.
+//! The VMs page: the table, the selected VM in detail, its console.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
-use super::Scene;
 use super::pane::pane;
-use crate::console::theme::Role;
+use super::table::{self, Column, Place};
+use super::{Scene, graph, vm};
+use crate::console::model::vm::VmModel;
+use crate::console::theme::{Role, Theme};
 use crate::console::ui::page::Page;
+use crate::console::ui::vms::{Column as Sort, Part};
+use crate::event::text::strip;
+use crate::event::words::{short_bytes, short_duration};
+
+/// Width from which detail and table lie side by side.
+const BESIDE: u16 = 150;
+
+/// A column of the table.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Name,
+    State,
+    Cpu,
+    Memory,
+    Network,
+    Disk,
+    Ports,
+    Up,
+    Flake,
+}
+
+impl What {
+    /// What the table is sorted by when it is sorted by this column.
+    fn sort(self) -> Option<Sort> {
+        match self {
+            Self::Name => Some(Sort::Name),
+            Self::State => Some(Sort::State),
+            Self::Cpu => Some(Sort::Cpu),
+            Self::Memory => Some(Sort::Memory),
+            Self::Network => Some(Sort::Network),
+            Self::Disk => Some(Sort::Disk),
+            Self::Up => Some(Sort::Up),
+            Self::Ports | Self::Flake => None,
+        }
+    }
+}
+
+const fn column(what: What, title: &'static str, least: u16, most: u16, rank: u8) -> Column<What> {
+    Column { what, title, least, most, rank }
+}
+
+const COLUMNS: [Column<What>; 9] = [
+    column(What::Name, "NAME", 8, 20, 0),
+    column(What::State, "STATE", 7, 8, 1),
+    column(What::Cpu, "CPU", 11, 22, 3),
+    column(What::Memory, "MEM", 10, 21, 4),
+    column(What::Network, "NET", 12, 23, 5),
+    column(What::Disk, "DISK", 12, 23, 8),
+    column(What::Ports, "PORTS", 9, 24, 6),
+    column(What::Up, "UP", 4, 4, 2),
+    column(What::Flake, "FLAKE", 8, 40, 7),
+];
 
 /// Draws the page or the tile.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
-    let inner = pane(scene.theme, "VMs", scene.ui.pane() == Page::Vms, area, buffer);
     let vms = scene.ui.vms.sorted(scene.model);
-    let Some(selected) = scene.ui.vms.vm(scene.model) else {
-        let text = "No VM: `r` builds and boots a flake.";
-        return Paragraph::new(text).style(scene.theme.style(Role::Dim)).render(inner, buffer);
+    let at = scene.ui.vms.place(&vms);
+    let Some(selected) = vms.get(at).filter(|_| scene.ui.page == Page::Vms) else {
+        return table(scene, &vms, at, area, buffer);
     };
-    for (vm, row) in vms.iter().zip(inner.rows()) {
-        let sample = vm.samples.back().copied().unwrap_or_default();
-        let text = format!(
-            "{:<16} {:<9} {:>4}% {:>5}M",
-            vm.name,
-            vm.state,
-            sample.cpu_permille / 10,
-            sample.memory_kib / 1024
-        );
-        let role = if vm.id == selected.id { Role::Selected } else { Role::Text };
-        Line::styled(text, scene.theme.style(role)).render(row, buffer);
+    if scene.ui.zoomed {
+        return match scene.ui.vms.part {
+            Part::Table => table(scene, &vms, at, area, buffer),
+            Part::Detail => vm::detail(scene, selected, area, buffer),
+            Part::Console => console(scene, selected, area, buffer),
+        };
+    }
+    let rows = u16::try_from(vms.len()).unwrap_or(u16::MAX).saturating_add(3);
+    let above = Constraint::Length(rows.min(area.height / 3).max(5));
+    let [list, details, lines] = if area.width >= BESIDE {
+        let [left, right] = Layout::horizontal([Constraint::Percentage(55), Constraint::Fill(1)]).areas(area);
+        let [list, lines] = Layout::vertical([above, Constraint::Fill(1)]).areas(left);
+        [list, right, lines]
+    } else {
+        Layout::vertical([above, Constraint::Fill(4), Constraint::Fill(3)]).areas(area)
+    };
+    table(scene, &vms, at, list, buffer);
+    vm::detail(scene, selected, details, buffer);
+    console(scene, selected, lines, buffer);
+}
+
+/// Whether a part has the keys.
+pub(super) fn is_focused(scene: Scene<'_>, part: Part) -> bool {
+    scene.ui.page == Page::Vms && scene.ui.vms.part == part
+}
+
+/// The last lines of a VM's console.
+fn console(scene: Scene<'_>, vm: &VmModel, area: Rect, buffer: &mut Buffer) {
+    let inner = pane(scene.theme, "Console", is_focused(scene, Part::Console), area, buffer);
+    let lines = vm.console.iter().rev().take(usize::from(inner.height)).rev();
+    Paragraph::new(lines.map(|(_, text)| Line::raw(strip(text))).collect::<Vec<_>>()).render(inner, buffer);
+}
+
+fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut Buffer) {
+    let theme = scene.theme;
+    let focused =
+        is_focused(scene, Part::Table) || (scene.ui.page == Page::Overview && scene.ui.pane() == Page::Vms);
+    let title = if vms.is_empty() { "VMs".into() } else { format!("VMs {}", vms.len()) };
+    let inner = pane(theme, &title, focused, area, buffer);
+    if vms.is_empty() {
+        let text = "No VM: `r` builds and boots a flake.";
+        return Paragraph::new(text).style(theme.style(Role::Dim)).render(inner, buffer);
+    }
+    let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(inner);
+    let places = table::fit(&COLUMNS, inner.width);
+    for place in &places {
+        let sorted = place.column.what.sort() == Some(scene.ui.vms.column);
+        let sign = if sorted { order_sign(theme, scene.ui.vms.column, scene.ui.vms.reverse) } else { "" };
+        let role = if sorted { Role::Accent } else { Role::Dim };
+        let text = format!("{}{sign}", place.column.title);
+        table::left(theme, &text, theme.style(role), place.of(head), buffer);
+    }
+    for (index, row) in table::visible(vms.len(), at, body.height).zip(body.rows()) {
+        for place in &places {
+            cell(scene, vms[index], place, row, buffer);
+        }
+        if index == at && (focused || scene.ui.page == Page::Vms) {
+            buffer.set_style(row, theme.style(Role::Selected));
+        }
     }
 }
+
+/// Which way a sorted column goes.
+fn order_sign(theme: &Theme, column: Sort, reverse: bool) -> &'static str {
+    let upwards = matches!(column, Sort::Name) != reverse;
+    match (upwards, theme.ascii) {
+        (true, false) => "▲",
+        (false, false) => "▼",
+        (true, true) => "^",
+        (false, true) => "v",
+    }
+}
+
+fn cell(scene: Scene<'_>, vm: &VmModel, place: &Place<What>, row: Rect, buffer: &mut Buffer) {
+    let (theme, area) = (scene.theme, place.of(row));
+    let plain = Style::new();
+    let text = match place.column.what {
+        What::Name => vm.name.clone(),
+        What::State => {
+            let style = theme.style(state_role(&vm.state));
+            return table::left(theme, &vm.state, style, area, buffer);
+        }
+        What::Ports => ports(vm),
+        What::Flake => vm.info.as_ref().and_then(|info| info.flake.as_deref()).map(short).unwrap_or_default(),
+        What::Up => vm.up(scene.now).map(short_duration).unwrap_or_default(),
+        What::Cpu => return usage(scene, vm, Use::Cpu, 5, area, buffer),
+        What::Memory => return usage(scene, vm, Use::Memory, 4, area, buffer),
+        What::Network => return usage(scene, vm, Use::Network, 6, area, buffer),
+        What::Disk => return usage(scene, vm, Use::Disk, 6, area, buffer),
+    };
+    let text = if text.is_empty() { unknown(theme) } else { &text };
+    table::left(theme, text, plain, area, buffer);
+}
+
+/// A figure and its graph.
+fn usage(scene: Scene<'_>, vm: &VmModel, of: Use, width: u16, area: Rect, buffer: &mut Buffer) {
+    let known = vm.samples.back().and_then(|sample| of.of(sample));
+    let text = known.map_or_else(|| unknown(scene.theme).to_string(), |value| of.short(value));
+    table::left(scene.theme, &format!("{text:>0$}", usize::from(width)), Style::new(), area, buffer);
+    let graph = Rect { x: area.x + width + 1, width: area.width.saturating_sub(width + 1), ..area };
+    graph::draw(scene.theme, of.newest(vm), of.full(vm), graph.intersection(row_of(area)), buffer);
+}
+
+fn row_of(area: Rect) -> Rect {
+    Rect { height: 1, ..area }
+}
+
+/// The sign for what is not known.
+pub(super) fn unknown(theme: &Theme) -> &'static str {
+    if theme.ascii { "-" } else { "–" }
+}
+
+/// How a state is coloured, of a VM, an instance or a route.
+pub(super) fn state_role(state: &str) -> Role {
+    match state {
+        "running" | "ready" | "connected" | "open" => Role::Ok,
+        "failed" | "lost" => Role::Error,
+        "stopped" | "paused" | "sleeping" => Role::Dim,
+        _ => Role::Busy,
+    }
+}
+
+/// Published and forwarded ports, `HOST:GUEST`, without the loopback address.
+fn ports(vm: &VmModel) -> String {
+    let published = vm.info.iter().flat_map(|info| &info.ports);
+    let all = published.chain(&vm.forwards).map(|map| map.strip_prefix("127.0.0.1:").unwrap_or(map));
+    if vm.is_live() { all.collect::<Vec<_>>().join(" ") } else { String::new() }
+}
+
+/// The last part of a flake reference, with its attribute.
+fn short(flake: &str) -> String {
+    flake.rsplit('/').next().unwrap_or(flake).into()
+}
+
+/// What a VM uses, one figure at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Cpu,
+    Memory,
+    Network,
+    Disk,
+}
+
+impl Use {
+    pub(super) const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Network, Self::Disk];
+
+    /// The figure of a sample; absent where the host cannot tell.
+    pub(super) fn of(self, sample: &crate::event::vm::VmSample) -> Option<u64> {
+        match self {
+            Self::Cpu => Some(sample.cpu_permille.into()),
+            Self::Memory => Some(sample.memory_kib.saturating_mul(1024)),
+            Self::Network => sample.network_bps(),
+            Self::Disk => Some(sample.disk_bps()),
+        }
+    }
+
+    /// The figures of the last samples, the newest first.
+    pub(super) fn newest(self, vm: &VmModel) -> impl Iterator<Item = u64> {
+        vm.samples.iter().rev().map_while(move |sample| self.of(sample))
+    }
+
+    /// What a full bar means: all CPUs, all memory, else the most that was seen.
+    pub(super) fn full(self, vm: &VmModel) -> u64 {
+        let most = || self.newest(vm).max().unwrap_or(1);
+        match (self, &vm.info) {
+            (Self::Cpu, Some(info)) => u64::from(info.cpus) * 1000,
+            (Self::Memory, Some(info)) => u64::from(info.memory_mib) << 20,
+            _ => most(),
+        }
+    }
+
+    /// The figure in few characters.
+    pub(super) fn short(self, value: u64) -> String {
+        match self {
+            Self::Cpu => format!("{}%", value / 10),
+            Self::Memory => short_bytes(value),
+            Self::Network | Self::Disk => format!("{}/s", short_bytes(value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

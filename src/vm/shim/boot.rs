@@ -219,8 +219,7 @@ struct Volumes {
 impl Volumes {
     async fn make(paths: &Paths, prepared: &Prepared) -> Result<Self, ShimError> {
         let Prepared { spec, artifacts, dir, .. } = prepared;
-        let upper = dir.join("upper.ext4");
-        disks::make_upper(&upper, spec.disk_mib).await?;
+        let upper = disks::upper(dir, spec.disk_mib).await?;
         let rootfs = artifacts.rootfs.clone();
         let mut volumes = Self {
             disks: vec![Disk { path: rootfs, read_only: true }, Disk { path: upper, read_only: false }],

@@ -1,0 +1,132 @@
+use proptest::prelude::*;
+
+use crate::console::model::Model;
+use crate::console::ui::Ui;
+use crate::console::ui::page::Page;
+use crate::console::view::shot::{apply, draw, text};
+use crate::event::Kind;
+use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
+
+fn instance(name: &str, state: &str) -> InstanceInfo {
+    InstanceInfo { name: name.into(), state: state.into() }
+}
+
+fn pool(name: &str, desired: u32, instances: Vec<InstanceInfo>) -> PoolInfo {
+    let actual = instances.iter().filter(|one| one.state == "running").count() as u32;
+    PoolInfo { name: name.into(), desired, actual, instances }
+}
+
+fn node(name: &str, state: &str, pools: Vec<PoolInfo>) -> NodeInfo {
+    let tenants = vec![TenantInfo { name: "dev".into(), pools }];
+    NodeInfo { name: name.into(), address: "127.0.0.1:4433".into(), state: state.into(), tenants }
+}
+
+fn route(listen: &str, state: &str, wake: Option<WakeInfo>) -> RouteInfo {
+    RouteInfo {
+        listen: listen.into(),
+        tenant: "dev".into(),
+        pool: "gateways".into(),
+        state: state.into(),
+        connections: 3,
+        rx_bytes: 1229,
+        tx_bytes: 82 << 20,
+        wake,
+        idle_secs: Some(125),
+    }
+}
+
+/// Two nodes, two routes.
+fn cluster() -> Model {
+    let gateways =
+        pool("gateways", 2, vec![instance("gateways-1", "running"), instance("gateways-2", "sleeping")]);
+    let nodes = vec![
+        node("one", "connected", vec![gateways, pool("web", 1, vec![instance("web-1", "running")])]),
+        node("two", "lost", vec![]),
+    ];
+    let info = ClusterInfo { address: "127.0.0.1:7000".into(), state: "running".into(), nodes };
+    let mut model = Model::default();
+    apply(&mut model, Kind::ClusterSeen { cluster: Box::new(info) });
+    let steps = [("connect", 2), ("restore", 400), ("ready", 49)].map(|(step, ms)| (step.into(), ms));
+    let wake = WakeInfo { ms: 451, steps: steps.to_vec() };
+    for route in [route("127.0.0.1:8443", "sleeping", Some(wake)), route("127.0.0.1:8080", "open", None)] {
+        apply(&mut model, Kind::RouteSeen { route: Box::new(route) });
+    }
+    model
+}
+
+#[test]
+fn the_tree_of_two_nodes_can_be_folded() {
+    let model = cluster();
+    let mut ui = Ui { page: Page::Cluster, ..Ui::default() };
+    insta::assert_snapshot!("tree_80x24", text(&draw(&model, &ui, false, 80, 24)));
+    insta::assert_snapshot!("tree_ascii", text(&draw(&model, &ui, true, 60, 16)));
+    ui.cluster.move_by(&model, 3);
+    ui.cluster.fold(&model);
+    insta::assert_snapshot!("tree_folded", text(&draw(&model, &ui, false, 80, 14)));
+}
+
+#[test]
+fn routes_show_the_last_wake_and_its_steps() {
+    let model = cluster();
+    let mut ui = Ui { page: Page::Routes, ..Ui::default() };
+    insta::assert_snapshot!("routes_80x24", text(&draw(&model, &ui, false, 80, 12)));
+    ui.routes.move_by(&model, 1);
+    insta::assert_snapshot!("routes_120x40", text(&draw(&model, &ui, false, 120, 12)));
+}
+
+#[test]
+fn the_overview_gives_a_cluster_its_room() {
+    let ui = Ui { page: Page::Overview, ..Ui::default() };
+    insta::assert_snapshot!("overview_120x40", text(&draw(&cluster(), &ui, false, 120, 40)));
+    insta::assert_snapshot!("overview_80x24", text(&draw(&cluster(), &ui, false, 80, 24)));
+}
+
+#[test]
+fn without_a_cluster_both_pages_say_so() {
+    for page in [Page::Cluster, Page::Routes] {
+        let ui = Ui { page, ..Ui::default() };
+        let shown = text(&draw(&Model::default(), &ui, false, 80, 24));
+        assert!(shown.contains("No cluster: "), "{shown}");
+    }
+}
+
+fn event() -> impl Strategy<Value = Kind> {
+    (".*", any::<u64>(), 0..5u8).prop_map(|(text, value, sort)| match sort {
+        0 | 1 => {
+            let instances = vec![instance(&text, &text); (value % 5) as usize];
+            let nodes = vec![node(&text, &text, vec![pool(&text, value as u32, instances)]); 2];
+            let cluster = ClusterInfo { address: text.clone(), state: text, nodes };
+            Kind::ClusterSeen { cluster: Box::new(cluster) }
+        }
+        2 => {
+            let wake = Some(WakeInfo { ms: value, steps: vec![(text.clone(), value >> 8)] });
+            let (rx_bytes, idle_secs) = (value, Some(value));
+            let route = RouteInfo { rx_bytes, idle_secs, ..route(&text, &text, wake) };
+            Kind::RouteSeen { route: Box::new(route) }
+        }
+        3 => Kind::RouteGone { listen: text },
+        _ => Kind::ClusterGone,
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_events_and_no_size_disturb_the_screen(
+        events in proptest::collection::vec(event(), 0..20),
+        width in 1u16..220, height in 3u16..60, moves in -9isize..9,
+    ) {
+        let mut model = Model::default();
+        let mut ui = Ui::default();
+        for event in events {
+            apply(&mut model, event);
+            ui.cluster.move_by(&model, moves);
+            ui.cluster.fold(&model);
+            ui.routes.move_by(&model, moves);
+        }
+        for page in [Page::Cluster, Page::Routes, Page::Overview] {
+            ui.page = page;
+            let buffer = draw(&model, &ui, false, width, height);
+            prop_assert!(!text(&buffer).chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! For tests: models made of events, pages as text.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::spot::Spots;
+use super::{Scene, overview, pane_of};
+use crate::console::chord::Chord;
+use crate::console::keymap::Keymap;
+use crate::console::model::Model;
+use crate::console::theme::{Depth, Palette, Theme};
+use crate::console::ui::Ui;
+use crate::console::ui::page::Page;
+use crate::event::{Event, Kind, SCHEMA_VERSION, TaskId};
+
+/// The time on the screen, in seconds.
+pub const NOW: i64 = 1_800_000_000;
+
+/// Applies an event of no task.
+pub fn apply(model: &mut Model, kind: Kind) -> bool {
+    let time = at(NOW);
+    model.apply(&Event { v: SCHEMA_VERSION, time, task: TaskId::machine(), kind })
+}
+
+/// A second as a time.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The page without header and footer, of a screen of this size.
+pub fn draw(model: &Model, ui: &Ui, ascii: bool, width: u16, height: u16) -> Buffer {
+    let theme = Theme::new(&Palette::dark(), Depth::None, ascii);
+    let keymap = Keymap::new(Chord::ctrl('b'), &BTreeMap::new());
+    let scene = Scene { model, ui, keymap: &keymap, theme: &theme, now: at(NOW) };
+    let mut spots = Spots::default();
+    let area = Rect::new(0, 0, width, height.saturating_sub(2));
+    let mut buffer = Buffer::empty(area);
+    match ui.page {
+        Page::Overview => overview::draw(scene, area, &mut buffer, &mut spots),
+        page => pane_of(page, scene, area, &mut buffer, &mut spots),
+    }
+    buffer
+}
+
+/// What stands in it.
+pub fn text(buffer: &Buffer) -> String {
+    use unicode_width::UnicodeWidthStr;
+    let area = buffer.area();
+    let row = |y| {
+        let mut line = String::new();
+        let mut x = 0;
+        while x < area.width {
+            let symbol = buffer[(x, y)].symbol();
+            line.push_str(symbol);
+            // A wide character takes the next cell as well.
+            x += symbol.width().max(1) as u16;
+        }
+        line.trim_end().to_string() + "\n"
+    };
+    (0..area.height).map(row).collect()
+}

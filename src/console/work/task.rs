@@ -1,0 +1,118 @@
+//! Jobs that are tasks: recorded, and shown among the builds.
+
+use super::{Bench, RunWish};
+use crate::event::{EventSink, Kind, Level, TaskKind};
+use crate::image;
+use crate::run::record::{Recorded, Recorder};
+use crate::run::task::{self, Failure};
+use crate::run::wish::BuildWish;
+use crate::run::{self, STOP_DEADLINE, restart};
+use crate::store::Store;
+use crate::vm::lifecycle::{self, LifecycleError, Starting};
+
+/// A sink for the job's task, which is recorded, and shown.
+fn recorded(bench: &Bench) -> EventSink {
+    let recorder = Recorder::new(&bench.paths, &bench.id)
+        .map_err(|error| bench.say(Level::Warning, format!("a task leaves no record: {error}")))
+        .ok();
+    let (sink, events) = EventSink::new(bench.id.clone());
+    let (mut events, out) = (Recorded::new(events, recorder), bench.out.clone());
+    tokio::task::spawn_local(async move {
+        while let Some(event) = events.next().await {
+            out.forward(event);
+        }
+    });
+    sink
+}
+
+/// Builds a flake.
+pub async fn build(bench: &Bench, wish: BuildWish) {
+    let title = wish.flake.clone();
+    // The task's last event tells how it went.
+    let _ = task::frame(recorded(bench), TaskKind::Build, title, async |sink| {
+        let request = wish.request(&bench.paths).await?;
+        let mut store = Store::open(&bench.paths.database())?.store;
+        Ok::<_, Failure>(image::build::build(&request, &bench.paths, &mut store, sink, &bench.cancel).await?)
+    })
+    .await;
+}
+
+/// Builds a flake and boots it; ends with the VM, unless that lives on its own.
+pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
+    let Bench { paths, cancel, .. } = bench;
+    let title = wish.build.flake.clone();
+    let running = task::frame(recorded(bench), TaskKind::Run, title, async |sink| {
+        if let Some(paths) = &wish.trigger {
+            sink.send(Kind::WatchTriggered { paths: paths.clone(), more: 0 });
+        }
+        let request = wish.build.clone().run_request(wish.name.clone(), paths).await?;
+        let mut store = Store::open(&paths.database())?.store;
+        if let Some(old) = &wish.replaces {
+            // It goes on working until there is something to replace it with.
+            image::build::build(&request.build, paths, &mut store, sink, cancel).await?;
+            if let Some(vm) = store.vm(old)?.filter(|vm| vm.state.is_live()) {
+                lifecycle::stop(paths, &mut store, &vm, Some(STOP_DEADLINE)).await?;
+            }
+        }
+        Ok::<_, Failure>(run::run(&request, paths, &mut store, sink, cancel).await?)
+    })
+    .await;
+    match running {
+        Ok(running) => keep(bench, running.starting, !wish.detach).await,
+        // The task said why.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Ends a VM and boots it again; ends with the new one, unless that lives on its own.
+pub async fn restart(bench: &Bench, vm: &str, leashed: bool) -> Result<(), Failure> {
+    let Bench { paths, cancel, .. } = bench;
+    let mut store = Store::open(&paths.database())?.store;
+    let title = format!("restart {}", lifecycle::find(&store, vm)?.name);
+    let running = task::frame(recorded(bench), TaskKind::Run, title, async |sink| {
+        restart::restart(vm, paths, &mut store, sink, cancel).await
+    })
+    .await;
+    match running {
+        Ok(running) => keep(bench, running.starting, leashed).await,
+        // The task said why.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Why a leash is held no longer.
+enum Ended {
+    VmOver,
+    LetGo,
+    ConsoleOver,
+}
+
+/// Holds a VM's leash until the VM is over, somebody wants it to live on its own, or the console
+/// ends; without a leash it lives on its own at once.
+async fn keep(bench: &Bench, mut starting: Starting, leashed: bool) -> Result<(), Failure> {
+    let vm = starting.id.clone();
+    let spawn = |error| Failure::from(LifecycleError::Spawn(error));
+    if !leashed {
+        return starting.detach().await.map_err(spawn);
+    }
+    let let_go = bench.hold(&vm, None);
+    bench.out.send(Kind::VmLeashed { vm: vm.clone(), on: true });
+    let ended = tokio::select! {
+        biased;
+        // The leash ends with the VM.
+        () = async { while starting.next().await.is_some() {} } => Ended::VmOver,
+        () = let_go.cancelled() => Ended::LetGo,
+        () = bench.cancel.cancelled() => Ended::ConsoleOver,
+    };
+    match ended {
+        Ended::VmOver => {}
+        Ended::LetGo => {
+            let name = starting.name.clone();
+            starting.detach().await.map_err(spawn)?;
+            bench.say(Level::Info, format!("{name} lives on when the console ends"));
+        }
+        Ended::ConsoleOver => super::vm::stop(bench, &vm, false).await?,
+    }
+    bench.out.send(Kind::VmLeashed { vm, on: false });
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! A VM shut down and booted again, with what it wrote to its disks.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, Running, STOP_DEADLINE, boot};
+use crate::artifacts::Artifacts;
+use crate::event::EventSink;
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::store::vms::VmRow;
+use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::spec::VmSpec;
+use crate::vm::{console, disks};
+
+/// Boots a VM's specification again as a new VM of the same name, ending the old one if it runs.
+///
+/// The new VM has a new id and inherits the old one's disks and console log; the old one is
+/// removed once the new one is ready. Until then nothing of it is touched, so that one that does
+/// not come up can be restarted again.
+pub async fn restart(
+    id: &str,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
+    let old = lifecycle::find(store, id)?;
+    let spec = bootable(&old)?;
+    if let Ok(other) = lifecycle::find_running(store, &old.name)
+        && other.id != old.id
+    {
+        return Err(LifecycleError::NameTaken(spec.name).into());
+    }
+    let spec = VmSpec { id: lifecycle::new_id(), ..spec };
+    let (from, to) = (paths.vm(&old.id), paths.vm(&spec.id));
+    // Before its end, which removes a VM that is to leave nothing.
+    let inherited = disks::inherit(&from, &to);
+    let ended = match inherited {
+        Err(source) => Err(LifecycleError::File { path: to.clone(), source }.into()),
+        Ok(()) if old.state.is_live() => end(paths, store, &old, sink, cancel).await,
+        Ok(()) => Ok(()),
+    };
+    if let Err(error) = ended {
+        // Links only: the old VM keeps its disks.
+        let _ = std::fs::remove_dir_all(&to);
+        return Err(error);
+    }
+    let running = boot(paths, store, spec, true, sink, cancel).await?;
+    // The log goes on where the old one's ended; it is no reason to fail.
+    let _ = console::inherit(&from, &to);
+    if let Some(old) = store.vm(&old.id).map_err(LifecycleError::from)? {
+        lifecycle::remove(paths, store, &old)?;
+    }
+    Ok(running)
+}
+
+async fn end(
+    paths: &Paths,
+    store: &mut Store,
+    old: &VmRow,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<(), RunError> {
+    sink.phase("stop");
+    tokio::select! {
+        ended = lifecycle::stop(paths, store, old, Some(STOP_DEADLINE)) => Ok(ended?),
+        // The guest was asked and ends nevertheless.
+        () = cancel.cancelled() => Err(RunError::Cancelled),
+    }
+}
+
+/// The VM's specification, if what it boots is still there: a running one is not ended for nothing.
+fn bootable(vm: &VmRow) -> Result<VmSpec, RunError> {
+    let spec = lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
+        what: format!("the record of the VM `{}` cannot be read", vm.name),
+        help: "`mvm run` boots a new one".into(),
+    })?;
+    match Artifacts::open(&spec.build_dir) {
+        Ok(_) => Ok(spec),
+        Err(error) => Err(RunError::Unavailable {
+            what: format!("what the VM `{}` boots is gone: `{}`: {error}", vm.name, spec.build_dir.display()),
+            help: "`mvm run` builds it again and boots a new one".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TaskId;
+    use crate::store::vms::VmState;
+
+    #[tokio::test]
+    async fn what_cannot_be_booted_again_is_left_as_it_is() {
+        let world = tempfile::tempdir().unwrap();
+        let paths = Paths::at(world.path().join("state"), world.path().join("run")).unwrap();
+        let mut store = Store::open(std::path::Path::new(":memory:")).unwrap().store;
+        let (sink, _stream) = EventSink::new(TaskId::new('t'));
+        let cancel = CancellationToken::new();
+        let error = restart("v-1", &paths, &mut store, &sink, &cancel).await.unwrap_err();
+        assert!(error.to_string().contains("there is no VM named `v-1`"), "{error}");
+
+        let mut row = VmRow {
+            id: "v-1".into(),
+            name: "hello".into(),
+            build: "b".into(),
+            state: VmState::Created,
+            detail: None,
+            spec: "{}".into(),
+            process: None,
+            created_ms: 1,
+            changed_ms: 1,
+        };
+        store.insert_vm(&row).unwrap();
+        let error = restart("v-1", &paths, &mut store, &sink, &cancel).await.unwrap_err();
+        assert!(error.to_string().contains("record of the VM `hello`"), "{error}");
+
+        (row.id, row.name) = ("v-2".into(), "web".into());
+        row.spec = serde_json::json!({
+            "id": "v-2", "name": "web", "build_dir": "/no/such/build", "cpus": 1, "memory_mib": 256,
+            "disk_mib": 64, "kernel_args": [], "ports": [], "volumes": [], "network": "user",
+            "egress": true, "kvm": false, "role": null, "boot_timeout_secs": 1, "remove": false,
+        })
+        .to_string();
+        store.insert_vm(&row).unwrap();
+        let error = restart("v-2", &paths, &mut store, &sink, &cancel).await.unwrap_err();
+        assert!(error.to_string().contains("/no/such/build"), "{error}");
+        assert_eq!(store.vm("v-2").unwrap().map(|vm| vm.state), Some(VmState::Created));
+    }
+}
