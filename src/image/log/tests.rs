@@ -42,7 +42,12 @@ fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
     assert!(kinds.contains(&Kind::ActivityStarted {
         id: 5,
         parent: Some(3),
-        what: Activity::Build { drv: "/nix/store/x-bad.drv".into(), host: String::new(), usual_ms: None },
+        what: Activity::Build {
+            drv: "/nix/store/x-bad.drv".into(),
+            host: String::new(),
+            usual_ms: None,
+            needs: vec![]
+        },
     }));
     assert!(kinds.contains(&Kind::Phase { name: "build".into() }));
     assert!(kinds.contains(&Kind::ActivityPhase { id: 5, phase: "unpackPhase".into() }));
