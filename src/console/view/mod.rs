@@ -1,11 +1,16 @@
 //! Pure functions from the model and the screen's state to the screen.
 
 pub mod builds;
+pub mod columns;
+pub mod detail;
 pub mod dialog;
+pub mod fold;
 pub mod frame;
 pub mod overview;
 pub mod pane;
 pub mod task;
+pub mod tasks;
+pub mod tree;
 pub mod vms;
 
 use jiff::Timestamp;
