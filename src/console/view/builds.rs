@@ -25,7 +25,7 @@ const MOST_TASKS: usize = 8;
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let inner = pane(scene.theme, "Builds", scene.ui.pane() == Page::Builds, area, buffer);
     let Some(task) = scene.ui.builds.task(scene.model) else {
-        let text = format!("No task yet: {}.", ways());
+        let text = format!("No task yet. Press {}.", ways());
         let text = Paragraph::new(text).wrap(Wrap { trim: true });
         return text.style(scene.theme.style(Role::Dim)).render(inner, buffer);
     };
@@ -64,7 +64,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
 /// The commands that make a task, with their keys.
 fn ways() -> String {
     let ways = COMMANDS.iter().filter(|c| matches!(c.action, Action::Build | Action::Run));
-    let ways = ways.filter_map(|c| Some(format!("`{}` {}", c.keys.first()?, c.help)));
+    let ways = ways.filter_map(|c| Some(format!("`{}` to {}", c.keys.first()?, c.help)));
     ways.collect::<Vec<_>>().join("; ")
 }
 
@@ -132,3 +132,6 @@ fn log(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
         Line::styled(text, scene.theme.style(Role::Dim)).render(row, buffer);
     }
 }
+
+#[cfg(test)]
+mod tests;

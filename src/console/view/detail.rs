@@ -85,7 +85,8 @@ pub fn totals(scene: Scene<'_>, task: &TaskModel, room: usize) -> String {
         parts.push(format!("{}/{} builds", builds.done, builds.expected));
     }
     let failed = builds.failed.max(task.tree.failed().len() as u64);
-    for (count, word) in [(failed, "failed"), (builds.running, "running"), (builds.waiting(), "waiting")] {
+    let running = builds.running.max(task.tree.running().len() as u64);
+    for (count, word) in [(failed, "failed"), (running, "running"), (builds.waiting(), "waiting")] {
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }

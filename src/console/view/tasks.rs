@@ -12,6 +12,9 @@ use crate::console::theme::{Role, Sign};
 use crate::event::Outcome;
 use crate::event::text::strip;
 
+/// Fewest columns that say what a task is at.
+const LEAST_STATE: usize = 8;
+
 /// Draws the tasks around the selected one.
 pub fn draw(scene: Scene<'_>, selected: &TaskModel, focused: bool, area: Rect, buffer: &mut Buffer) {
     let (tasks, room) = (&scene.model.tasks, usize::from(area.height));
@@ -97,11 +100,11 @@ impl Columns {
             elapsed: widest(&|task| elapsed(scene, task).len()).max(5),
             owner: widest(&|task| owner(task).len()),
         };
-        let least = title.min(12);
-        for drop in [
-            |columns: &mut Self| columns.owner = 0,
-            |columns: &mut Self| columns.counts = 0,
-            |columns: &mut Self| columns.elapsed = 0,
+        // Whose it is gives way to what it is at; the others only to its name.
+        for (least, drop) in [
+            (title.min(20) + 2 + LEAST_STATE, (|columns| columns.owner = 0) as fn(&mut Self)),
+            (title.min(12), |columns| columns.counts = 0),
+            (title.min(12), |columns| columns.elapsed = 0),
         ] {
             if columns.fixed() + least > all {
                 drop(&mut columns);
@@ -109,8 +112,9 @@ impl Columns {
         }
         let room = all.saturating_sub(columns.fixed());
         // What a task is at is worth more than the end of a long title.
-        columns.title = title.min(room.saturating_sub(10).max(room / 2).max(12)).min(room);
-        columns.state = room.saturating_sub(columns.title + 2);
+        columns.title = title.min(room.saturating_sub(2 + LEAST_STATE).max(12)).min(room);
+        let state = room.saturating_sub(columns.title + 2);
+        columns.state = if state < LEAST_STATE { 0 } else { state };
         columns
     }
 

@@ -94,7 +94,6 @@ pub fn sign(state: State) -> (Sign, Role) {
 /// Columns' widths; nought for one that is left out.
 #[derive(Debug, Default, Clone, Copy)]
 struct Columns {
-    all: usize,
     name: usize,
     host: usize,
     phase: usize,
@@ -109,7 +108,6 @@ impl Columns {
         };
         let named = widest(&|row, it| 2 * row.trunks.len() + 4 + width(&it.name));
         let mut columns = Self {
-            all,
             name: 0,
             host: widest(&|_, it| width(&it.host)).min(WIDEST),
             phase: widest(&|_, it| width(phase(it))).min(WIDEST),
@@ -207,7 +205,7 @@ pub fn transfers(task: &TaskModel, look: Look<'_>, area: Rect, buffer: &mut Buff
             cells.clear();
         }
         let verb = if transfer.copy { "copy" } else { "fetch" };
-        let name = fit(&transfer.name, all.saturating_sub(cells.len() + 4 + verb.len()), cut).into_owned();
+        let name = fit(&transfer.name, all.saturating_sub(cells.len() + 5 + verb.len()), cut).into_owned();
         Line::from(vec![
             Span::styled(format!("  {} ", theme.sign(Sign::Busy)), theme.style(Role::Busy)),
             Span::styled(format!("{verb} "), theme.style(Role::Dim)),
