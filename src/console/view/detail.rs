@@ -194,7 +194,7 @@ fn errors(
         if top >= room {
             // There is more: the last row says so.
             let more = task.error_lines().nth(index + 1).is_some() || top > room;
-            if let Some(row) = area.rows().last().filter(|_| more) {
+            if let Some(row) = area.rows().next_back().filter(|_| more) {
                 let sign = fit(theme.sign(Sign::Cut), columns, "").into_owned();
                 let x = row.right().saturating_sub(1);
                 Line::styled(sign, theme.style(Role::Error))

@@ -50,7 +50,15 @@ pub fn elapsed(scene: Scene<'_>, task: &TaskModel) -> String {
 fn state(task: &TaskModel) -> (String, Role) {
     match &task.outcome {
         None => (task.phase().into(), Role::Accent),
-        Some(Outcome::Failed { error, .. }) => (strip(error.lines().next().unwrap_or_default()), Role::Error),
+        Some(Outcome::Failed { error, .. }) => {
+            let mut failed = task.tree.failed().iter().filter_map(|at| task.tree.get(*at));
+            let text = match (failed.next(), failed.count()) {
+                (Some(it), 0) => format!("{} failed", it.name),
+                (Some(it), more) => format!("{} and {more} more failed", it.name),
+                (None, _) => strip(error.lines().next().unwrap_or_default()),
+            };
+            (text, Role::Error)
+        }
         Some(Outcome::Cancelled) => ("cancelled".into(), Role::Dim),
         Some(Outcome::Ok) => match (&task.vm, &task.artifacts) {
             (Some(vm), _) => (format!("{} {}", vm.name, vm.how), Role::Dim),
@@ -114,7 +122,11 @@ impl Columns {
         // What a task is at is worth more than the end of a long title.
         columns.title = title.min(room.saturating_sub(2 + LEAST_STATE).max(12)).min(room);
         let state = room.saturating_sub(columns.title + 2);
-        columns.state = if state < LEAST_STATE { 0 } else { state };
+        if state < LEAST_STATE {
+            columns.title = title.min(room);
+        } else {
+            columns.state = state;
+        }
         columns
     }
 

@@ -167,8 +167,8 @@ fn a_page_with_a_task_under_way_at_three_sizes() {
 }
 
 #[test]
-fn a_tile_with_a_task_under_way_at_two_sizes() {
-    for size in [(40, 11), (60, 19)] {
+fn a_tile_with_a_task_under_way_at_three_sizes() {
+    for size in [(20, 9), (40, 11), (60, 19)] {
         insta::assert_snapshot!(
             format!("tile_{}x{}", size.0, size.1),
             screen(&busy(), &overview(), 28, size)
@@ -183,6 +183,32 @@ fn a_failed_task_shows_its_whole_error() {
     assert!(ui.builds.jump(&model, 1));
     insta::assert_snapshot!("failed_80x24", screen(&model, &ui, 28, page((80, 24))));
     insta::assert_snapshot!("failed_tile_40x11", screen(&model, &overview(), 28, (40, 11)));
+}
+
+#[test]
+fn a_long_error_is_scrolled_by_the_cursor() {
+    let (mut model, mut ui) = (Model::default(), ui(Part::Tree));
+    let mut task = Teller::new(&mut model, "b-1-7", TaskKind::Build, "x", 0);
+    task.built(0, 1, "part", &[]);
+    let error = (0..30).map(|line| format!("error line {line}")).collect::<Vec<_>>().join("\n");
+    task.end(2, Outcome::Failed { error, tail: vec!["the last words".into()] });
+    ui.builds.move_by(&model, 5);
+    insta::assert_snapshot!("error_80x24", screen(&model, &ui, 2, page((80, 24))));
+    ui.builds.move_by(&model, 26);
+    let end = screen(&model, &ui, 2, page((80, 24)));
+    assert!(end.contains("the last words") && end.contains("part"), "{end}");
+}
+
+#[test]
+fn plain_ascii_needs_no_other_sign() {
+    let theme = Theme { ascii: true, ..theme() };
+    let area = Rect::new(0, 0, 100, 30);
+    let mut buffer = Buffer::empty(area);
+    for model in [busy(), many()] {
+        let now = Timestamp::from_second(70).unwrap();
+        draw(Scene { model: &model, ui: &ui(Part::Tree), theme: &theme, now }, area, &mut buffer);
+        assert!(buffer.content.iter().all(|cell| cell.symbol().is_ascii()));
+    }
 }
 
 #[test]
