@@ -77,7 +77,7 @@ fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
     let failed = task.error_lines().next().is_some();
     let log_rows = if failed { 0 } else { (height - listed.min(height)).div_ceil(4) };
     let most = height.saturating_sub(listed + log_rows);
-    let rows = if failed { most } else { detail::wanted(scene, task).min(most) };
+    let rows = if failed { most } else { detail::wanted(task).min(most) };
     let [list, tree, below] = Layout::vertical([
         Constraint::Length(listed as u16),
         Constraint::Length(rows as u16),

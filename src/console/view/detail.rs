@@ -18,14 +18,15 @@ use crate::event::text::{cut, strip};
 pub fn draw(scene: Scene<'_>, task: &TaskModel, head: bool, focused: bool, area: Rect, buffer: &mut Buffer) {
     let cursor = scene.ui.builds.cursor(task);
     let room = usize::from(area.height);
-    let results = results(scene, task);
+    let results = results(task);
     let head_rows = usize::from(head).min(room);
-    let result_rows = results.len().min((room - head_rows) / 4);
+    let spare = (room - head_rows).saturating_sub(task.tree.len() + task.transfers.running().count());
+    let result_rows = results.len().min(spare.max((room - head_rows) / 4));
     let rest = room - head_rows - result_rows;
     let error_rows = error_rows(task, cursor, usize::from(area.width), rest);
     let left = rest - error_rows;
     let transfer_rows = task.transfers.running().count().min(left.div_ceil(4));
-    let [head_area, error, transfers, derivations, result] = Layout::vertical([
+    let [head_area, error, transfers, derivations, below] = Layout::vertical([
         Constraint::Length(head_rows as u16),
         Constraint::Length(error_rows as u16),
         Constraint::Length(transfer_rows as u16),
@@ -34,7 +35,7 @@ pub fn draw(scene: Scene<'_>, task: &TaskModel, head: bool, focused: bool, area:
     ])
     .areas(area);
     if head_rows > 0 {
-        title(scene, task).render(head_area, buffer);
+        title(scene, task, usize::from(area.width)).render(head_area, buffer);
         if focused && *cursor == Cursor::Task {
             buffer.set_style(head_area, scene.theme.style(Role::Selected));
         }
@@ -51,27 +52,38 @@ pub fn draw(scene: Scene<'_>, task: &TaskModel, head: bool, focused: bool, area:
     };
     tree::transfers(task, look, transfers, buffer);
     tree::draw(task, look, derivations, buffer);
-    for (line, row) in results.into_iter().zip(result.rows()) {
-        line.render(row, buffer);
+    for (line, row) in results.iter().zip(below.rows()) {
+        result(scene, line, usize::from(row.width)).render(row, buffer);
     }
 }
 
 /// The rows that would show all of a task, but for its error.
-pub fn wanted(scene: Scene<'_>, task: &TaskModel) -> usize {
-    task.tree.len() + task.transfers.running().count() + results(scene, task).len()
+pub fn wanted(task: &TaskModel) -> usize {
+    task.tree.len() + task.transfers.running().count() + results(task).len()
 }
 
-/// The task with the times of its phases.
-fn title(scene: Scene<'_>, task: &TaskModel) -> Line<'static> {
+/// The task with the times of its phases, of the last ones where not all fit.
+fn title(scene: Scene<'_>, task: &TaskModel, room: usize) -> Line<'static> {
     let theme = scene.theme;
     let (mark, role) = tasks::sign(task);
+    let title = fit(short_title(&task.title), room.saturating_sub(2), theme.sign(Sign::Cut));
+    let phases: Vec<(&str, String)> =
+        task.phase_times(scene.now).map(|(name, time)| (name, brief(time))).collect();
+    let mut left = room.saturating_sub(2 + width(&title));
+    let fits = |(name, time): &&(&str, String)| {
+        let taken = 3 + width(name) + time.len();
+        let fits = taken <= left;
+        left = left.saturating_sub(taken);
+        fits
+    };
+    let shown = phases.iter().rev().take_while(fits).count();
     let mut spans = vec![
         Span::styled(format!("{} ", theme.sign(mark)), theme.style(role)),
-        Span::styled(short_title(&task.title).to_string(), theme.style(Role::Title)),
+        Span::styled(title.into_owned(), theme.style(Role::Title)),
     ];
-    for (name, time) in task.phase_times(scene.now) {
+    for (name, time) in &phases[phases.len() - shown..] {
         spans.push(Span::styled(format!("  {name}"), theme.style(Role::Accent)));
-        spans.push(Span::styled(format!(" {}", brief(time)), theme.style(Role::Dim)));
+        spans.push(Span::styled(format!(" {time}"), theme.style(Role::Dim)));
     }
     Line::from(spans)
 }
@@ -115,33 +127,35 @@ pub fn totals(scene: Scene<'_>, task: &TaskModel, room: usize) -> String {
     text
 }
 
-/// What came of a task, one line each.
-fn results(scene: Scene<'_>, task: &TaskModel) -> Vec<Line<'static>> {
-    let theme = scene.theme;
-    let line = |word: &str, text: String| {
-        Line::from(vec![
-            Span::styled(format!("{word} "), theme.style(Role::Ok)),
-            Span::styled(text, theme.style(Role::Dim)),
-        ])
-    };
+/// What came of a task, a word and a text each.
+fn results(task: &TaskModel) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     if let Some(vm) = &task.vm {
         let whole = vm.steps.iter().map(|(_, time)| *time).sum();
         let steps: Vec<String> =
             vm.steps.iter().map(|(step, time)| format!("{step} {}", brief(*time))).collect();
-        let text = format!("{} in {}: {}", vm.how, brief(whole), steps.join(", "));
-        lines.push(line(&vm.name, text));
+        lines.push((vm.name.clone(), format!("{} in {}: {}", vm.how, brief(whole), steps.join(", "))));
     }
     if let Some(artifacts) = &task.artifacts {
         let word = if artifacts.cached { "cached" } else { "built" };
         let path = strip(&artifacts.path.display().to_string());
-        lines.push(line(word, format!("{path} ({})", artifacts.how)));
+        lines.push((word.into(), format!("{path} ({})", artifacts.how)));
     }
     if task.lost > 0 {
-        let text = format!("{} log lines were lost: they came faster than they could be shown", task.lost);
-        lines.push(Line::styled(text, theme.style(Role::Warning)));
+        lines.push(("lost".into(), format!("{} log lines came faster than they could be shown", task.lost)));
     }
     lines
+}
+
+fn result(scene: Scene<'_>, (word, text): &(String, String), room: usize) -> Line<'static> {
+    let (theme, cut) = (scene.theme, scene.theme.sign(Sign::Cut));
+    let word = fit(word, room, cut).into_owned();
+    let text = fit(text, room.saturating_sub(width(&word) + 1), cut).into_owned();
+    Line::from(vec![
+        Span::styled(word, theme.style(Role::Accent)),
+        Span::raw(" "),
+        Span::styled(text, theme.style(Role::Dim)),
+    ])
 }
 
 /// Rows for the error: all it needs, but a third is left for derivations.

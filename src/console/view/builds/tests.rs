@@ -177,6 +177,16 @@ fn a_tile_with_a_task_under_way_at_three_sizes() {
 }
 
 #[test]
+fn a_run_that_is_done_says_how_long_each_step_took() {
+    let (mut model, mut ui) = (busy(), ui(Part::Tree));
+    ui.builds.select(model.tasks[2].id.clone());
+    let mut task = Teller { task: model.tasks[2].id.clone(), model: &mut model, next: 900 };
+    let path = "/var/lib/mvm/builds/0123456789abcdfghijklmnpqrsvwxyz".into();
+    task.send(4, Kind::ArtifactsReady { build: "b".into(), path, cached: false, how: "built".into() });
+    insta::assert_snapshot!("run_60x18", screen(&model, &ui, 28, (60, 18)));
+}
+
+#[test]
 fn a_failed_task_shows_its_whole_error() {
     let (mut model, mut ui) = (Model::default(), ui(Part::Tree));
     failed(&mut model, 0);
