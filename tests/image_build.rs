@@ -247,6 +247,31 @@ fn an_unchanged_source_starts_no_process_and_a_touched_one_does() {
 }
 
 #[test]
+fn a_build_names_what_was_built_for_it() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("part", "echo part > $out"), ("idle", "exit 1"), ("default", GOOD)]);
+    let text = fs::read_to_string(flake.join("flake.nix")).unwrap();
+    // As in a guest's image: the whole is made from parts.
+    let text = text.replace("packages.x86_64-linux = {", "packages.x86_64-linux = rec {");
+    let text = text.replace("\"default\" = derivation {", "\"default\" = derivation { inherit part;");
+    fs::write(flake.join("flake.nix"), text.replace("name = \"image\"; system", "name = \"a\"; system"))
+        .unwrap();
+    let done = world.build(&flake);
+    assert_eq!(done.how(), (false, "built"));
+    let built: Vec<(&String, &Vec<String>)> = done
+        .events
+        .iter()
+        .filter_map(|kind| match kind {
+            Kind::ActivityStarted { what: Activity::Build { drv, needs, .. }, .. } => Some((drv, needs)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(built.len(), 2);
+    assert!(built[0].1.is_empty());
+    assert_eq!(built[1].1, &[built[0].0.clone()]);
+}
+
+#[test]
 fn a_directory_may_bear_any_name() {
     let Some(mut world) = World::new() else { return };
     for name in ["with space", "ha#sh", "que?stion", "ünïcode", "per%20cent"] {

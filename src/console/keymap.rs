@@ -15,6 +15,12 @@ pub struct Keymap {
     chords: Vec<Vec<Chord>>,
 }
 
+impl Default for Keymap {
+    fn default() -> Self {
+        Self::new(Chord::ctrl('b'), &BTreeMap::new())
+    }
+}
+
 impl Keymap {
     /// The list's own keys, but for the commands that `own` names.
     pub fn new(prefix: Chord, own: &BTreeMap<String, Vec<Chord>>) -> Self {

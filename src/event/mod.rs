@@ -300,6 +300,9 @@ pub enum Activity {
         /// How long it took in the past, in milliseconds (the median).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usual_ms: Option<u64>,
+        /// Derivations built earlier in the same task that it needs, the first few hundred.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs: Vec<String>,
     },
     /// The set of all builds, copies or downloads: bears totals.
     Total {

@@ -1,10 +1,11 @@
 //! Nix's log → events: activities, progress, log lines and, for a failure, what was said last.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
+use super::drv;
 use super::nixmsg::{self, Message};
 use super::origin::Origin;
 use crate::event::text::{clean, cut};
@@ -31,6 +32,8 @@ const TAIL_LINES: usize = 40;
 const TAIL_LINE: usize = 1024;
 /// Builds whose duration is kept.
 const MAX_TIMES: usize = 4096;
+/// Derivations remembered for what others need of them.
+const MAX_BEGUN: usize = 50_000;
 /// Lines kept of what is none of the log's own.
 const MAX_OTHERS: usize = 10;
 /// Nix's level for information; what is above is talk.
@@ -44,6 +47,7 @@ pub struct NixLog<'a> {
     usual: &'a Usual,
     partial: Vec<u8>,
     activities: HashMap<u64, Tracked>,
+    begun: HashSet<String>,
     shown: usize,
     building: bool,
     tails: Vec<Tail>,
@@ -109,6 +113,7 @@ impl<'a> NixLog<'a> {
             usual,
             partial: Vec::new(),
             activities: HashMap::new(),
+            begun: HashSet::new(),
             shown: 0,
             building: false,
             tails: Vec::new(),
@@ -221,7 +226,8 @@ impl<'a> NixLog<'a> {
         if let Some(mut what) = activity(message)
             && self.shown < MAX_SHOWN
         {
-            if let Activity::Build { drv, host, usual_ms } = &mut what {
+            self.edges(&mut what);
+            if let Activity::Build { drv, host, usual_ms, .. } = &mut what {
                 *usual_ms = self.usual.get(&(drv_name(drv).to_owned(), host.clone())).copied();
                 tracked.build = Some(Instant::now());
                 tracked.tail = self.tail(drv);
@@ -244,6 +250,14 @@ impl<'a> NixLog<'a> {
             self.sink.send(Kind::ActivityStarted { id: message.id, parent, what });
         }
         self.activities.insert(message.id, tracked);
+    }
+
+    /// Finds what a build needs. What that is began before it, so what began later need not be looked at.
+    fn edges(&mut self, what: &mut Activity) {
+        let Activity::Build { drv, needs, .. } = what else { return };
+        if self.begun.len() < MAX_BEGUN && self.begun.insert(drv.clone()) {
+            *needs = drv::needs(drv, |input| input != drv.as_str() && self.begun.contains(input));
+        }
     }
 
     /// A place for the last lines of `drv`: a new one, or that of the build that ended first.
@@ -337,7 +351,7 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
         101 => Activity::Download { uri: field(0) },
         103 => Activity::Total { of: "copies".into() },
         104 => Activity::Total { of: "builds".into() },
-        105 => Activity::Build { drv: field(0), host: field(1), usual_ms: None },
+        105 => Activity::Build { drv: field(0), host: field(1), usual_ms: None, needs: Vec::new() },
         _ if message.text.is_empty() || message.level > INFO + 1 => return None,
         112 => Activity::Evaluate { text: name(&message.text) },
         0 if message.text.starts_with("evaluating") || message.text.starts_with("copying") => {

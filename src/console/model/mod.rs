@@ -1,7 +1,11 @@
 //! What is true, written only by applying events.
 
 pub mod cluster;
+pub mod derivation;
 pub mod task;
+pub mod totals;
+pub mod transfer;
+pub mod tree;
 pub mod vm;
 
 use jiff::Timestamp;

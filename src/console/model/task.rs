@@ -1,16 +1,24 @@
 //! What is true of a task, written only by applying events.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::totals::Totals;
+use super::transfer::Transfers;
+use super::tree::Tree;
+use crate::event::text::strip;
+use crate::event::words::drv_name;
 use crate::event::{Activity, Event, Kind, Outcome, Source, TaskId, TaskKind};
 
-/// Most activities kept; the oldest ended ones go first.
-const MOST_ITEMS: usize = 256;
 /// Last log lines kept.
 const MOST_LINES: usize = 200;
+/// Lines shown of the log that matters to an error.
+const MOST_TAIL: usize = 60;
+/// Phases kept.
+const MOST_PHASES: usize = 64;
 
 /// One task as it stands.
 #[derive(Debug, Clone)]
@@ -23,47 +31,59 @@ pub struct TaskModel {
     pub kind: TaskKind,
     /// One line for people.
     pub title: String,
-    /// The phase it is in.
-    pub phase: String,
+    /// The phases it has been in, with when each began.
+    pub phases: Vec<(String, Timestamp)>,
     /// When it began.
     pub started: Option<Timestamp>,
-    /// Builds and downloads, in order of their start.
-    pub items: VecDeque<Item>,
-    /// Builds done and expected.
-    pub builds: (u64, u64),
-    /// The activity whose progress counts builds.
-    counting: Option<u64>,
+    /// Derivations.
+    pub tree: Tree,
+    /// Downloads and copies.
+    pub transfers: Transfers,
+    /// What Nix counts.
+    pub totals: Totals,
     /// Last log lines.
-    pub lines: VecDeque<String>,
+    pub lines: VecDeque<LogLine>,
+    /// Log lines lost because a reader was slow.
+    pub lost: u64,
+    /// What was built.
+    pub artifacts: Option<Artifacts>,
+    /// The VM that was started.
+    pub vm: Option<VmStart>,
     /// When it ended.
     pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<Outcome>,
 }
 
-/// A build or download.
-#[derive(Debug, Clone)]
-pub struct Item {
-    id: u64,
-    /// What it is, e.g. `hello-rootfs`.
-    pub name: String,
-    /// `building` or `fetching`.
-    pub verb: &'static str,
-    /// The machine it runs on; empty for this one.
-    pub host: String,
-    /// Its own phase, e.g. `unpackPhase`.
-    pub phase: String,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
+/// A line of a task's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// The derivation that wrote it, for [`Tree::get`].
+    pub by: Option<usize>,
+    /// The line; it may have colours.
+    pub text: String,
 }
 
-impl Item {
-    /// How long it ran, or has been running.
-    pub fn elapsed(&self, now: Timestamp) -> Duration {
-        since(self.started, self.ended.unwrap_or(now))
-    }
+/// What a build gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifacts {
+    /// The directory.
+    pub path: PathBuf,
+    /// True when nothing had to be built.
+    pub cached: bool,
+    /// How they were found or made, e.g. `source unchanged`.
+    pub how: String,
+}
+
+/// How a VM came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmStart {
+    /// Its name.
+    pub name: String,
+    /// `booted` or `restored`.
+    pub how: String,
+    /// Its steps with their length.
+    pub steps: Vec<(String, Duration)>,
 }
 
 /// Time from `from` to `to`, zero when the clock went back.
@@ -79,77 +99,126 @@ impl TaskModel {
             id,
             kind: TaskKind::Build,
             title: String::new(),
-            phase: String::new(),
+            phases: Vec::new(),
             started: None,
-            items: VecDeque::new(),
-            builds: (0, 0),
-            counting: None,
+            tree: Tree::default(),
+            transfers: Transfers::default(),
+            totals: Totals::default(),
             lines: VecDeque::new(),
+            lost: 0,
+            artifacts: None,
+            vm: None,
             ended: None,
             outcome: None,
         }
     }
 
+    /// The phase it is in; empty before the first.
+    pub fn phase(&self) -> &str {
+        self.phases.last().map_or("", |(name, _)| name)
+    }
+
+    /// The phases, with how long each took or has been going on.
+    pub fn phase_times(&self, now: Timestamp) -> impl Iterator<Item = (&str, Duration)> {
+        let end = self.ended.unwrap_or(now);
+        let ends = self.phases.iter().skip(1).map(|(_, time)| *time).chain([end]);
+        self.phases.iter().zip(ends).map(|((name, time), end)| (name.as_str(), since(*time, end)))
+    }
+
+    /// The process that does it, where its id tells.
+    pub fn pid(&self) -> Option<u32> {
+        u32::from_str_radix(self.id.as_str().rsplit('-').next()?, 16).ok()
+    }
+
+    /// What it failed with, line by line: the whole error and, where no derivation is to blame for
+    /// it, the last lines of the log that matters.
+    pub fn error_lines(&self) -> impl Iterator<Item = &str> {
+        let (error, tail) = match &self.outcome {
+            Some(Outcome::Failed { error, tail }) => (error.as_str(), tail.as_slice()),
+            _ => ("", [].as_slice()),
+        };
+        let from =
+            if self.tree.failed().is_empty() { tail.len().saturating_sub(MOST_TAIL) } else { tail.len() };
+        error.lines().chain(tail[from..].iter().map(String::as_str))
+    }
+
     /// Takes an event in. Returns whether anything that shows has changed.
     pub fn apply(&mut self, event: &Event) -> bool {
+        let time = event.time;
         match &event.kind {
             Kind::TaskStarted { title, kind } => {
                 self.kind = *kind;
-                self.title.clone_from(title);
-                self.started = Some(event.time);
+                self.title = strip(title);
+                self.started = Some(time);
             }
-            Kind::Phase { name } => self.phase.clone_from(name),
-            Kind::ActivityStarted { id, what, .. } => return self.begin(*id, what, event.time),
-            Kind::ActivityPhase { id, phase } => match self.item(*id) {
-                Some(item) => item.phase.clone_from(phase),
-                None => return false,
-            },
-            Kind::ActivityStopped { id } => match self.item(*id) {
-                Some(item) => item.ended = Some(event.time),
-                None => return false,
-            },
-            Kind::Progress { id, done, expected, .. } if *id == self.counting => {
-                // When all is done Nix counts back to nought.
-                self.builds = (self.builds.0.max(*done), self.builds.1.max(*expected));
+            Kind::Phase { name } if self.phases.len() < MOST_PHASES => self.phases.push((strip(name), time)),
+            Kind::ActivityStarted { id, parent, what } => return self.begin(*id, *parent, what, time),
+            Kind::ActivityPhase { id, phase } => return self.tree.phase(*id, phase),
+            Kind::ActivityStopped { id } => {
+                let transfer = self.transfers.end(*id);
+                return self.tree.end(*id, time) || transfer;
             }
-            Kind::Log { source, text } => return self.log(source, text),
-            Kind::TaskEnded { outcome, .. } => {
-                self.ended = Some(event.time);
-                self.outcome = Some(outcome.clone());
+            Kind::Progress { id, done, expected, running, failed } => {
+                let transfer = id.is_some_and(|id| self.transfers.progress(id, *done, *expected, time));
+                return self.totals.progress(*id, [*done, *expected, *running, *failed]) || transfer;
             }
+            Kind::Log { source, text } => return self.log(source, text, time),
+            Kind::ArtifactsReady { path, cached, how, .. } => {
+                self.artifacts = Some(Artifacts { path: path.clone(), cached: *cached, how: strip(how) });
+            }
+            Kind::VmStarted { name, how, steps, .. } => {
+                let steps =
+                    steps.iter().map(|(step, ms)| (strip(step), Duration::from_millis(*ms))).collect();
+                self.vm = Some(VmStart { name: strip(name), how: strip(how), steps });
+            }
+            Kind::TaskEnded { outcome, dropped, .. } => self.end(outcome, *dropped, time),
             _ => return false,
         }
         true
     }
 
-    fn begin(&mut self, id: u64, what: &Activity, time: Timestamp) -> bool {
-        let (name, verb, host) = match what {
-            Activity::Build { drv, host, .. } => {
-                (crate::event::words::drv_name(drv).to_string(), "building", host.clone())
+    fn begin(&mut self, id: u64, parent: Option<u64>, what: &Activity, time: Timestamp) -> bool {
+        match what {
+            Activity::Build { .. } => self.tree.begin(id, what, time),
+            Activity::Download { .. } | Activity::Copy { .. } => self.transfers.begin(id, parent, what, time),
+            Activity::Total { .. } => {
+                self.totals.begin(id, what);
+                false
             }
-            Activity::Download { uri } => (uri.clone(), "fetching", String::new()),
-            Activity::Total { of } if of == "builds" => {
-                self.counting = Some(id);
-                return false;
-            }
-            _ => return false,
-        };
-        if self.items.len() >= MOST_ITEMS {
-            let oldest = self.items.iter().position(|item| item.ended.is_some()).unwrap_or(0);
-            self.items.remove(oldest);
+            Activity::Evaluate { .. } | Activity::Other { .. } => false,
         }
-        self.items.push_back(Item { id, name, verb, host, phase: String::new(), started: time, ended: None });
-        true
     }
 
-    fn item(&mut self, id: u64) -> Option<&mut Item> {
-        self.items.iter_mut().rev().find(|item| item.id == id)
+    fn end(&mut self, outcome: &Outcome, dropped: u64, time: Timestamp) {
+        let well = *outcome == Outcome::Ok;
+        if let Outcome::Failed { error, .. } = outcome {
+            self.tree.blame(error, time);
+        }
+        // Counts that were lost say nothing.
+        let counted = self.totals.builds();
+        let known = dropped == 0 && counted.expected > 0;
+        let built = if known { counted.done } else { u64::MAX };
+        self.tree.end_all(time, (!well).then_some(built));
+        self.totals.end(well);
+        self.transfers.end_all();
+        self.lost = dropped;
+        self.ended = Some(time);
+        self.outcome = Some(outcome.clone());
     }
 
-    fn log(&mut self, source: &Source, text: &str) -> bool {
+    fn log(&mut self, source: &Source, text: &str, time: Timestamp) -> bool {
         let line = match source {
-            Source::Build { drv } => format!("{}> {text}", crate::event::words::drv_name(drv)),
-            Source::Nix { .. } | Source::Console { .. } => text.to_string(),
+            Source::Build { drv } => match self.tree.find(drv) {
+                Some(at) => LogLine { by: Some(at), text: text.into() },
+                None => LogLine { by: None, text: format!("{}> {text}", drv_name(drv)) },
+            },
+            Source::Nix { level } => {
+                if *level == 0 {
+                    self.tree.blame(text, time);
+                }
+                LogLine { by: None, text: text.into() }
+            }
+            Source::Console { .. } => LogLine { by: None, text: text.into() },
             Source::Mvm { .. } => return false,
         };
         if self.lines.len() >= MOST_LINES {
@@ -159,3 +228,6 @@ impl TaskModel {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

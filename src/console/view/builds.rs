@@ -2,54 +2,136 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Widget};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use super::Scene;
+use super::columns::{fit, width};
 use super::pane::pane;
-use super::task::{self, Look};
-use crate::console::model::task::{TaskModel, since};
+use super::{Scene, detail, tasks};
+use crate::console::command::{Action, COMMANDS};
+use crate::console::model::task::{LogLine, TaskModel};
 use crate::console::theme::{Role, Sign};
+use crate::console::ui::builds::Part;
 use crate::console::ui::page::Page;
-use crate::event::Outcome;
 use crate::event::text::strip;
-use crate::event::words::duration;
+use crate::event::words::drv_name;
+
+/// Columns from which the log stands beside the tree.
+const WIDE: u16 = 150;
+/// Most tasks listed above a tree.
+const MOST_TASKS: usize = 8;
 
 /// Draws the page or the tile.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let inner = pane(scene.theme, "Builds", scene.ui.pane() == Page::Builds, area, buffer);
-    let Some(selected) = scene.ui.builds.task(scene.model) else {
-        let text = "No task yet: `b` builds a flake, `r` builds and boots it.";
-        return Paragraph::new(text).style(scene.theme.style(Role::Dim)).render(inner, buffer);
+    let Some(task) = scene.ui.builds.task(scene.model) else {
+        let text = format!("No task yet. Press {}.", ways());
+        let text = Paragraph::new(text).wrap(Wrap { trim: true });
+        return text.style(scene.theme.style(Role::Dim)).render(inner, buffer);
     };
-    let rows = (scene.model.tasks.len() as u16).min(inner.height / 3);
-    let [tasks, tree, log] =
-        Layout::vertical([Constraint::Length(rows), Constraint::Length(6), Constraint::Fill(1)]).areas(inner);
-    for (task, row) in scene.model.tasks.iter().zip(tasks.rows()) {
-        line(scene, task, task.id == selected.id).render(row, buffer);
+    if scene.ui.page == Page::Overview {
+        return tile(scene, task, inner, buffer);
     }
-    task::draw(
-        selected,
-        Look { colour: scene.theme.depth != crate::console::theme::Depth::None },
-        scene.now,
-        tree,
-        buffer,
-    );
-    let lines = selected.lines.iter().rev().take(log.height as usize).rev();
-    Paragraph::new(lines.map(|line| Line::raw(strip(line))).collect::<Vec<_>>()).render(log, buffer);
+    let part = scene.ui.builds.part;
+    if scene.ui.zoomed {
+        return match part {
+            Part::Tasks => tasks::draw(scene, task, true, inner, buffer),
+            Part::Tree => detail::draw(scene, task, true, true, inner, buffer),
+            Part::Log => log(scene, task, inner, buffer),
+        };
+    }
+    let listed = scene.model.tasks.len().min(MOST_TASKS).min(usize::from(inner.height / 4)).max(1) as u16;
+    let beside = inner.width >= WIDE;
+    let [above, tree, below] = if beside {
+        let [one, gap, two] =
+            Layout::horizontal([Constraint::Fill(1), Constraint::Length(1), Constraint::Fill(1)])
+                .areas(inner);
+        divide(scene, gap, buffer);
+        let [tasks, tree] = Layout::vertical([Constraint::Length(listed), Constraint::Fill(1)]).areas(one);
+        [tasks, tree, two]
+    } else {
+        Layout::vertical([Constraint::Length(listed), Constraint::Fill(1), Constraint::Fill(1)]).areas(inner)
+    };
+    tasks::draw(scene, task, part == Part::Tasks, above, buffer);
+    let totals = detail::totals(scene, task, usize::from(tree.width).saturating_sub(16));
+    let tree = rule(scene, "Derivations", &totals, part == Part::Tree, tree, buffer);
+    detail::draw(scene, task, true, part == Part::Tree, tree, buffer);
+    let source = scene.ui.builds.source(scene.model).map_or("whole task", drv_name);
+    let below = rule(scene, "Log", source, part == Part::Log, below, buffer);
+    log(scene, task, below, buffer);
 }
 
-fn line(scene: Scene<'_>, task: &TaskModel, selected: bool) -> Line<'static> {
-    let (sign, role) = match &task.outcome {
-        None => (Sign::Busy, Role::Busy),
-        Some(Outcome::Ok) => (Sign::Done, Role::Ok),
-        Some(Outcome::Failed { .. }) => (Sign::Failed, Role::Error),
-        Some(Outcome::Cancelled) => (Sign::Ended, Role::Dim),
-    };
-    let took = task.started.map(|started| duration(since(started, task.ended.unwrap_or(scene.now))));
-    let line = Line::from(vec![
-        Span::styled(scene.theme.sign(sign), scene.theme.style(role)),
-        Span::raw(format!(" {}  {}  {}", task.title, task.phase, took.unwrap_or_default())),
-    ]);
-    if selected { line.style(scene.theme.style(Role::Selected)) } else { line }
+/// The commands that make a task, with their keys.
+fn ways() -> String {
+    let ways = COMMANDS.iter().filter(|c| matches!(c.action, Action::Build | Action::Run));
+    let ways = ways.filter_map(|c| Some(format!("`{}` to {}", c.keys.first()?, c.help)));
+    ways.collect::<Vec<_>>().join("; ")
 }
+
+/// The tile: no room for headings.
+fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
+    let height = usize::from(area.height);
+    let listed = scene.model.tasks.len().min((height / 3).max(1));
+    let focused = scene.ui.pane() == Page::Builds;
+    // A failed task's error is worth more than its log.
+    let failed = task.error_lines().next().is_some();
+    let log_rows = if failed { 0 } else { (height - listed.min(height)).div_ceil(4) };
+    let most = height.saturating_sub(listed + log_rows);
+    let rows = if failed { most } else { detail::wanted(task).min(most) };
+    let [list, tree, below] = Layout::vertical([
+        Constraint::Length(listed as u16),
+        Constraint::Length(rows as u16),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    tasks::draw(scene, task, focused && scene.ui.builds.part == Part::Tasks, list, buffer);
+    detail::draw(scene, task, false, focused && scene.ui.builds.part == Part::Tree, tree, buffer);
+    log(scene, task, below, buffer);
+}
+
+/// Draws a line with a title and a word at its end, and returns what is below it.
+fn rule(scene: Scene<'_>, title: &str, word: &str, focused: bool, area: Rect, buffer: &mut Buffer) -> Rect {
+    let theme = scene.theme;
+    let [line, below] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
+    let role = if focused { Role::Focus } else { Role::Border };
+    let dash = if theme.ascii { "-" } else { "─" };
+    Line::styled(dash.repeat(usize::from(line.width)), theme.style(role)).render(line, buffer);
+    let all = usize::from(line.width);
+    let cut = theme.sign(Sign::Cut);
+    let mut put = |x: usize, text: &str, role: Role| {
+        let x = line.x.saturating_add(x as u16).min(line.right());
+        let area = Rect { x, width: line.right() - x, ..line };
+        Line::styled(text.to_owned(), theme.style(role)).render(area, buffer);
+    };
+    let title = format!(" {title} ");
+    put(1, &fit(&title, all.saturating_sub(2), cut), if focused { Role::Focus } else { Role::Title });
+    let room = all.saturating_sub(title.len() + 5);
+    if !word.is_empty() && room > 4 {
+        let word = fit(word, room, cut);
+        put(all.saturating_sub(width(&word) + 3), &format!(" {word} "), Role::Accent);
+    }
+    below
+}
+
+fn divide(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+    for row in area.rows() {
+        Line::styled(scene.theme.sign(Sign::Trunk), scene.theme.style(Role::Border)).render(row, buffer);
+    }
+}
+
+/// The last lines of what is selected.
+fn log(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
+    let only = scene.ui.builds.source(scene.model).and_then(|drv| task.tree.find(drv));
+    let lines = task.lines.iter().rev().filter(|line| only.is_none() || line.by == only);
+    let shown: Vec<&LogLine> = lines.take(usize::from(area.height)).collect();
+    for (line, row) in shown.into_iter().rev().zip(area.rows()) {
+        let by = line.by.filter(|_| only.is_none()).and_then(|at| task.tree.get(at));
+        let text = strip(&line.text);
+        let text = by.map(|it| format!("{}> {text}", it.name)).unwrap_or(text);
+        let text = fit(&text, usize::from(row.width), scene.theme.sign(Sign::Cut)).into_owned();
+        Line::styled(text, scene.theme.style(Role::Dim)).render(row, buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 
 pub mod builds;
 pub mod cluster;
+pub mod columns;
+pub mod detail;
 pub mod dialog;
+pub mod fold;
 pub mod frame;
 pub mod graph;
 pub mod help;
@@ -14,8 +17,10 @@ mod shot;
 pub mod spot;
 pub mod table;
 pub mod task;
+pub mod tasks;
 pub mod terminal;
 pub mod text;
+pub mod tree;
 pub mod vm;
 pub mod vms;
 

@@ -1,14 +1,11 @@
 //! For tests: models made of events, pages as text.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use super::spot::Spots;
 use super::{Scene, overview, pane_of};
-use crate::console::chord::Chord;
 use crate::console::keymap::Keymap;
 use crate::console::model::Model;
 use crate::console::theme::{Depth, Palette, Theme};
@@ -33,7 +30,7 @@ pub fn at(second: i64) -> Timestamp {
 /// The page without header and footer, of a screen of this size.
 pub fn draw(model: &Model, ui: &Ui, ascii: bool, width: u16, height: u16) -> Buffer {
     let theme = Theme::new(&Palette::dark(), Depth::None, ascii);
-    let keymap = Keymap::new(Chord::ctrl('b'), &BTreeMap::new());
+    let keymap = Keymap::default();
     let scene = Scene { model, ui, keymap: &keymap, theme: &theme, now: at(NOW) };
     let mut spots = Spots::default();
     let area = Rect::new(0, 0, width, height.saturating_sub(2));

@@ -7,9 +7,14 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget};
 
-use crate::console::model::task::{Item, TaskModel, since};
+use super::columns::{about, brief};
+use super::fold::fold;
+use super::tree::progress;
+use crate::console::model::derivation::{Derivation, State};
+use crate::console::model::task::{TaskModel, since};
+use crate::console::model::transfer::Transfer;
+use crate::console::model::tree::Row;
 use crate::event::text::strip;
-use crate::event::words::duration;
 
 /// How things look.
 #[derive(Debug, Clone, Copy)]
@@ -38,47 +43,76 @@ pub fn draw(model: &TaskModel, look: Look, now: Timestamp, area: Rect, buffer: &
 fn lines<'a>(model: &'a TaskModel, look: Look, now: Timestamp, height: usize) -> Vec<Line<'a>> {
     let mut lines = vec![heading(model, look, now)];
     let room = height.saturating_sub(2);
-    let running = model.items.iter().filter(|item| item.ended.is_none());
-    let done = model.items.iter().rev().filter(|item| item.ended.is_some());
-    // What runs matters most; then what ended last.
-    let mut shown: Vec<&Item> = running.chain(done).take(room).collect();
-    shown.sort_by_key(|item| item.started);
-    let last = shown.len().saturating_sub(1);
-    for (index, item) in shown.into_iter().enumerate() {
-        lines.push(row(item, if index == last { "└" } else { "├" }, look, now));
+    let fetching = model.transfers.running().take(room / 2).map(|transfer| fetch(transfer, look));
+    lines.extend(fetching);
+    let shown = fold(&model.tree, height.saturating_sub(lines.len() + 1));
+    if shown.ended > 0 {
+        lines.push(sum("✔", Color::Green, format!("{} done", shown.ended), look));
     }
-    if let Some(text) = model.lines.back() {
-        lines.push(Line::styled(format!("  {}", strip(text)), look.dim()));
+    let items = shown.rows.iter().filter_map(|row| Some((row, model.tree.get(row.at)?)));
+    lines.extend(items.map(|(row, it)| derivation(row, it, look, now)));
+    if shown.running > 0 {
+        lines.push(sum("⏵", Color::Yellow, format!("{} more running", shown.running), look));
+    }
+    if shown.failed > 0 {
+        lines.push(sum("✘", Color::Red, format!("{} more failed", shown.failed), look));
+    }
+    if let Some(line) = model.lines.back() {
+        let name = line.by.and_then(|at| model.tree.get(at)).map(|it| format!("{}> ", it.name));
+        lines.push(Line::styled(format!("  {}{}", name.unwrap_or_default(), strip(&line.text)), look.dim()));
     }
     lines
 }
 
 fn heading<'a>(model: &'a TaskModel, look: Look, now: Timestamp) -> Line<'a> {
     let mut spans = vec![Span::styled("⏵ ", look.style(Color::Cyan)), Span::raw(&model.title)];
-    spans.push(Span::styled(format!("  {}", model.phase), look.style(Color::Cyan)));
-    let (done, expected) = model.builds;
-    if expected > 0 {
-        spans.push(Span::raw(format!("  {done}/{expected} builds")));
+    spans.push(Span::styled(format!("  {}", model.phase()), look.style(Color::Cyan)));
+    let builds = model.totals.builds();
+    if builds.expected > 0 {
+        spans.push(Span::raw(format!("  {}/{} builds", builds.done, builds.expected)));
     }
     if let Some(started) = model.started {
-        spans.push(Span::styled(format!("  {}", duration(since(started, now))), look.dim()));
+        spans.push(Span::styled(format!("  {}", brief(since(started, now))), look.dim()));
     }
     Line::from(spans)
 }
 
-fn row<'a>(item: &'a Item, branch: &'static str, look: Look, now: Timestamp) -> Line<'a> {
-    let mark = match item.ended {
-        Some(_) => Span::styled(" ✔ ", look.style(Color::Green)),
-        None => Span::styled(" ⏵ ", look.style(Color::Yellow)),
+fn sum(sign: &'static str, colour: Color, text: String, look: Look) -> Line<'static> {
+    let spans = [Span::styled("├ ", look.dim()), Span::styled(sign, look.style(colour))];
+    Line::from_iter(spans.into_iter().chain([Span::styled(format!(" {text}"), look.dim())]))
+}
+
+fn fetch<'a>(transfer: &'a Transfer, look: Look) -> Line<'a> {
+    let verb = if transfer.copy { "copy" } else { "fetch" };
+    Line::from(vec![
+        Span::styled("├ ", look.dim()),
+        Span::styled("⏵ ", look.style(Color::Yellow)),
+        Span::raw(format!("{verb} {}", transfer.name)),
+        Span::styled(format!("  {}", progress(transfer.done, transfer.expected)), look.dim()),
+    ])
+}
+
+fn derivation<'a>(row: &Row, it: &'a Derivation, look: Look, now: Timestamp) -> Line<'a> {
+    let trunks = row.trunks.iter().map(|goes_on| if *goes_on { "│ " } else { "  " });
+    let branch = if row.last { "└ " } else { "├ " };
+    let mark = match it.state {
+        State::Running => Span::styled("⏵ ", look.style(Color::Yellow)),
+        State::Done => Span::styled("✔ ", look.style(Color::Green)),
+        State::Failed => Span::styled("✘ ", look.style(Color::Red)),
+        State::Ended => Span::styled("■ ", look.dim()),
     };
-    let mut spans = vec![Span::styled(branch, look.dim()), mark, Span::raw(&item.name)];
-    if !item.host.is_empty() {
-        spans.push(Span::styled(format!(" on {}", item.host), look.dim()));
+    let branches: String = trunks.chain([branch]).collect();
+    let mut spans = vec![Span::styled(branches, look.dim()), mark, Span::raw(&it.name)];
+    if !it.host.is_empty() {
+        spans.push(Span::styled(format!(" on {}", it.host), look.dim()));
     }
-    if !item.phase.is_empty() && item.ended.is_none() {
-        spans.push(Span::styled(format!("  {}", item.phase), look.style(Color::Cyan)));
+    let running = it.state == State::Running;
+    if running && !it.phase.is_empty() {
+        spans.push(Span::styled(format!("  {}", it.phase), look.style(Color::Cyan)));
     }
-    spans.push(Span::styled(format!("  {}", duration(item.elapsed(now))), look.dim()));
+    let usual = it.usual().filter(|_| running).map(|usual| format!(" {}", about(usual)));
+    let times = format!("  {}{}", brief(it.elapsed(now)), usual.unwrap_or_default());
+    spans.push(Span::styled(times, look.dim()));
     Line::from(spans)
 }
 
@@ -100,7 +134,8 @@ mod tests {
         Activity::Build {
             drv: format!("/nix/store/00000000000000000000000000000000-{name}.drv"),
             host: String::new(),
-            usual_ms: None,
+            usual_ms: Some(5000),
+            needs: vec![],
         }
     }
 

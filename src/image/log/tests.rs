@@ -46,7 +46,8 @@ fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
         what: Activity::Build {
             drv: "/nix/store/00000000000000000000000000000000-bad.drv".into(),
             host: String::new(),
-            usual_ms: Some(4200)
+            usual_ms: Some(4200),
+            needs: vec![]
         },
     }));
     assert!(kinds.contains(&Kind::Phase { name: "build".into() }));
