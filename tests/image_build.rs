@@ -256,19 +256,24 @@ fn a_build_names_what_was_built_for_it() {
     let text = text.replace("\"default\" = derivation {", "\"default\" = derivation { inherit part;");
     fs::write(flake.join("flake.nix"), text.replace("name = \"image\"; system", "name = \"a\"; system"))
         .unwrap();
-    let done = world.build(&flake);
-    assert_eq!(done.how(), (false, "built"));
-    let built: Vec<(&String, &Vec<String>)> = done
-        .events
-        .iter()
-        .filter_map(|kind| match kind {
+    let mut built = || -> Vec<(String, Vec<String>)> {
+        let done = world.build(&flake);
+        assert_eq!(done.how(), (false, "built"));
+        let build = |kind| match kind {
             Kind::ActivityStarted { what: Activity::Build { drv, needs, .. }, .. } => Some((drv, needs)),
             _ => None,
-        })
-        .collect();
-    assert_eq!(built.len(), 2);
-    assert!(built[0].1.is_empty());
-    assert_eq!(built[1].1, &[built[0].0.clone()]);
+        };
+        done.events.into_iter().filter_map(build).collect()
+    };
+    let first = built();
+    assert_eq!(first.len(), 2);
+    assert!(first[0].1.is_empty());
+    assert_eq!(first[1].1, [first[0].0.clone()]);
+    // What was there before is none of this build's.
+    let text = fs::read_to_string(flake.join("flake.nix")).unwrap();
+    fs::write(flake.join("flake.nix"), text.replace("echo made", "echo made anew")).unwrap();
+    let second = built();
+    assert_eq!((second.len(), second[0].1.len()), (1, 0));
 }
 
 #[test]

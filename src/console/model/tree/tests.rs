@@ -55,6 +55,9 @@ fn a_derivation_built_again_keeps_its_place_and_makes_no_circle() {
     assert_eq!(text(&tree), ["whole", " part"]);
     assert_eq!((state(&tree, "part"), state(&tree, "whole")), (State::Running, State::Done));
     assert!(tree.end(3, at(9)) && !tree.end(3, at(9)));
+    begin(&mut tree, 4, "part", &[]);
+    begin(&mut tree, 5, "part", &[]);
+    assert!(!tree.end(4, at(9)) && tree.end(5, at(11)), "only the last of its builds counts");
     assert_eq!(tree.get(0).unwrap().elapsed(at(99)).as_secs(), 6);
 }
 
