@@ -25,9 +25,14 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// A theme without colours.
+pub fn theme(ascii: bool) -> Theme {
+    Theme { colour: false, ascii }
+}
+
 /// The page without header and footer, of a screen of this size.
 pub fn draw(model: &Model, ui: &Ui, ascii: bool, width: u16, height: u16) -> Buffer {
-    let theme = Theme { colour: false, ascii };
+    let theme = theme(ascii);
     let scene = Scene { model, ui, theme: &theme, now: at(NOW) };
     let area = Rect::new(0, 0, width, height.saturating_sub(2));
     let mut buffer = Buffer::empty(area);
