@@ -101,9 +101,14 @@ impl Store {
     fn open_sound(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.into(), source };
         if path != Path::new(":memory:") {
-            // SQLite gives its side files the mode of this one.
-            let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-            made.map_err(|source| StoreError::Create { path: path.into(), source })?;
+            // SQLite gives its side files the mode of this one. One that is there must not be opened
+            // here: closing it would drop the locks of this process's other connections.
+            match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+                Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::Create { path: path.into(), source });
+                }
+                _ => {}
+            }
         }
         let mut connection = Connection::open_with_flags(
             path,
@@ -199,5 +204,23 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Store::open(&path).unwrap_err();
         assert!(error.to_string().contains("newer mvm (schema 99"), "{error}");
+    }
+
+    #[test]
+    fn opening_the_database_again_leaves_the_locks_of_the_first_in_place() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let first = Store::open(&path).unwrap();
+        let inode = path.metadata().unwrap().ino();
+        // Without its lock another process would take itself for the last and remove the log.
+        let locked = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| line.contains(&format!(":{inode} ")))
+        };
+        assert!(locked());
+        drop(Store::open(&path).unwrap());
+        assert!(locked());
+        drop(first);
     }
 }

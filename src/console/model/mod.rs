@@ -8,15 +8,21 @@ pub mod transfer;
 pub mod tree;
 pub mod vm;
 
+use std::collections::VecDeque;
+
 use jiff::Timestamp;
 
+use crate::event::vm::VmInfo;
 use crate::event::{Event, Kind, Level, Source, TaskId};
 use cluster::ClusterModel;
 use task::TaskModel;
-use vm::VmModel;
+use vm::{Start, VmModel};
 
 /// Tasks kept; the oldest ended ones go first.
 const MOST_TASKS: usize = 50;
+
+/// Starts kept of VMs that were not seen yet.
+const MOST_STARTS: usize = 50;
 
 /// All there is to show.
 #[derive(Debug, Default)]
@@ -25,6 +31,8 @@ pub struct Model {
     pub tasks: Vec<TaskModel>,
     /// VMs, the newest first.
     pub vms: Vec<VmModel>,
+    /// How VMs came up whose records were not seen yet.
+    starts: VecDeque<(String, Start)>,
     /// The cluster and its routes.
     pub cluster: ClusterModel,
     /// What this machine works with, for people; empty until it was looked for.
@@ -63,7 +71,7 @@ impl Model {
     /// Takes an event in. Returns whether anything that shows has changed.
     pub fn apply(&mut self, event: &Event) -> bool {
         match &event.kind {
-            Kind::VmSeen { info } => self.vm_or_new(&info.id).see(info),
+            Kind::VmSeen { info } => self.see_vm(info),
             Kind::VmGone { vm } => {
                 let before = self.vms.len();
                 self.vms.retain(|known| known.id != *vm);
@@ -78,12 +86,15 @@ impl Model {
                 true
             }
             Kind::VmState { vm, name, state } => {
-                let changed = self.vm_or_new(vm).turn(name, state);
+                let changed = self.turn_vm(event.task.is_own(), vm, name, state);
                 self.task_event(event) || changed
             }
             Kind::VmStarted { vm, how, steps, .. } => {
-                let known = self.vm_or_new(vm);
-                known.start = Some((how.clone(), steps.clone()));
+                let start = (how.clone(), steps.clone());
+                match self.vm_mut(vm) {
+                    Some(known) => known.start = Some(start),
+                    None => self.remember_start(vm, start),
+                }
                 self.task_event(event)
             }
             Kind::VmLeashed { vm, on } => {
@@ -105,6 +116,37 @@ impl Model {
             }
             _ => self.task_event(event),
         }
+    }
+
+    fn see_vm(&mut self, info: &VmInfo) -> bool {
+        let start = self.starts.iter().position(|(vm, _)| *vm == info.id);
+        let start = start.and_then(|at| self.starts.remove(at));
+        let known = self.vm_or_new(&info.id);
+        known.start = known.start.take().or(start.map(|(_, start)| start));
+        known.see(info)
+    }
+
+    /// Takes in what a task says of a VM's state. Tasks of others may be of long ago and their VMs
+    /// removed: only records tell which of those there are.
+    fn turn_vm(&mut self, own: bool, id: &str, name: &str, state: &str) -> bool {
+        let over = matches!(state, "stopped" | "failed");
+        match self.vm_mut(id) {
+            // It never got a record that was seen: nothing is left of it.
+            Some(known) if over && known.info.is_none() => {
+                self.vms.retain(|known| known.id != id);
+                true
+            }
+            Some(known) => known.turn(name, state),
+            None if own && !over => self.vm_or_new(id).turn(name, state),
+            None => false,
+        }
+    }
+
+    fn remember_start(&mut self, vm: &str, start: Start) {
+        if self.starts.len() >= MOST_STARTS {
+            self.starts.pop_front();
+        }
+        self.starts.push_back((vm.into(), start));
     }
 
     fn task_event(&mut self, event: &Event) -> bool {

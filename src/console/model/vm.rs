@@ -11,6 +11,9 @@ use crate::event::vm::{VmInfo, VmSample};
 /// Samples kept for the graphs, one a second.
 pub const MOST_SAMPLES: usize = 120;
 
+/// How a VM came up, and its steps with their length in milliseconds.
+pub type Start = (String, Vec<(String, u64)>);
+
 /// A VM.
 #[derive(Debug)]
 pub struct VmModel {
@@ -25,7 +28,7 @@ pub struct VmModel {
     /// What it used, the newest last.
     pub samples: VecDeque<VmSample>,
     /// How it came up and what each step took in milliseconds, where that was seen.
-    pub start: Option<(String, Vec<(String, u64)>)>,
+    pub start: Option<Start>,
     /// Whether it ends with this console.
     pub leashed: bool,
     /// Ports this console forwards to it, `ADDR:HOST:GUEST`.

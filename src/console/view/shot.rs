@@ -27,9 +27,14 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// A theme without colours.
+pub fn theme(ascii: bool) -> Theme {
+    Theme::new(&Palette::dark(), Depth::None, ascii)
+}
+
 /// The page without header and footer, of a screen of this size.
 pub fn draw(model: &Model, ui: &Ui, ascii: bool, width: u16, height: u16) -> Buffer {
-    let theme = Theme::new(&Palette::dark(), Depth::None, ascii);
+    let theme = theme(ascii);
     let keymap = Keymap::default();
     let scene = Scene { model, ui, keymap: &keymap, theme: &theme, now: at(NOW) };
     let mut spots = Spots::default();

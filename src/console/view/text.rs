@@ -69,21 +69,18 @@ pub fn wrapped(text: &str, width: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::console::theme::{Depth, Palette};
     use proptest::prelude::*;
 
-    fn theme() -> Theme {
-        Theme::new(&Palette::dark(), Depth::None, false)
-    }
+    use super::*;
+    use crate::console::view::shot::theme;
 
     #[test]
     fn text_is_cut_and_wrapped_by_columns_not_by_characters() {
-        assert_eq!(fitted(&theme(), "hello", 5), "hello");
-        assert_eq!(fitted(&theme(), "hello!", 5), "hell…");
-        assert_eq!(fitted(&theme(), "日本語", 5), "日本…");
-        assert_eq!(fitted(&theme(), "日本語", 4), "日…");
-        assert_eq!(fitted(&theme(), "\x1b[31ma\nb", 5), "a b");
+        assert_eq!(fitted(&theme(false), "hello", 5), "hello");
+        assert_eq!(fitted(&theme(false), "hello!", 5), "hell…");
+        assert_eq!(fitted(&theme(false), "日本語", 5), "日本…");
+        assert_eq!(fitted(&theme(false), "日本語", 4), "日…");
+        assert_eq!(fitted(&theme(false), "\x1b[31ma\nb", 5), "a b");
         assert_eq!(wrapped("the quick brown fox\nhelp: run", 10), ["the quick", "brown fox", "help: run"]);
         assert_eq!(wrapped("/nix/store/aaaaaaaaaaaaaaa", 10).concat(), "/nix/store/aaaaaaaaaaaaaaa");
     }
@@ -91,7 +88,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_wider_than_asked_for(text: String, width in 2u16..60) {
-            prop_assert!(fitted(&theme(), &text, width).width() <= usize::from(width));
+            prop_assert!(fitted(&theme(false), &text, width).width() <= usize::from(width));
             for line in wrapped(&text, width) {
                 prop_assert!(line.width() <= usize::from(width), "{line:?}");
             }

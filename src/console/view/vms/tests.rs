@@ -6,7 +6,7 @@ use crate::console::ui::page::Page;
 use crate::console::ui::vms::Part;
 use crate::console::view::shot::{NOW, apply, at, draw, text};
 use crate::event::vm::{VmInfo, VmSample};
-use crate::event::{Kind, Source};
+use crate::event::{Event, Kind, SCHEMA_VERSION, Source, TaskId};
 
 fn info(number: u32, name: &str, state: &str) -> VmInfo {
     VmInfo {
@@ -132,6 +132,27 @@ fn what_was_measured_late_is_not_counted_as_use_of_a_vm_that_is_over() {
     see(&mut model, info(1, "hello", "stopped"));
     sample(&mut model, 1, 1);
     assert!(model.vm("v-00000001").unwrap().samples.is_empty());
+}
+
+#[test]
+fn a_task_of_long_ago_brings_no_vm_back_and_yet_tells_how_one_came_up() {
+    let mut model = Model::default();
+    let (vm, name) = ("v-00000001".to_string(), "hello".to_string());
+    let event = |task, kind| Event { v: SCHEMA_VERSION, time: at(NOW), task, kind };
+    let state = |state: &str| Kind::VmState { vm: vm.clone(), name: name.clone(), state: state.into() };
+    let start = Kind::VmStarted { vm: vm.clone(), name: name.clone(), how: "booted".into(), steps: vec![] };
+    model.apply(&event(TaskId::machine(), state("running")));
+    model.apply(&event(TaskId::machine(), start));
+    assert!(model.vms.is_empty());
+    see(&mut model, info(1, "hello", "running"));
+    assert!(model.vms[0].start.is_some());
+
+    // One of this console's own is there at once, and gone if it ends before it had a record.
+    let mut model = Model::default();
+    model.apply(&event(TaskId::new('r'), state("booting")));
+    assert_eq!(model.vms.len(), 1);
+    model.apply(&event(TaskId::new('r'), state("stopped")));
+    assert!(model.vms.is_empty());
 }
 
 #[test]
