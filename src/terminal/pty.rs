@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, setsid, tcgetpgrp};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -259,6 +259,11 @@ impl From<Size> for TermSize {
 /// Makes the standard input the controlling terminal of a new session.
 fn take_terminal() -> io::Result<()> {
     setsid()?;
+    // What mvm was started with, by nohup or in the background, is not for who has a terminal of his own.
+    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGTSTP] {
+        // SAFETY: no handler is installed.
+        unsafe { signal(ignored, SigHandler::SigDfl) }?;
+    }
     // SAFETY: the request takes no pointer.
     match unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) } {
         -1 => Err(io::Error::last_os_error()),
