@@ -1,8 +1,13 @@
 //! What each command changes, and what it asks the rest of mvm to do.
 
+mod log;
+
+use std::path::PathBuf;
+
 use tui_input::Input;
 
 use super::command::Action;
+use super::log::LogAction;
 use super::model::Model;
 use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
@@ -25,6 +30,8 @@ pub enum Effect {
     Open(Program),
     /// Open the session of the tab shown again.
     Reopen(Program),
+    /// Write the log of the page into a file.
+    Export(PathBuf),
     /// Put text into the clipboard.
     Copy(String),
     /// Suspend.
@@ -49,15 +56,31 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Back => back(ui),
         Action::Palette => ui.dialog = Some(Dialog::Palette { input: Input::default(), cursor: 0 }),
         Action::Help => ui.dialog = Some(Dialog::Help { top: 0 }),
-        Action::Step(by) => move_by(model, ui, by),
-        Action::Screen(by) => move_by(model, ui, by * 10),
-        Action::First => move_by(model, ui, isize::MIN / 2),
-        Action::Last => move_by(model, ui, isize::MAX / 2),
+        Action::Step(_) | Action::Screen(_) | Action::First | Action::Last => log::travel(action, model, ui),
+        Action::Log(op) => return log::act(op, model, ui),
         Action::Build | Action::Rebuild | Action::Run | Action::RunDetached => match &ui.flake {
             Some(flake) => return Some(build(action, flake.clone())),
             None => ask(ui, "Flake: a directory, or any reference Nix knows", Purpose::Flake(action)),
         },
-        Action::Watch => ui.watching = !ui.watching,
+        Action::Watch => {
+            ui.watching = !ui.watching;
+            return if ui.watching { again(model, ui) } else { None };
+        }
+        Action::Again => return again(model, ui),
+        Action::Failed(by) => {
+            if !ui.builds.jump(model, by) {
+                ui.word = Some("nothing failed in this task".into());
+            }
+        }
+        Action::Unforward => {
+            let vm = ui.vms.vm(model)?;
+            let map = vm.forwards.last()?.parse().ok()?;
+            return Some(Effect::Work(Job::Unforward { vm: vm.id.clone(), map }));
+        }
+        Action::Console => (ui.page, ui.vms.part) = (Page::Vms, VmsPart::Console),
+        Action::Fold => ui.cluster.fold(model),
+        // Their commands say why not, and are not called.
+        Action::Snapshot | Action::ClusterUp | Action::ClusterDown => {}
         Action::CancelTask => {
             return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone())));
         }
@@ -94,6 +117,20 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
     None
 }
 
+/// Builds the watched flake and puts its VM in the place of the one that runs.
+pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
+    let build = BuildWish { flake: ui.flake.clone()?, ..BuildWish::default() };
+    let old = model.watch.last().and_then(|cycle| cycle.vm.as_ref());
+    let old = old.and_then(|id| model.vm(id)).filter(|vm| vm.is_live());
+    Some(Effect::Work(Job::Run(RunWish {
+        build,
+        name: old.and_then(|vm| vm.name.parse().ok()),
+        detach: false,
+        replaces: old.map(|vm| vm.id.clone()),
+        trigger: Some(Vec::new()),
+    })))
+}
+
 fn close_tab(ui: &mut Ui) {
     if ui.tabs.has_program() {
         let question = "End the session in this tab?".into();
@@ -118,7 +155,7 @@ pub fn confirmed(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
 }
 
 /// Does what a line of text was asked for; asks again while it cannot be used.
-pub fn answered(title: String, purpose: Purpose, input: Input, ui: &mut Ui) -> Option<Effect> {
+pub fn answered(title: String, purpose: Purpose, input: Input, model: &Model, ui: &mut Ui) -> Option<Effect> {
     let text = input.value().trim().to_owned();
     match purpose {
         Purpose::Flake(_) if text.is_empty() => None,
@@ -126,6 +163,13 @@ pub fn answered(title: String, purpose: Purpose, input: Input, ui: &mut Ui) -> O
             ui.flake = Some(text.clone());
             Some(build(action, text))
         }
+        Purpose::Search => {
+            ui.act_on_log(model, LogAction::SettleSearch);
+            None
+        }
+        Purpose::Filter => None,
+        Purpose::Export if text.is_empty() => None,
+        Purpose::Export => Some(Effect::Export(text.into())),
         Purpose::Forward(vm) => match text.parse::<PortMap>() {
             Ok(map) => Some(Effect::Work(Job::Forward { vm, map })),
             Err(error) => {
@@ -138,7 +182,12 @@ pub fn answered(title: String, purpose: Purpose, input: Input, ui: &mut Ui) -> O
 }
 
 fn ask(ui: &mut Ui, title: &str, purpose: Purpose) {
-    let (title, input) = (title.to_owned(), Input::default());
+    ask_with(ui, title, purpose, Input::default());
+}
+
+/// Asks for a line of text, part of which is there already.
+fn ask_with(ui: &mut Ui, title: &str, purpose: Purpose, input: Input) {
+    let title = title.to_owned();
     ui.dialog = Some(Dialog::Prompt { title, input, purpose, problem: None });
 }
 
@@ -207,20 +256,5 @@ fn back(ui: &mut Ui) {
     } else if ui.page != Page::Overview {
         ui.tile = if Page::TILES.contains(&ui.page) { ui.page } else { ui.tile };
         ui.page = Page::Overview;
-    }
-}
-
-fn move_by(model: &Model, ui: &mut Ui, by: isize) {
-    match ui.pane() {
-        Page::Builds => ui.builds.move_by(model, by),
-        Page::Vms => ui.vms.move_by(model, by),
-        Page::Terminal => {
-            if let Some(session) = ui.tabs.session() {
-                session.screen_mut().scroll(by.clamp(-1_000_000, 1_000_000).saturating_neg() as i32);
-            }
-        }
-        Page::Cluster => ui.cluster.move_by(model, by),
-        Page::Routes => ui.routes.move_by(model, by),
-        _ => {}
     }
 }

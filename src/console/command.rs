@@ -71,6 +71,24 @@ pub enum Action {
     Sort,
     /// Turn the order round.
     Reverse,
+    /// Build the watched flake again and put the VM in the place of the old one.
+    Again,
+    /// Go to the next (1) or the previous (-1) derivation that failed.
+    Failed(isize),
+    /// Forward a port no more.
+    Unforward,
+    /// Give the keys to the console of the selected VM.
+    Console,
+    /// Keep the selected VM's state on disk.
+    Snapshot,
+    /// Start the cluster.
+    ClusterUp,
+    /// End the cluster.
+    ClusterDown,
+    /// Hide or show what is below the selected row.
+    Fold,
+    /// Do something with the log.
+    Log(LogOp),
     /// Show the next tab (1) or the one before (-1).
     Tab(isize),
     /// Close the tab.
@@ -87,6 +105,45 @@ pub enum Action {
     CopyText,
 }
 
+/// What can be done with a log without another word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOp {
+    /// Follow new lines, or stay.
+    Follow,
+    /// Ask for words to look for.
+    Search,
+    /// Go to the next match.
+    Next,
+    /// Go to the match before.
+    Previous,
+    /// Ask for words that all lines shown are to have.
+    Filter,
+    /// Forget search, filter and selection.
+    Clear,
+    /// Wrap long lines, or cut them.
+    Wrap,
+    /// Show when lines were written, or not.
+    Timestamps,
+    /// Mark the line, or unmark it.
+    Mark,
+    /// Go to the next mark.
+    NextMark,
+    /// Go to the next error.
+    NextError,
+    /// Go to the error before.
+    PreviousError,
+    /// Select from this line on.
+    Select,
+    /// Copy the selected lines, or this one.
+    Copy,
+    /// Scroll to the left.
+    Left,
+    /// Scroll to the right.
+    Right,
+    /// Ask for a file to write the log into.
+    Export,
+}
+
 /// Where a command is of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -96,6 +153,8 @@ pub enum Place {
     Builds,
     /// On the VMs page and its tile.
     Vms,
+    /// On the cluster page and its tile.
+    Cluster,
     /// Where a log is shown.
     Log,
     /// In the terminal, after the prefix key.
@@ -106,8 +165,15 @@ pub enum Place {
 
 impl Place {
     /// All places, the narrow ones first.
-    pub const ALL: [Self; 6] =
-        [Self::Builds, Self::Vms, Self::Log, Self::Terminal, Self::Scrollback, Self::Everywhere];
+    pub const ALL: [Self; 7] = [
+        Self::Builds,
+        Self::Vms,
+        Self::Cluster,
+        Self::Log,
+        Self::Terminal,
+        Self::Scrollback,
+        Self::Everywhere,
+    ];
 
     /// What the help calls it.
     pub fn title(self) -> &'static str {
@@ -115,6 +181,7 @@ impl Place {
             Self::Everywhere => "Everywhere",
             Self::Builds => "Builds",
             Self::Vms => "VMs",
+            Self::Cluster => "Cluster",
             Self::Log => "Logs",
             Self::Terminal => "Terminal, after the prefix key",
             Self::Scrollback => "Scrollback of a terminal",
@@ -127,6 +194,7 @@ impl Place {
             Self::Everywhere => true,
             Self::Builds => ui.pane() == Page::Builds,
             Self::Vms => ui.pane() == Page::Vms,
+            Self::Cluster => ui.pane() == Page::Cluster,
             Self::Log => shows_log(ui),
             Self::Terminal => ui.pane() == Page::Terminal && !ui.tabs.list.is_empty(),
             Self::Scrollback => ui.pane() == Page::Terminal && matches!(ui.tabs.keys, Keys::Scrollback),
@@ -184,7 +252,7 @@ pub fn shows_log(ui: &Ui) -> bool {
     }
 }
 
-use Place::{Builds, Everywhere, Scrollback, Terminal, Vms};
+use Place::{Builds, Cluster, Everywhere, Log, Scrollback, Terminal, Vms};
 
 /// All commands. Where two share a key, that of the narrower place wins.
 pub const COMMANDS: &[Command] = &[
@@ -229,6 +297,41 @@ pub const COMMANDS: &[Command] = &[
     command("forward", &["p"], Vms, Action::Forward, "forward a port to the VM").rank(12).when(vm_runs),
     command("sort", &["o"], Vms, Action::Sort, "sort by the next column"),
     command("reverse", &["O"], Vms, Action::Reverse, "turn the order round"),
+    command("again", &["a"], Everywhere, Action::Again, "build the flake, replace its VM")
+        .when(watches)
+        .rank(19),
+    command("watch", &["W"], Everywhere, Action::Watch, "build, run and replace the VM with each rebuild")
+        .when(has_flake),
+    command("failed", &["!"], Builds, Action::Failed(1), "go to the next derivation that failed"),
+    command("unforward", &["P"], Vms, Action::Unforward, "end the forward made last").when(forwards),
+    command("console", &["l"], Vms, Action::Console, "give the keys to the VM's console").when(vm_is_there),
+    command("snapshot", &[], Vms, Action::Snapshot, "keep the VM's state on disk").when(no_snapshots),
+    command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below"),
+    command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
+    command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
+    command("follow", &["f"], Log, Action::Log(LogOp::Follow), "follow new lines, or stay").rank(31),
+    command("search", &["/"], Log, Action::Log(LogOp::Search), "search the log").rank(30),
+    command("next", &["n"], Log, Action::Log(LogOp::Next), "go to the next match"),
+    command("previous", &["N"], Log, Action::Log(LogOp::Previous), "go to the match before"),
+    command("filter", &["&"], Log, Action::Log(LogOp::Filter), "show only lines with these words"),
+    command("clear", &["u"], Log, Action::Log(LogOp::Clear), "forget search, filter and selection"),
+    command("next-error", &["e"], Log, Action::Log(LogOp::NextError), "go to the next error").rank(32),
+    command("previous-error", &["E"], Log, Action::Log(LogOp::PreviousError), "go to the error before"),
+    command("wrap", &["w"], Log, Action::Log(LogOp::Wrap), "wrap long lines, or cut them"),
+    command(
+        "timestamps",
+        &["T"],
+        Log,
+        Action::Log(LogOp::Timestamps),
+        "show when lines were written, or not",
+    ),
+    command("mark", &["m"], Log, Action::Log(LogOp::Mark), "mark the line, or unmark it"),
+    command("next-mark", &["'"], Log, Action::Log(LogOp::NextMark), "go to the next mark"),
+    command("select", &["v"], Log, Action::Log(LogOp::Select), "select lines from here on"),
+    command("copy", &["y"], Log, Action::Log(LogOp::Copy), "copy the selected lines, or this one"),
+    command("left", &["left", "h"], Log, Action::Log(LogOp::Left), "scroll to the left"),
+    command("right", &["right"], Log, Action::Log(LogOp::Right), "scroll to the right"),
+    command("export", &["S"], Log, Action::Log(LogOp::Export), "write the log into a file"),
     command("tab-next", &["n"], Terminal, Action::Tab(1), "show the next tab").rank(10).when(tabs),
     command("tab-previous", &["p"], Terminal, Action::Tab(-1), "show the tab before").when(tabs),
     command("tab-close", &["x"], Terminal, Action::CloseTab, "close the tab").rank(12),
@@ -258,6 +361,27 @@ fn task_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
         Some(_) => Err("the selected task is over"),
         None => Err("there is no task"),
     }
+}
+
+fn has_flake(_: &Model, ui: &Ui) -> Result<(), &'static str> {
+    ui.flake.as_ref().map(|_| ()).ok_or("start with `mvm tui --flake DIR`, or build one")
+}
+
+fn watches(_: &Model, ui: &Ui) -> Result<(), &'static str> {
+    if ui.watching { Ok(()) } else { Err("nothing is watched") }
+}
+
+fn forwards(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    let forwards = ui.vms.vm(model).is_some_and(|vm| !vm.forwards.is_empty());
+    if forwards { Ok(()) } else { Err("no port is forwarded to the VM") }
+}
+
+fn no_snapshots(_: &Model, _: &Ui) -> Result<(), &'static str> {
+    Err("this mvm takes no snapshots yet")
+}
+
+fn no_cluster(_: &Model, _: &Ui) -> Result<(), &'static str> {
+    Err("this mvm cannot start a cluster yet")
 }
 
 fn tabs(_: &Model, ui: &Ui) -> Result<(), &'static str> {

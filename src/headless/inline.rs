@@ -18,6 +18,8 @@ use crate::event::{Event, TaskId};
 
 /// Rows of the view.
 const HEIGHT: u16 = 8;
+/// Memory for log lines, of which only the last is shown, in bytes.
+const LOG: usize = 64 * 1024;
 /// Shortest time between two frames.
 const FRAME: Duration = Duration::from_millis(16);
 
@@ -39,7 +41,7 @@ impl Inline {
         let drawn = Instant::now() - FRAME;
         Ok(Self {
             terminal,
-            model: TaskModel::new(TaskId::machine()),
+            model: TaskModel::new(TaskId::machine(), LOG),
             lines: Lines::new(false),
             look: Look { colour },
             drawn,

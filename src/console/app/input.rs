@@ -13,10 +13,11 @@ use crate::console::act::{self, Effect};
 use crate::console::chord::Chord;
 use crate::console::command::{Action, COMMANDS, Command};
 use crate::console::keymap::Keymap;
+use crate::console::log::LogAction;
 use crate::console::model::Model;
 use crate::console::palette;
 use crate::console::ui::Ui;
-use crate::console::ui::dialog::Dialog;
+use crate::console::ui::dialog::{Dialog, Purpose};
 use crate::console::view::help;
 use crate::console::view::spot::{Spot, Spots};
 
@@ -72,12 +73,22 @@ pub fn mouse(mouse: MouseEvent, spots: &Spots, model: &Model, ui: &mut Ui) -> Op
     let step = match mouse.kind {
         MouseEventKind::ScrollUp => -WHEEL,
         MouseEventKind::ScrollDown => WHEEL,
+        MouseEventKind::Down(MouseButton::Left) if spot == Spot::Log => {
+            let line = ui.log_pane().and_then(|pane| pane.state.line_at(area, mouse.row));
+            line.map(|line| ui.act_on_log(model, LogAction::GoTo(line)));
+            return None;
+        }
         MouseEventKind::Down(MouseButton::Left) => return click(spot, model, ui),
         _ => return None,
     };
     match &mut ui.dialog {
         Some(Dialog::Help { top }) => *top = help::scrolled(*top, step),
         Some(_) => {}
+        None if spot == Spot::Log => {
+            let rows = step.unsigned_abs();
+            let action = if step < 0 { LogAction::ScrollUp(rows) } else { LogAction::ScrollDown(rows) };
+            ui.act_on_log(model, action);
+        }
         None => {
             point(spot, ui);
             return act::act(Action::Step(step), model, ui);
@@ -123,6 +134,9 @@ fn point(spot: Spot, ui: &mut Ui) {
 
 fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<Effect> {
     if key.code == KeyCode::Esc {
+        if let Dialog::Prompt { purpose, .. } = dialog {
+            typed(&purpose, "", model, ui);
+        }
         return None;
     }
     match dialog {
@@ -133,9 +147,10 @@ fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<E
         },
         Dialog::Prompt { title, mut input, purpose, .. } => {
             if key.code == KeyCode::Enter {
-                return act::answered(title, purpose, input, ui);
+                return act::answered(title, purpose, input, model, ui);
             }
             input.handle_event(&Input::Key(key));
+            typed(&purpose, input.value(), model, ui);
             ui.dialog = Some(Dialog::Prompt { title, input, purpose, problem: None });
         }
         Dialog::Palette { mut input, mut cursor } => {
@@ -170,18 +185,31 @@ fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<E
     None
 }
 
+/// Has the log follow what is typed.
+fn typed(purpose: &Purpose, text: &str, model: &Model, ui: &mut Ui) {
+    let action = match (purpose, text) {
+        (Purpose::Search, "") => LogAction::ClearSearch,
+        (Purpose::Search, text) => LogAction::Search(text.into()),
+        (Purpose::Filter, "") => LogAction::ClearFilter,
+        (Purpose::Filter, text) => LogAction::Filter(text.into()),
+        _ => return,
+    };
+    ui.act_on_log(model, action);
+}
+
 /// Does what was chosen in the palette; what follows the name is what the command would ask for.
-fn chosen(typed: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let found = palette::matches(typed);
+fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let found = palette::matches(line);
     let Some(command) = found.get(index) else {
-        ui.word = Some(format!("there is no command `{typed}`"));
+        ui.word = Some(format!("there is no command `{line}`"));
         return None;
     };
     let effect = call(command, model, ui);
-    let (_, rest) = palette::split(typed);
+    let (_, rest) = palette::split(line);
     match ui.dialog.take() {
         Some(Dialog::Prompt { title, purpose, .. }) if !rest.is_empty() => {
-            act::answered(title, purpose, rest.into(), ui)
+            typed(&purpose, rest, model, ui);
+            act::answered(title, purpose, rest.into(), model, ui)
         }
         dialog => {
             ui.dialog = dialog;

@@ -1,6 +1,7 @@
 //! The loop: drain what happened, answer keys, draw once.
 
 mod input;
+mod journal;
 mod session;
 mod terminal;
 
@@ -11,9 +12,9 @@ use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::act::Effect;
+use super::act::{self, Effect};
 use super::command;
 use super::config::{self, Config};
 use super::keymap::Keymap;
@@ -25,12 +26,12 @@ use super::theme::Theme;
 use super::ui::Ui;
 use super::ui::page::Page;
 use super::ui::tabs::{Program, Tab};
+use super::view;
 use super::view::spot::Spots;
-use super::view::{self, Scene};
-use super::work::Worker;
-use crate::event::{Event, EventSink, EventStream, Kind, Outcome, TaskId};
+use super::work::{Job, Worker};
+use crate::event::text::strip;
+use crate::event::{Event, EventSink, EventStream, Kind, Level, Outcome, Source, TaskId};
 use crate::host::paths::Paths;
-use crate::terminal::Size;
 use crate::terminal::grid::{Cursor, Shape};
 use crate::terminal::session::Pumped;
 
@@ -64,6 +65,22 @@ enum Next {
     Leave,
 }
 
+/// What the loop was woken by.
+enum Woken {
+    Signal(Signal),
+    Frame,
+    Input(Input),
+    Work(Work),
+}
+
+/// What can wait for keys.
+enum Work {
+    Session(usize),
+    Event(Event),
+    Logged,
+    Clock,
+}
+
 /// The console.
 struct App {
     model: Model,
@@ -83,6 +100,7 @@ struct App {
 /// Runs the console until the user leaves.
 pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Result<Parting> {
     let names: Vec<&str> = command::COMMANDS.iter().map(|command| command.name).collect();
+    let bell = journal::begin();
     let (config, problems) = config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
     let mut signals = Signals::new()?;
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
@@ -95,7 +113,7 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         ui.word = Some(problem.to_string());
     }
     let mut app = App {
-        model: Model::default(),
+        model: Model::new(config.log_limit_mib << 20),
         ui,
         theme: config.theme(&around),
         keymap: Keymap::new(config.prefix, &config.keys),
@@ -107,7 +125,12 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         stale: true,
         drawn: Instant::now() - FRAME,
     };
-    let ended = app.serve(&mut screen, &mut signals, events).await;
+    if app.ui.watching
+        && let Some(Effect::Work(job)) = act::again(&app.model, &app.ui)
+    {
+        app.work(job);
+    }
+    let ended = app.serve(&mut screen, &mut signals, events, &bell).await;
     drop(screen);
     let parting = app.parting();
     app.worker.finish();
@@ -120,36 +143,53 @@ impl App {
         screen: &mut Screen,
         signals: &mut Signals,
         mut events: EventStream,
+        bell: &Notify,
     ) -> io::Result<()> {
         let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let due = tokio::time::Instant::from_std(self.drawn + FRAME);
-            let next = tokio::select! {
+            let tabs = &self.ui.tabs;
+            // None of these may keep another waiting, however much it has to say.
+            let work = async {
+                tokio::select! {
+                    index = tabs.ready() => Work::Session(index),
+                    Some(event) = events.next() => Work::Event(event),
+                    () = bell.notified() => Work::Logged,
+                    _ = clock.tick() => Work::Clock,
+                }
+            };
+            let woken = tokio::select! {
                 biased;
-                signal = signals.next() => self.signal(signal, screen)?,
+                signal = signals.next() => Woken::Signal(signal),
                 // Another thread panicked: what happened is on the shell's screen.
-                () = screen.given_back() => Next::Leave,
+                () = screen.given_back() => return Ok(()),
+                () = tokio::time::sleep_until(due), if self.stale => Woken::Frame,
                 input = inputs.next() => match input {
-                    Some(input) => self.input(input?, screen)?,
-                    None => Next::Leave,
+                    Some(input) => Woken::Input(input?),
+                    None => return Ok(()),
                 },
-                () = tokio::time::sleep_until(due), if self.stale => {
-                    self.draw(screen)?;
-                    Next::Stay
-                }
-                index = self.ui.tabs.ready() => self.pump(index, screen)?,
-                Some(event) = events.next() => self.drain(event, &mut events, screen)?,
-                _ = clock.tick() => {
-                    self.stale |= self.moves();
-                    Next::Stay
-                }
+                work = work => Woken::Work(work),
+            };
+            let next = match woken {
+                Woken::Signal(signal) => self.signal(signal, screen)?,
+                Woken::Frame => self.draw(screen)?,
+                Woken::Input(input) => self.input(input, screen)?,
+                Woken::Work(Work::Session(index)) => self.pump(index, screen)?,
+                Woken::Work(Work::Event(event)) => self.drain(event, &mut events, screen)?,
+                Woken::Work(Work::Logged) => self.look_again(self.ui.page == Page::Log),
+                Woken::Work(Work::Clock) => self.look_again(self.moves()),
             };
             if next == Next::Leave {
                 return Ok(());
             }
         }
+    }
+
+    fn look_again(&mut self, stale: bool) -> Next {
+        self.stale |= stale;
+        Next::Stay
     }
 
     fn signal(&mut self, signal: Signal, screen: &mut Screen) -> io::Result<Next> {
@@ -169,15 +209,34 @@ impl App {
         let mut next = Some(first);
         while let Some(event) = next {
             self.stale |= self.model.apply(&event);
-            if let Kind::VmStarted { vm, .. } = &event.kind
-                && self.ui.awaited.as_ref() == Some(&event.task)
-            {
-                self.ui.awaited = None;
-                self.perform(Effect::Open(Program::Ssh(vm.clone())), screen)?;
-            }
+            self.hear(&event, screen)?;
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
         }
         Ok(Next::Stay)
+    }
+
+    /// Does what an event calls for beyond being shown.
+    fn hear(&mut self, event: &Event, screen: &mut Screen) -> io::Result<()> {
+        match &event.kind {
+            Kind::VmStarted { vm, .. } if event.task.is_own() => {
+                self.ui.vms.select(vm);
+                if self.ui.awaited.as_ref() == Some(&event.task) {
+                    self.ui.awaited = None;
+                    self.perform(Effect::Open(Program::Ssh(vm.clone())), screen)?;
+                }
+            }
+            Kind::Log { source: Source::Mvm { level }, text } if event.task == TaskId::machine() => {
+                match level {
+                    Level::Info => tracing::info!("{}", strip(text)),
+                    Level::Warning => tracing::warn!("{}", strip(text)),
+                }
+            }
+            Kind::TaskEnded { outcome: Outcome::Failed { error, .. }, .. } if event.task.is_own() => {
+                tracing::error!("{}", strip(error));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether a clock on the screen moves by itself.
@@ -218,8 +277,8 @@ impl App {
     /// Does what a command asks for.
     fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
         match effect {
-            Effect::Work(job) => drop(self.worker.take(job)),
-            Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
+            Effect::Work(job) => drop(self.work(job)),
+            Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.work(job)),
             Effect::Suspend => screen.suspend()?,
             Effect::Quit => return Ok(Next::Leave),
             Effect::Open(program) => {
@@ -231,6 +290,14 @@ impl App {
                 let tab = self.session(program);
                 self.ui.tabs.list[self.ui.tabs.active] = tab;
             }
+            Effect::Export(path) => {
+                let Some((log, state)) = self.ui.shown_log(&self.model) else { return Ok(Next::Stay) };
+                let word = match state.export(log, &path) {
+                    Ok(lines) => format!("wrote {lines} lines to {}", path.display()),
+                    Err(error) => error.to_string().replace('\n', "; "),
+                };
+                self.ui.word = Some(word);
+            }
             Effect::Copy(text) => {
                 let word = match screen.copy(&text) {
                     Ok(()) => format!("copied {} characters", text.chars().count()),
@@ -240,6 +307,16 @@ impl App {
             }
         }
         Ok(Next::Stay)
+    }
+
+    /// Has a job done; a task among them is what is looked at from now on.
+    fn work(&mut self, job: Job) -> TaskId {
+        let is_task = matches!(job, Job::Build(_) | Job::Run(_) | Job::Restart(_));
+        let id = self.worker.take(job);
+        if is_task {
+            self.ui.builds.select(id.clone());
+        }
+        id
     }
 
     fn session(&self, program: Program) -> Tab {
@@ -259,16 +336,14 @@ impl App {
         }
     }
 
-    fn draw(&mut self, screen: &mut Screen) -> io::Result<()> {
+    fn draw(&mut self, screen: &mut Screen) -> io::Result<Next> {
         let (model, ui, keymap, theme) = (&self.model, &mut self.ui, &self.keymap, &self.theme);
         let (spots, now) = (&mut self.spots, Timestamp::now());
         let mut shape = SetCursorStyle::DefaultUserShape;
+        journal::take_in();
         screen.draw(|frame| {
             let area = frame.area();
-            let session = view::session(ui, area);
-            ui.tabs.resize(Size::new(session.width, session.height));
-            let scene = Scene { model, ui, keymap, theme, now };
-            *spots = view::draw(scene, area, frame.buffer_mut());
+            *spots = view::show((model, ui), (keymap, theme), now, area, frame.buffer_mut());
             if let Some((place, cursor)) = view::cursor(ui, area) {
                 frame.set_cursor_position(place);
                 shape = cursor_style(cursor);
@@ -276,8 +351,9 @@ impl App {
         })?;
         screen.set_cursor(shape)?;
         self.drawn = Instant::now();
-        self.stale = false;
-        Ok(())
+        // A large log is looked through over several frames.
+        self.stale = self.ui.is_scanning(&self.model);
+        Ok(Next::Stay)
     }
 
     fn parting(&self) -> Parting {

@@ -183,6 +183,13 @@ impl LogBuffer {
         }
     }
 
+    /// Drops all lines, and counts them as dropped.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        (self.bytes, self.first) = (0, self.end);
+        self.revision += 1;
+    }
+
     /// Counts lines that never came, because a channel was full.
     pub fn lost(&mut self, lines: u64) {
         self.lost += lines;

@@ -72,6 +72,11 @@ impl LogState {
         }
     }
 
+    /// A pane over another buffer, with the same ways of showing it.
+    pub fn anew(&self) -> Self {
+        Self { wrap: self.wrap, timestamps: self.timestamps, ..Self::new(self.zone.clone()) }
+    }
+
     /// Whether new lines are followed.
     pub fn is_following(&self) -> bool {
         self.follow

@@ -7,16 +7,19 @@ pub mod totals;
 pub mod transfer;
 pub mod tree;
 pub mod vm;
+pub mod watch;
 
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
+use crate::console::log::DEFAULT_LIMIT;
 use crate::event::vm::VmInfo;
 use crate::event::{Event, Kind, Level, Source, TaskId};
 use cluster::ClusterModel;
 use task::TaskModel;
 use vm::{Start, VmModel};
+use watch::Cycles;
 
 /// Tasks kept; the oldest ended ones go first.
 const MOST_TASKS: usize = 50;
@@ -24,9 +27,15 @@ const MOST_TASKS: usize = 50;
 /// Starts kept of VMs that were not seen yet.
 const MOST_STARTS: usize = 50;
 
+/// How many logs may be full before those of the oldest tasks are emptied.
+const FULL_LOGS: usize = 3;
+
 /// All there is to show.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Model {
+    /// Most memory for the lines of one task's log, in bytes; all of them take [`FULL_LOGS`] times as
+    /// much at most, once another task begins.
+    log_limit: usize,
     /// Builds and runs, the newest first.
     pub tasks: Vec<TaskModel>,
     /// VMs, the newest first.
@@ -39,8 +48,8 @@ pub struct Model {
     pub machine: String,
     /// The last thing the user should know that belongs to no task.
     pub notice: Option<Notice>,
-    /// What the watch saw last.
-    pub watch: Option<Watch>,
+    /// What a watch set off.
+    pub watch: Cycles,
 }
 
 /// A word to the user.
@@ -54,22 +63,30 @@ pub struct Notice {
     pub time: Timestamp,
 }
 
-/// What set off the last rebuild.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
-    /// The task that rebuilds.
-    pub task: TaskId,
-    /// When it was set off.
-    pub time: Timestamp,
-    /// What changed, the first few; empty when somebody asked.
-    pub paths: Vec<String>,
-    /// How many more changed.
-    pub more: u64,
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(DEFAULT_LIMIT)
+    }
 }
 
 impl Model {
+    /// Nothing yet; `log_limit` bounds the log of each task, in bytes.
+    pub fn new(log_limit: usize) -> Self {
+        Self {
+            log_limit,
+            tasks: Vec::new(),
+            vms: Vec::new(),
+            starts: VecDeque::new(),
+            cluster: ClusterModel::default(),
+            machine: String::new(),
+            notice: None,
+            watch: Cycles::default(),
+        }
+    }
+
     /// Takes an event in. Returns whether anything that shows has changed.
     pub fn apply(&mut self, event: &Event) -> bool {
+        self.watch.hear(event);
         match &event.kind {
             Kind::VmSeen { info } => self.see_vm(info),
             Kind::VmGone { vm } => {
@@ -110,8 +127,8 @@ impl Model {
             Kind::RouteSeen { route } => self.cluster.see_route(route),
             Kind::RouteGone { listen } => self.cluster.lose_route(listen),
             Kind::WatchTriggered { paths, more } => {
-                let (task, time) = (event.task.clone(), event.time);
-                self.watch = Some(Watch { task, time, paths: paths.clone(), more: *more });
+                self.watch.begin(event, paths, *more);
+                self.task_event(event);
                 true
             }
             _ => self.task_event(event),
@@ -160,12 +177,25 @@ impl Model {
             let oldest = self.tasks.iter().rposition(|task| task.ended.is_some());
             self.tasks.remove(oldest.unwrap_or(self.tasks.len() - 1));
         }
-        let mut task = TaskModel::new(event.task.clone());
+        self.empty_old_logs();
+        let mut task = TaskModel::new(event.task.clone(), self.log_limit);
         task.apply(event);
         // Records of tasks that began earlier may be read later.
         let place = self.tasks.partition_point(|known| known.started > task.started);
         self.tasks.insert(place, task);
         true
+    }
+
+    /// Keeps what all logs take together within bounds: those of the oldest ended tasks go.
+    fn empty_old_logs(&mut self) {
+        let mut bytes: usize = self.tasks.iter().map(|task| task.log.bytes()).sum();
+        for task in self.tasks.iter_mut().rev().filter(|task| task.ended.is_some()) {
+            if bytes <= (FULL_LOGS - 1) * self.log_limit {
+                break;
+            }
+            bytes -= task.log.bytes();
+            task.log.clear();
+        }
     }
 
     /// The task with this id.

@@ -1,6 +1,6 @@
 //! What is true of a task, written only by applying events.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +9,11 @@ use jiff::Timestamp;
 use super::totals::Totals;
 use super::transfer::Transfers;
 use super::tree::Tree;
-use crate::event::text::strip;
+use crate::console::log::{LogBuffer, Severity, SourceId};
+use crate::event::text::{clean, strip};
 use crate::event::words::drv_name;
-use crate::event::{Activity, Event, Kind, Outcome, Source, TaskId, TaskKind};
+use crate::event::{Activity, Event, Kind, Level, Outcome, Source, TaskId, TaskKind};
 
-/// Last log lines kept.
-const MOST_LINES: usize = 200;
 /// Lines shown of the log that matters to an error.
 const MOST_TAIL: usize = 60;
 /// Phases kept.
@@ -41,8 +40,10 @@ pub struct TaskModel {
     pub transfers: Transfers,
     /// What Nix counts.
     pub totals: Totals,
-    /// Last log lines.
-    pub lines: VecDeque<LogLine>,
+    /// Its log.
+    pub log: LogBuffer,
+    /// The sources of the log that have a name, by their place in the tree.
+    sources: HashMap<usize, SourceId>,
     /// Log lines lost because a reader was slow.
     pub lost: u64,
     /// What was built.
@@ -53,15 +54,6 @@ pub struct TaskModel {
     pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<Outcome>,
-}
-
-/// A line of a task's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// The derivation that wrote it, for [`Tree::get`].
-    pub by: Option<usize>,
-    /// The line; it may have colours.
-    pub text: String,
 }
 
 /// What a build gave.
@@ -92,8 +84,8 @@ pub fn since(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 impl TaskModel {
-    /// A task of which only the id is known.
-    pub fn new(id: TaskId) -> Self {
+    /// A task of which only the id is known. Its log takes at most so many bytes.
+    pub fn new(id: TaskId, log_limit: usize) -> Self {
         Self {
             own: id.is_own(),
             id,
@@ -104,7 +96,8 @@ impl TaskModel {
             tree: Tree::default(),
             transfers: Transfers::default(),
             totals: Totals::default(),
-            lines: VecDeque::new(),
+            log: LogBuffer::with_limit(log_limit),
+            sources: HashMap::new(),
             lost: 0,
             artifacts: None,
             vm: None,
@@ -193,7 +186,12 @@ impl TaskModel {
         let well = *outcome == Outcome::Ok;
         if let Outcome::Failed { error, .. } = outcome {
             self.tree.blame(error, time);
+            for line in error.lines() {
+                self.log.push(time, SourceId::UNNAMED, Severity::Error, &clean(line));
+            }
         }
+        self.log.lost(dropped);
+        self.lost = dropped;
         // Counts that were lost say nothing.
         let counted = self.totals.builds();
         let known = dropped == 0 && counted.expected > 0;
@@ -201,30 +199,44 @@ impl TaskModel {
         self.tree.end_all(time, (!well).then_some(built));
         self.totals.end(well);
         self.transfers.end_all();
-        self.lost = dropped;
         self.ended = Some(time);
         self.outcome = Some(outcome.clone());
     }
 
+    /// The source of the log that a derivation is, once it wrote something.
+    pub fn source(&self, drv: &str) -> Option<SourceId> {
+        self.sources.get(&self.tree.find(drv)?).copied()
+    }
+
     fn log(&mut self, source: &Source, text: &str, time: Timestamp) -> bool {
-        let line = match source {
+        let (severity, source) = match source {
             Source::Build { drv } => match self.tree.find(drv) {
-                Some(at) => LogLine { by: Some(at), text: text.into() },
-                None => LogLine { by: None, text: format!("{}> {text}", drv_name(drv)) },
+                Some(at) => {
+                    let named = || self.log.add_source(drv_name(drv));
+                    (Severity::Plain, *self.sources.entry(at).or_insert_with(named))
+                }
+                None => {
+                    let text = format!("{}> {text}", drv_name(drv));
+                    self.log.push(time, SourceId::UNNAMED, Severity::Plain, &text);
+                    return true;
+                }
             },
             Source::Nix { level } => {
                 if *level == 0 {
                     self.tree.blame(text, time);
                 }
-                LogLine { by: None, text: text.into() }
+                let severity = match level {
+                    0 => Severity::Error,
+                    1 => Severity::Warning,
+                    _ => Severity::Plain,
+                };
+                (severity, SourceId::UNNAMED)
             }
-            Source::Console { .. } => LogLine { by: None, text: text.into() },
-            Source::Mvm { .. } => return false,
+            Source::Console { .. } => (Severity::Plain, SourceId::UNNAMED),
+            Source::Mvm { level: Level::Warning } => (Severity::Warning, SourceId::UNNAMED),
+            Source::Mvm { level: Level::Info } => (Severity::Info, SourceId::UNNAMED),
         };
-        if self.lines.len() >= MOST_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
+        self.log.push(time, source, severity, text);
         true
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::task::since;
+use crate::console::log::{LogBuffer, Severity, SourceId};
 use crate::event::vm::{VmInfo, VmSample};
 
 /// Samples kept for the graphs, one a second.
@@ -13,6 +14,9 @@ pub const MOST_SAMPLES: usize = 120;
 
 /// How a VM came up, and its steps with their length in milliseconds.
 pub type Start = (String, Vec<(String, u64)>);
+
+/// Most memory for the lines of one console, in bytes.
+const CONSOLE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A VM.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub struct VmModel {
     /// Ports this console forwards to it, `ADDR:HOST:GUEST`.
     pub forwards: Vec<String>,
     /// The guest's console.
-    pub console: VecDeque<(Timestamp, String)>,
+    pub console: LogBuffer,
 }
 
 impl VmModel {
@@ -49,7 +53,7 @@ impl VmModel {
             start: None,
             leashed: false,
             forwards: Vec::new(),
-            console: VecDeque::new(),
+            console: LogBuffer::with_limit(CONSOLE_LIMIT),
         }
     }
 
@@ -121,10 +125,7 @@ impl VmModel {
 
     /// Takes a line of its console in.
     pub(super) fn hear(&mut self, time: Timestamp, text: &str) -> bool {
-        if self.console.len() >= 2000 {
-            self.console.pop_front();
-        }
-        self.console.push_back((time, text.into()));
+        self.console.push(time, SourceId::UNNAMED, Severity::Plain, text);
         true
     }
 }

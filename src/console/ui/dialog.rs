@@ -39,6 +39,17 @@ pub enum Dialog {
     },
 }
 
+impl Purpose {
+    /// What stands before a line that is typed at the foot of the screen, as it changes what is above.
+    pub fn at_the_foot(&self) -> Option<&'static str> {
+        match self {
+            Self::Search => Some("/"),
+            Self::Filter => Some("&"),
+            _ => None,
+        }
+    }
+}
+
 /// What a line of text is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -46,4 +57,10 @@ pub enum Purpose {
     Flake(Action),
     /// A port to forward to a VM, by its id.
     Forward(String),
+    /// What to look for in the log; looked for while it is typed.
+    Search,
+    /// What all lines of the log that are shown are to have.
+    Filter,
+    /// The file to write the log into.
+    Export,
 }

@@ -3,6 +3,8 @@
 pub mod builds;
 pub mod cluster;
 pub mod dialog;
+pub mod logs;
+pub mod own_log;
 pub mod page;
 pub mod routes;
 pub mod tabs;
@@ -11,6 +13,8 @@ pub mod vms;
 use builds::BuildsUi;
 use cluster::ClusterUi;
 use dialog::Dialog;
+use logs::LogPane;
+use own_log::OwnLog;
 use page::Page;
 use routes::RoutesUi;
 use tabs::Tabs;
@@ -35,8 +39,14 @@ pub struct Ui {
     pub cluster: ClusterUi,
     /// The routes page.
     pub routes: RoutesUi,
+    /// The log of the builds page.
+    pub build_log: LogPane,
+    /// The console of the VMs page.
+    pub console_log: LogPane,
     /// The terminal page.
     pub tabs: Tabs,
+    /// The page of mvm's own log.
+    pub own_log: OwnLog,
     /// What is asked.
     pub dialog: Option<Dialog>,
     /// A word to the user about their last key.

@@ -7,13 +7,13 @@ use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::columns::{fit, width};
 use super::pane::pane;
-use super::{Scene, detail, tasks};
+use super::spot::Spots;
+use super::{Scene, detail, log, tasks};
 use crate::console::command::{Action, COMMANDS};
-use crate::console::model::task::{LogLine, TaskModel};
+use crate::console::model::task::TaskModel;
 use crate::console::theme::{Role, Sign};
 use crate::console::ui::builds::Part;
 use crate::console::ui::page::Page;
-use crate::event::text::strip;
 use crate::event::words::drv_name;
 
 /// Columns from which the log stands beside the tree.
@@ -22,7 +22,7 @@ const WIDE: u16 = 150;
 const MOST_TASKS: usize = 8;
 
 /// Draws the page or the tile.
-pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let inner = pane(scene.theme, "Builds", scene.ui.pane() == Page::Builds, area, buffer);
     let Some(task) = scene.ui.builds.task(scene.model) else {
         let text = format!("No task yet. Press {}.", ways());
@@ -30,14 +30,14 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         return text.style(scene.theme.style(Role::Dim)).render(inner, buffer);
     };
     if scene.ui.page == Page::Overview {
-        return tile(scene, task, inner, buffer);
+        return tile(scene, task, inner, buffer, spots);
     }
     let part = scene.ui.builds.part;
     if scene.ui.zoomed {
         return match part {
-            Part::Tasks => tasks::draw(scene, task, true, inner, buffer),
+            Part::Tasks => tasks::draw(scene, task, true, inner, buffer, spots),
             Part::Tree => detail::draw(scene, task, true, true, inner, buffer),
-            Part::Log => log(scene, task, inner, buffer),
+            Part::Log => log::draw(scene, &task.log, inner, buffer, spots),
         };
     }
     let listed = scene.model.tasks.len().min(MOST_TASKS).min(usize::from(inner.height / 4)).max(1) as u16;
@@ -52,13 +52,13 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     } else {
         Layout::vertical([Constraint::Length(listed), Constraint::Fill(1), Constraint::Fill(1)]).areas(inner)
     };
-    tasks::draw(scene, task, part == Part::Tasks, above, buffer);
+    tasks::draw(scene, task, part == Part::Tasks, above, buffer, spots);
     let totals = detail::totals(scene, task, usize::from(tree.width).saturating_sub(16));
     let tree = rule(scene, "Derivations", &totals, part == Part::Tree, tree, buffer);
     detail::draw(scene, task, true, part == Part::Tree, tree, buffer);
     let source = scene.ui.builds.source(scene.model).map_or("whole task", drv_name);
     let below = rule(scene, "Log", source, part == Part::Log, below, buffer);
-    log(scene, task, below, buffer);
+    log::draw(scene, &task.log, below, buffer, spots);
 }
 
 /// The commands that make a task, with their keys.
@@ -69,7 +69,7 @@ fn ways() -> String {
 }
 
 /// The tile: no room for headings.
-fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
+fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let height = usize::from(area.height);
     let listed = scene.model.tasks.len().min((height / 3).max(1));
     let focused = scene.ui.pane() == Page::Builds;
@@ -84,9 +84,10 @@ fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
         Constraint::Fill(1),
     ])
     .areas(area);
-    tasks::draw(scene, task, focused && scene.ui.builds.part == Part::Tasks, list, buffer);
+    tasks::draw(scene, task, focused && scene.ui.builds.part == Part::Tasks, list, buffer, spots);
     detail::draw(scene, task, false, focused && scene.ui.builds.part == Part::Tree, tree, buffer);
-    log(scene, task, below, buffer);
+    let only = scene.ui.builds.source(scene.model).and_then(|drv| task.source(drv));
+    log::end(scene, &task.log, only, below, buffer);
 }
 
 /// Draws a line with a title and a word at its end, and returns what is below it.
@@ -116,20 +117,6 @@ fn rule(scene: Scene<'_>, title: &str, word: &str, focused: bool, area: Rect, bu
 fn divide(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     for row in area.rows() {
         Line::styled(scene.theme.sign(Sign::Trunk), scene.theme.style(Role::Border)).render(row, buffer);
-    }
-}
-
-/// The last lines of what is selected.
-fn log(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer) {
-    let only = scene.ui.builds.source(scene.model).and_then(|drv| task.tree.find(drv));
-    let lines = task.lines.iter().rev().filter(|line| only.is_none() || line.by == only);
-    let shown: Vec<&LogLine> = lines.take(usize::from(area.height)).collect();
-    for (line, row) in shown.into_iter().rev().zip(area.rows()) {
-        let by = line.by.filter(|_| only.is_none()).and_then(|at| task.tree.get(at));
-        let text = strip(&line.text);
-        let text = by.map(|it| format!("{}> {text}", it.name)).unwrap_or(text);
-        let text = fit(&text, usize::from(row.width), scene.theme.sign(Sign::Cut)).into_owned();
-        Line::styled(text, scene.theme.style(Role::Dim)).render(row, buffer);
     }
 }
 

@@ -91,7 +91,7 @@ mod tests {
     /// Builds that ended, then some that failed, then some that run.
     fn tree(ended: usize, failed: usize, running: usize) -> Tree {
         let task = TaskId::new('b');
-        let mut model = TaskModel::new(task.clone());
+        let mut model = TaskModel::new(task.clone(), 1 << 20);
         let mut send = |kind| {
             let time = Timestamp::UNIX_EPOCH;
             model.apply(&Event { v: SCHEMA_VERSION, time, task: task.clone(), kind });

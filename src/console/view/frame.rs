@@ -1,18 +1,26 @@
 //! The first and the last line of the screen.
 
+use std::time::Duration;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Widget};
+use ratatui::widgets::{Clear, Paragraph, Widget};
+use tui_input::Input;
 use unicode_width::UnicodeWidthStr;
 
+use super::dialog::field;
 use super::spot::{Spot, Spots};
 use super::{LEAST, Scene};
 use crate::console::command::{Action, COMMANDS, Command};
+use crate::console::model::task::since;
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;
 use crate::event::text::strip;
+
+/// How long something that happened is told.
+const NOTICE: Duration = Duration::from_secs(6);
 
 /// The pages with their numbers.
 pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
@@ -37,8 +45,8 @@ pub fn header(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
 /// What can be done here, or a word about the last key.
 pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let theme = scene.theme;
-    if let Some(word) = &scene.ui.word {
-        return Line::styled(format!(" {word}"), theme.style(Role::Warning)).render(area, buffer);
+    if let Some(word) = word(scene) {
+        return Line::styled(format!(" {}", strip(word)), theme.style(Role::Warning)).render(area, buffer);
     }
     let mut row = Row { area, x: area.x };
     if takes_prefix(scene) {
@@ -56,6 +64,13 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         let name = row.put(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)), buffer);
         spots.add(key.union(name), Spot::Command(command.action));
     }
+}
+
+/// What the user is to know: about their last key, else what happened of late.
+fn word(scene: Scene<'_>) -> Option<&str> {
+    let notice = scene.model.notice.as_ref().filter(|notice| since(notice.time, scene.now) < NOTICE);
+    let word = scene.ui.word.as_deref().or(notice.map(|notice| notice.text.as_str()))?;
+    word.lines().next()
 }
 
 /// Whether a program has the keys, so that commands begin with the prefix.
@@ -92,6 +107,12 @@ impl Row {
         self.x += width;
         place
     }
+}
+
+/// A line that is typed, instead of the last line.
+pub fn typed(scene: Scene<'_>, before: &str, input: &Input, area: Rect, buffer: &mut Buffer) {
+    Clear.render(area, buffer);
+    field(scene, before, input, area, buffer);
 }
 
 /// What is shown instead of everything when there is no room.

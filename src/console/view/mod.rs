@@ -9,7 +9,9 @@ pub mod fold;
 pub mod frame;
 pub mod graph;
 pub mod help;
+pub mod log;
 pub mod overview;
+pub mod own_log;
 pub mod pane;
 pub mod routes;
 #[cfg(test)]
@@ -23,6 +25,7 @@ pub mod text;
 pub mod tree;
 pub mod vm;
 pub mod vms;
+pub mod watch;
 
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
@@ -32,8 +35,9 @@ use super::keymap::Keymap;
 use super::model::Model;
 use super::theme::Theme;
 use super::ui::Ui;
+use super::ui::dialog::Dialog;
 use super::ui::page::Page;
-use crate::terminal::grid;
+use crate::terminal::{Size, grid};
 use spot::{Spot, Spots};
 
 /// Least size the console is drawn at.
@@ -54,7 +58,30 @@ pub struct Scene<'a> {
     pub now: Timestamp,
 }
 
-/// Draws the whole screen; gives what lies where.
+/// Draws the whole screen, and has what is scrolled laid out for it; gives what lies where.
+pub fn show(
+    (model, ui): (&Model, &mut Ui),
+    (keymap, theme): (&Keymap, &Theme),
+    now: Timestamp,
+    area: Rect,
+    buffer: &mut Buffer,
+) -> Spots {
+    let session = session(ui, area);
+    ui.tabs.resize(Size::new(session.width, session.height));
+    ui.lay_out_log(model, ui.log_area().unwrap_or_default());
+    let spots = draw(Scene { model, ui, keymap, theme, now }, area, buffer);
+    match spots.log() {
+        // Only drawing tells where the log lies: when it has moved, it is drawn once more.
+        Some(place) if Some(place) != ui.log_area() => {
+            ui.lay_out_log(model, place);
+            buffer.reset();
+            draw(Scene { model, ui, keymap, theme, now }, area, buffer)
+        }
+        _ => spots,
+    }
+}
+
+/// Draws the whole screen as it was laid out; gives what lies where.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
     let mut spots = Spots::default();
     if area.width < LEAST.0 || area.height < LEAST.1 {
@@ -68,8 +95,12 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
         page => pane_of(page, scene, body, buffer, &mut spots),
     }
     frame::footer(scene, footer, buffer, &mut spots);
-    if let Some(dialog) = &scene.ui.dialog {
-        dialog::draw(scene, dialog, body, buffer, &mut spots);
+    match &scene.ui.dialog {
+        Some(Dialog::Prompt { input, purpose, .. }) if purpose.at_the_foot().is_some() => {
+            frame::typed(scene, purpose.at_the_foot().unwrap_or_default(), input, footer, buffer);
+        }
+        Some(dialog) => dialog::draw(scene, dialog, body, buffer, &mut spots),
+        None => {}
     }
     spots
 }
@@ -94,11 +125,12 @@ pub fn cursor(ui: &Ui, area: Rect) -> Option<(Position, grid::Cursor)> {
 fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     spots.add(area, Spot::Pane(page));
     match page {
-        Page::Builds => builds::draw(scene, area, buffer),
-        Page::Vms => vms::draw(scene, area, buffer),
+        Page::Builds => builds::draw(scene, area, buffer, spots),
+        Page::Vms => vms::draw(scene, area, buffer, spots),
         Page::Terminal => terminal::draw(scene, area, buffer, spots),
         Page::Cluster => cluster::draw(scene, area, buffer),
         Page::Routes => routes::draw(scene, area, buffer),
-        page => pane::empty(scene, page, "nothing here yet", area, buffer),
+        Page::Log => own_log::draw(scene, area, buffer),
+        Page::Overview => {}
     }
 }

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::spot::Spots;
-use super::{Scene, pane_of};
+use super::{Scene, pane_of, watch};
 use crate::console::ui::page::Page;
 
 /// Width below which builds and VMs lie one above the other.
@@ -12,6 +12,11 @@ const NARROW: u16 = 100;
 
 /// Draws the tiles.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
+    let watch = if scene.ui.watching { watch::ROWS.min(area.height / 3) } else { 0 };
+    let [above, area] = Layout::vertical([Constraint::Length(watch), Constraint::Fill(1)]).areas(area);
+    if watch > 0 {
+        watch::draw(scene, above, buffer);
+    }
     for (page, area) in Page::TILES.into_iter().zip(tiles(scene, area)) {
         pane_of(page, scene, area, buffer, spots);
     }

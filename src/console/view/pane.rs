@@ -4,11 +4,9 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::symbols::border;
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Paragraph, Widget};
+use ratatui::widgets::{Block, Widget};
 
-use super::Scene;
 use crate::console::theme::{Role, Theme};
-use crate::console::ui::page::Page;
 
 const ASCII: border::Set<'static> = border::Set {
     top_left: "+",
@@ -31,11 +29,4 @@ pub fn pane(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mut 
     let inner = block.inner(area);
     block.render(area, buffer);
     inner
-}
-
-/// A page that has nothing to show, and says why.
-pub fn empty(scene: Scene<'_>, page: Page, text: &str, area: Rect, buffer: &mut Buffer) {
-    let focused = scene.ui.pane() == page;
-    let inner = pane(scene.theme, page.title(), focused, area, buffer);
-    Paragraph::new(text).style(scene.theme.style(Role::Dim)).render(inner, buffer);
 }

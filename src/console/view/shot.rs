@@ -33,18 +33,35 @@ pub fn theme(ascii: bool) -> Theme {
 }
 
 /// The page without header and footer, of a screen of this size.
-pub fn draw(model: &Model, ui: &Ui, ascii: bool, width: u16, height: u16) -> Buffer {
-    let theme = theme(ascii);
-    let keymap = Keymap::default();
-    let scene = Scene { model, ui, keymap: &keymap, theme: &theme, now: at(NOW) };
-    let mut spots = Spots::default();
+pub fn draw(model: &Model, ui: &mut Ui, ascii: bool, width: u16, height: u16) -> Buffer {
     let area = Rect::new(0, 0, width, height.saturating_sub(2));
     let mut buffer = Buffer::empty(area);
-    match ui.page {
-        Page::Overview => overview::draw(scene, area, &mut buffer, &mut spots),
-        page => pane_of(page, scene, area, &mut buffer, &mut spots),
-    }
+    draw_in(model, ui, (&theme(ascii), at(NOW)), area, &mut buffer);
     buffer
+}
+
+/// The page in `area`, twice where there is a log: once to know where that lies.
+pub fn draw_in(
+    model: &Model,
+    ui: &mut Ui,
+    (theme, now): (&Theme, Timestamp),
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let keymap = Keymap::default();
+    let before = buffer.clone();
+    for _ in 0..2 {
+        let mut spots = Spots::default();
+        buffer.clone_from(&before);
+        let scene = Scene { model, ui, keymap: &keymap, theme, now };
+        match ui.page {
+            Page::Overview => overview::draw(scene, area, buffer, &mut spots),
+            page => pane_of(page, scene, area, buffer, &mut spots),
+        }
+        if let Some(log) = spots.log() {
+            ui.lay_out_log(model, log);
+        }
+    }
 }
 
 /// What stands in it.

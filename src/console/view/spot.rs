@@ -44,6 +44,11 @@ impl Spots {
         self.0.retain(|(below, _)| !area.intersects(*below));
     }
 
+    /// Where the log's lines are.
+    pub fn log(&self) -> Option<Rect> {
+        self.0.iter().find(|(_, spot)| *spot == Spot::Log).map(|(area, _)| *area)
+    }
+
     /// What lies at a place, and where it begins.
     pub fn at(&self, place: Position) -> Option<&(Rect, Spot)> {
         self.0.iter().rev().find(|(area, _)| area.contains(place))

@@ -57,9 +57,10 @@ fn lines<'a>(model: &'a TaskModel, look: Look, now: Timestamp, height: usize) ->
     if shown.failed > 0 {
         lines.push(sum("✘", Color::Red, format!("{} more failed", shown.failed), look));
     }
-    if let Some(line) = model.lines.back() {
-        let name = line.by.and_then(|at| model.tree.get(at)).map(|it| format!("{}> ", it.name));
-        lines.push(Line::styled(format!("  {}{}", name.unwrap_or_default(), strip(&line.text)), look.dim()));
+    if let Some(line) = model.log.lines(model.log.range()).next_back() {
+        let name = Some(model.log.name(line.source)).filter(|name| !name.is_empty());
+        let name = name.map(|name| format!("{name}> ")).unwrap_or_default();
+        lines.push(Line::styled(format!("  {name}{}", strip(line.text)), look.dim()));
     }
     lines
 }
@@ -122,7 +123,7 @@ mod tests {
     use crate::event::{Activity, Event, Kind, SCHEMA_VERSION, TaskId, TaskKind};
 
     fn model(events: Vec<(i64, Kind)>) -> TaskModel {
-        let mut model = TaskModel::new(TaskId::new('t'));
+        let mut model = TaskModel::new(TaskId::new('t'), 1 << 20);
         for (second, kind) in events {
             let time = Timestamp::from_second(second).unwrap();
             model.apply(&Event { v: SCHEMA_VERSION, time, task: TaskId::new('t'), kind });

@@ -7,6 +7,7 @@ use ratatui::widgets::Widget;
 
 use super::Scene;
 use super::columns::{brief, fit, left, right, short_title, width};
+use super::spot::{Spot, Spots};
 use crate::console::model::task::{TaskModel, since};
 use crate::console::theme::{Role, Sign};
 use crate::event::Outcome;
@@ -16,7 +17,14 @@ use crate::event::text::strip;
 const LEAST_STATE: usize = 8;
 
 /// Draws the tasks around the selected one.
-pub fn draw(scene: Scene<'_>, selected: &TaskModel, focused: bool, area: Rect, buffer: &mut Buffer) {
+pub fn draw(
+    scene: Scene<'_>,
+    selected: &TaskModel,
+    focused: bool,
+    area: Rect,
+    buffer: &mut Buffer,
+    spots: &mut Spots,
+) {
     let (tasks, room) = (&scene.model.tasks, usize::from(area.height));
     let at = tasks.iter().position(|task| task.id == selected.id).unwrap_or(0);
     let from = at.saturating_sub(room / 2).min(tasks.len().saturating_sub(room));
@@ -24,6 +32,7 @@ pub fn draw(scene: Scene<'_>, selected: &TaskModel, focused: bool, area: Rect, b
     let columns = Columns::of(scene, shown, usize::from(area.width));
     for ((index, task), row) in shown.iter().enumerate().zip(area.rows()) {
         columns.line(scene, task).render(row, buffer);
+        spots.add(row, Spot::Task(task.id.clone()));
         if from + index == at {
             let role = if focused { Role::Selected } else { Role::Title };
             buffer.set_style(row, scene.theme.style(role));

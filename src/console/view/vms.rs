@@ -3,17 +3,16 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
-use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
 use super::pane::pane;
+use super::spot::{Spot, Spots};
 use super::table::{self, Column, Place};
-use super::{Scene, graph, vm};
+use super::{Scene, graph, log, vm};
 use crate::console::model::vm::VmModel;
 use crate::console::theme::{Role, Theme};
 use crate::console::ui::page::Page;
 use crate::console::ui::vms::{Column as Sort, Part};
-use crate::event::text::strip;
 use crate::event::words::{short_bytes, short_duration};
 
 /// Width from which detail and table lie side by side.
@@ -66,17 +65,17 @@ const COLUMNS: [Column<What>; 9] = [
 ];
 
 /// Draws the page or the tile.
-pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let vms = scene.ui.vms.sorted(scene.model);
     let at = scene.ui.vms.place(&vms);
     let Some(selected) = vms.get(at).filter(|_| scene.ui.page == Page::Vms) else {
-        return table(scene, &vms, at, area, buffer);
+        return table(scene, &vms, at, area, buffer, spots);
     };
     if scene.ui.zoomed {
         return match scene.ui.vms.part {
-            Part::Table => table(scene, &vms, at, area, buffer),
+            Part::Table => table(scene, &vms, at, area, buffer, spots),
             Part::Detail => vm::detail(scene, selected, area, buffer),
-            Part::Console => console(scene, selected, area, buffer),
+            Part::Console => console(scene, selected, area, buffer, spots),
         };
     }
     let rows = u16::try_from(vms.len()).unwrap_or(u16::MAX).saturating_add(3);
@@ -88,9 +87,9 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     } else {
         Layout::vertical([above, Constraint::Fill(4), Constraint::Fill(3)]).areas(area)
     };
-    table(scene, &vms, at, list, buffer);
+    table(scene, &vms, at, list, buffer, spots);
     vm::detail(scene, selected, details, buffer);
-    console(scene, selected, lines, buffer);
+    console(scene, selected, lines, buffer, spots);
 }
 
 /// Whether a part has the keys.
@@ -98,14 +97,13 @@ pub(super) fn is_focused(scene: Scene<'_>, part: Part) -> bool {
     scene.ui.page == Page::Vms && scene.ui.vms.part == part
 }
 
-/// The last lines of a VM's console.
-fn console(scene: Scene<'_>, vm: &VmModel, area: Rect, buffer: &mut Buffer) {
+/// A VM's console.
+fn console(scene: Scene<'_>, vm: &VmModel, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let inner = pane(scene.theme, "Console", is_focused(scene, Part::Console), area, buffer);
-    let lines = vm.console.iter().rev().take(usize::from(inner.height)).rev();
-    Paragraph::new(lines.map(|(_, text)| Line::raw(strip(text))).collect::<Vec<_>>()).render(inner, buffer);
+    log::draw(scene, &vm.console, inner, buffer, spots);
 }
 
-fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut Buffer) {
+fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let theme = scene.theme;
     let focused =
         is_focused(scene, Part::Table) || (scene.ui.page == Page::Overview && scene.ui.pane() == Page::Vms);
@@ -125,6 +123,7 @@ fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut
         table::left(theme, &text, theme.style(role), place.of(head), buffer);
     }
     for (index, row) in table::visible(vms.len(), at, body.height).zip(body.rows()) {
+        spots.add(row, Spot::Vm(vms[index].id.clone()));
         for place in &places {
             cell(scene, vms[index], place, row, buffer);
         }

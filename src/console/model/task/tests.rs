@@ -6,7 +6,7 @@ use crate::event::SCHEMA_VERSION;
 
 fn task(events: Vec<(i64, Kind)>) -> TaskModel {
     let id = TaskId::new('b');
-    let mut task = TaskModel::new(id.clone());
+    let mut task = TaskModel::new(id.clone(), 1 << 20);
     for (second, kind) in events {
         let time = Timestamp::from_second(second).unwrap();
         task.apply(&Event { v: SCHEMA_VERSION, time, task: id.clone(), kind });
@@ -59,16 +59,15 @@ fn a_failure_without_a_derivation_shows_the_end_of_its_log() {
 }
 
 #[test]
-fn log_lines_know_who_wrote_them_and_are_bounded() {
-    let line = |name: &str, text: String| (0, Kind::Log { source: Source::Build { drv: drv(name) }, text });
-    let mut events = vec![(0, build(1, "a")), line("never-begun", "x".into())];
-    events.extend((0..MOST_LINES - 1).map(|count| line("a", count.to_string())));
-    let mut model = task(events);
-    assert_eq!(model.lines.front(), Some(&LogLine { by: None, text: "never-begun> x".into() }));
-    let (_, kind) = line("a", "more".into());
-    model.apply(&Event { v: 1, time: Timestamp::UNIX_EPOCH, task: model.id.clone(), kind });
-    assert_eq!(model.lines.len(), MOST_LINES);
-    assert_eq!(model.lines.back(), Some(&LogLine { by: Some(0), text: "more".into() }));
+fn log_lines_know_who_wrote_them_and_the_error_is_the_last_of_them() {
+    let line = |name: &str| (0, Kind::Log { source: Source::Build { drv: drv(name) }, text: "x".into() });
+    let task = task(vec![(0, build(1, "a")), line("never-begun"), line("a"), (5, failed("no luck".into()))]);
+    let lines: Vec<_> = task.log.lines(task.log.range()).map(|line| (line.source, line.text)).collect();
+    let a = task.source(&drv("a")).unwrap();
+    let nobody = SourceId::UNNAMED;
+    assert_eq!(lines, [(nobody, "never-begun> x"), (a, "x"), (nobody, "no luck")]);
+    assert_eq!(task.log.name(a), "a");
+    assert_eq!(task.log.errors(task.log.range()).count(), 1);
 }
 
 #[test]
@@ -91,7 +90,7 @@ fn names_that_would_disturb_the_screen_are_made_harmless() {
 #[test]
 fn the_process_of_a_task_is_in_its_id() {
     let id: TaskId = serde_json::from_str("\"b-1a20556f0b8-553\"").unwrap();
-    let task = TaskModel::new(id);
+    let task = TaskModel::new(id, 1 << 20);
     assert_eq!((task.pid(), task.own), (Some(0x553), false));
-    assert_eq!(TaskModel::new(TaskId::machine()).pid(), None);
+    assert_eq!(TaskModel::new(TaskId::machine(), 1 << 20).pid(), None);
 }

@@ -1,8 +1,7 @@
 //! The page and the tile, as they are seen.
 
-use super::super::Scene;
+use super::super::shot::draw_in;
 use super::*;
-use crate::console::keymap::Keymap;
 use crate::console::model::Model;
 use crate::console::theme::{Depth, Palette, Theme};
 use crate::console::ui::Ui;
@@ -134,18 +133,10 @@ fn many() -> Model {
     model
 }
 
-fn screen(model: &Model, ui: &Ui, second: i64, (width, height): (u16, u16)) -> String {
+fn screen(model: &Model, ui: &mut Ui, second: i64, (width, height): (u16, u16)) -> String {
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);
-    let theme = theme();
-    let scene = Scene {
-        model,
-        ui,
-        keymap: &Keymap::default(),
-        theme: &theme,
-        now: Timestamp::from_second(second).unwrap(),
-    };
-    draw(scene, area, &mut buffer);
+    draw_in(model, ui, (&theme(), Timestamp::from_second(second).unwrap()), area, &mut buffer);
     let row = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
     (0..height).map(|y| row(y).trim_end().to_string() + "\n").collect()
 }
@@ -169,7 +160,7 @@ fn overview() -> Ui {
 fn a_page_with_a_task_under_way_at_three_sizes() {
     for size in [(80, 24), (120, 40), (200, 50)] {
         let name = format!("busy_{}x{}", size.0, size.1);
-        insta::assert_snapshot!(name, screen(&busy(), &ui(Part::Tasks), 28, page(size)));
+        insta::assert_snapshot!(name, screen(&busy(), &mut ui(Part::Tasks), 28, page(size)));
     }
 }
 
@@ -178,7 +169,7 @@ fn a_tile_with_a_task_under_way_at_three_sizes() {
     for size in [(20, 9), (40, 11), (60, 19)] {
         insta::assert_snapshot!(
             format!("tile_{}x{}", size.0, size.1),
-            screen(&busy(), &overview(), 28, size)
+            screen(&busy(), &mut overview(), 28, size)
         );
     }
 }
@@ -190,7 +181,7 @@ fn a_run_that_is_done_says_how_long_each_step_took() {
     let mut task = Teller { task: model.tasks[2].id.clone(), model: &mut model, next: 900 };
     let path = "/var/lib/mvm/builds/0123456789abcdfghijklmnpqrsvwxyz".into();
     task.send(4, Kind::ArtifactsReady { build: "b".into(), path, cached: false, how: "built".into() });
-    insta::assert_snapshot!("run_60x18", screen(&model, &ui, 28, (60, 18)));
+    insta::assert_snapshot!("run_60x18", screen(&model, &mut ui, 28, (60, 18)));
 }
 
 #[test]
@@ -198,8 +189,8 @@ fn a_failed_task_shows_its_whole_error() {
     let (mut model, mut ui) = (Model::default(), ui(Part::Tree));
     failed(&mut model, 0);
     assert!(ui.builds.jump(&model, 1));
-    insta::assert_snapshot!("failed_80x24", screen(&model, &ui, 28, page((80, 24))));
-    insta::assert_snapshot!("failed_tile_40x11", screen(&model, &overview(), 28, (40, 11)));
+    insta::assert_snapshot!("failed_80x24", screen(&model, &mut ui, 28, page((80, 24))));
+    insta::assert_snapshot!("failed_tile_40x11", screen(&model, &mut overview(), 28, (40, 11)));
 }
 
 #[test]
@@ -210,9 +201,9 @@ fn a_long_error_is_scrolled_by_the_cursor() {
     let error = (0..30).map(|line| format!("error line {line}")).collect::<Vec<_>>().join("\n");
     task.end(2, Outcome::Failed { error, tail: vec!["the last words".into()] });
     ui.builds.move_by(&model, 5);
-    insta::assert_snapshot!("error_80x24", screen(&model, &ui, 2, page((80, 24))));
+    insta::assert_snapshot!("error_80x24", screen(&model, &mut ui, 2, page((80, 24))));
     ui.builds.move_by(&model, 26);
-    let end = screen(&model, &ui, 2, page((80, 24)));
+    let end = screen(&model, &mut ui, 2, page((80, 24)));
     assert!(end.contains("the last words") && end.contains("part"), "{end}");
 }
 
@@ -223,19 +214,15 @@ fn plain_ascii_needs_no_other_sign() {
     let mut buffer = Buffer::empty(area);
     for model in [busy(), many()] {
         let now = Timestamp::from_second(70).unwrap();
-        draw(
-            Scene { model: &model, ui: &ui(Part::Tree), keymap: &Keymap::default(), theme: &theme, now },
-            area,
-            &mut buffer,
-        );
+        draw_in(&model, &mut ui(Part::Tree), (&theme, now), area, &mut buffer);
         assert!(buffer.content.iter().all(|cell| cell.symbol().is_ascii()));
     }
 }
 
 #[test]
 fn sixty_derivations_fold_to_what_runs_and_what_failed() {
-    insta::assert_snapshot!("many_80x24", screen(&many(), &ui(Part::Tree), 65, page((80, 24))));
-    insta::assert_snapshot!("many_120x40", screen(&many(), &ui(Part::Tree), 65, page((120, 40))));
+    insta::assert_snapshot!("many_80x24", screen(&many(), &mut ui(Part::Tree), 65, page((80, 24))));
+    insta::assert_snapshot!("many_120x40", screen(&many(), &mut ui(Part::Tree), 65, page((120, 40))));
 }
 
 #[test]
@@ -245,21 +232,21 @@ fn the_cursor_unfolds_the_tree_around_itself_and_selects_a_log() {
     let mut task = Teller { task: model.tasks[0].id.clone(), model: &mut model, next: 900 };
     task.log(61, "lib-0", "not this one's");
     task.log(61, "lib-28", "this one's");
-    insta::assert_snapshot!("cursor_80x24", screen(&model, &ui, 65, page((80, 24))));
+    insta::assert_snapshot!("cursor_80x24", screen(&model, &mut ui, 65, page((80, 24))));
 }
 
 #[test]
 fn where_nothing_was_built_it_says_what_to_press() {
-    insta::assert_snapshot!("empty_40x5", screen(&Model::default(), &ui(Part::Tasks), 0, (40, 5)));
+    insta::assert_snapshot!("empty_40x5", screen(&Model::default(), &mut ui(Part::Tasks), 0, (40, 5)));
 }
 
 #[test]
 fn the_same_derivations_stay_in_their_rows_while_one_ends() {
     let mut model = busy();
-    let before = screen(&model, &ui(Part::Tree), 28, page((120, 40)));
+    let before = screen(&model, &mut ui(Part::Tree), 28, page((120, 40)));
     let mut task = Teller { task: model.tasks[0].id.clone(), model: &mut model, next: 900 };
     task.send(28, Kind::ActivityStopped { id: 6 });
-    let after = screen(&model, &ui(Part::Tree), 28, page((120, 40)));
+    let after = screen(&model, &mut ui(Part::Tree), 28, page((120, 40)));
     let names = |text: &str| -> Vec<Option<usize>> {
         ["initrd", "hello-rootfs  ", "busybox", "linux-6.1"].map(|name| text.find(name)).to_vec()
     };
@@ -317,8 +304,7 @@ proptest! {
         let area = Rect::new(4, 4, width, height);
         let mut buffer = Buffer::filled(whole, ratatui::buffer::Cell::new("#"));
         let theme = theme();
-        let scene = Scene { model: &model, ui: &ui, keymap: &Keymap::default(), theme: &theme, now: Timestamp::from_second(70).unwrap() };
-        draw(scene, area, &mut buffer);
+        draw_in(&model, &mut ui, (&theme, Timestamp::from_second(70).unwrap()), area, &mut buffer);
         for y in 0..whole.height {
             for x in 0..whole.width {
                 if !area.contains((x, y).into()) {

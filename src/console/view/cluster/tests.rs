@@ -58,34 +58,34 @@ fn cluster() -> Model {
 fn the_tree_of_two_nodes_can_be_folded() {
     let model = cluster();
     let mut ui = Ui { page: Page::Cluster, ..Ui::default() };
-    insta::assert_snapshot!("tree_80x24", text(&draw(&model, &ui, false, 80, 24)));
-    insta::assert_snapshot!("tree_ascii", text(&draw(&model, &ui, true, 60, 16)));
+    insta::assert_snapshot!("tree_80x24", text(&draw(&model, &mut ui, false, 80, 24)));
+    insta::assert_snapshot!("tree_ascii", text(&draw(&model, &mut ui, true, 60, 16)));
     ui.cluster.move_by(&model, 3);
     ui.cluster.fold(&model);
-    insta::assert_snapshot!("tree_folded", text(&draw(&model, &ui, false, 80, 14)));
+    insta::assert_snapshot!("tree_folded", text(&draw(&model, &mut ui, false, 80, 14)));
 }
 
 #[test]
 fn routes_show_the_last_wake_and_its_steps() {
     let model = cluster();
     let mut ui = Ui { page: Page::Routes, ..Ui::default() };
-    insta::assert_snapshot!("routes_80x24", text(&draw(&model, &ui, false, 80, 12)));
+    insta::assert_snapshot!("routes_80x24", text(&draw(&model, &mut ui, false, 80, 12)));
     ui.routes.move_by(&model, 1);
-    insta::assert_snapshot!("routes_120x40", text(&draw(&model, &ui, false, 120, 12)));
+    insta::assert_snapshot!("routes_120x40", text(&draw(&model, &mut ui, false, 120, 12)));
 }
 
 #[test]
 fn the_overview_gives_a_cluster_its_room() {
-    let ui = Ui { page: Page::Overview, ..Ui::default() };
-    insta::assert_snapshot!("overview_120x40", text(&draw(&cluster(), &ui, false, 120, 40)));
-    insta::assert_snapshot!("overview_80x24", text(&draw(&cluster(), &ui, false, 80, 24)));
+    let mut ui = Ui { page: Page::Overview, ..Ui::default() };
+    insta::assert_snapshot!("overview_120x40", text(&draw(&cluster(), &mut ui, false, 120, 40)));
+    insta::assert_snapshot!("overview_80x24", text(&draw(&cluster(), &mut ui, false, 80, 24)));
 }
 
 #[test]
 fn without_a_cluster_both_pages_say_so() {
     for page in [Page::Cluster, Page::Routes] {
-        let ui = Ui { page, ..Ui::default() };
-        let shown = text(&draw(&Model::default(), &ui, false, 80, 24));
+        let mut ui = Ui { page, ..Ui::default() };
+        let shown = text(&draw(&Model::default(), &mut ui, false, 80, 24));
         assert!(shown.contains("No cluster: "), "{shown}");
     }
 }
@@ -125,7 +125,7 @@ proptest! {
         }
         for page in [Page::Cluster, Page::Routes, Page::Overview] {
             ui.page = page;
-            let buffer = draw(&model, &ui, false, width, height);
+            let buffer = draw(&model, &mut ui, false, width, height);
             prop_assert!(!text(&buffer).chars().any(|c| c.is_control() && c != '\n'));
         }
     }

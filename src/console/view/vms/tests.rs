@@ -77,22 +77,22 @@ fn page() -> Ui {
 
 #[test]
 fn the_page_at_80x24_shows_table_detail_and_console() {
-    insta::assert_snapshot!(text(&draw(&three(), &page(), false, 80, 24)));
+    insta::assert_snapshot!(text(&draw(&three(), &mut page(), false, 80, 24)));
 }
 
 #[test]
 fn the_page_at_120x40_shows_more_columns_and_wide_graphs() {
-    insta::assert_snapshot!(text(&draw(&three(), &page(), false, 120, 40)));
+    insta::assert_snapshot!(text(&draw(&three(), &mut page(), false, 120, 40)));
 }
 
 #[test]
 fn the_page_at_200x50_has_the_detail_beside_the_table() {
-    insta::assert_snapshot!(text(&draw(&three(), &page(), false, 200, 50)));
+    insta::assert_snapshot!(text(&draw(&three(), &mut page(), false, 200, 50)));
 }
 
 #[test]
 fn in_plain_ascii_no_other_character_is_drawn() {
-    let shown = text(&draw(&three(), &page(), true, 80, 24));
+    let shown = text(&draw(&three(), &mut page(), true, 80, 24));
     assert!(shown.is_ascii(), "{shown}");
     insta::assert_snapshot!(shown);
 }
@@ -102,12 +102,12 @@ fn a_failed_vm_says_why_in_full() {
     let model = three();
     let mut ui = page();
     ui.vms.select("v-00000003");
-    insta::assert_snapshot!(text(&draw(&model, &ui, false, 80, 24)));
+    insta::assert_snapshot!(text(&draw(&model, &mut ui, false, 80, 24)));
 }
 
 #[test]
 fn without_a_vm_the_page_says_how_to_start_one() {
-    let shown = text(&draw(&Model::default(), &page(), false, 80, 24));
+    let shown = text(&draw(&Model::default(), &mut page(), false, 80, 24));
     assert!(shown.contains("No VM: `r` builds and boots a flake."), "{shown}");
 }
 
@@ -118,12 +118,12 @@ fn the_selected_one_of_sixty_is_in_sight_and_stays_selected_when_the_order_chang
     let mut ui = page();
     ui.vms.move_by(&model, 40);
     let chosen = ui.vms.vm(&model).unwrap().id.clone();
-    insta::assert_snapshot!(text(&draw(&model, &ui, false, 80, 24)));
+    insta::assert_snapshot!(text(&draw(&model, &mut ui, false, 80, 24)));
     ui.vms.next_column();
     ui.vms.reverse = true;
     let name = &model.vm(&chosen).unwrap().name;
     assert_eq!(ui.vms.vm(&model).unwrap().id, chosen);
-    assert!(text(&draw(&model, &ui, false, 80, 24)).lines().take(7).any(|line| line.contains(name)));
+    assert!(text(&draw(&model, &mut ui, false, 80, 24)).lines().take(7).any(|line| line.contains(name)));
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn a_forward_that_ended_is_not_shown_any_more() {
     let end = Kind::Forwarded { vm: "v-00000001".into(), map: "127.0.0.1:2201:22".into(), on: false };
     assert!(apply(&mut model, end.clone()));
     assert!(!apply(&mut model, end));
-    assert!(!text(&draw(&model, &page(), false, 80, 24)).contains("2201"));
+    assert!(!text(&draw(&model, &mut page(), false, 80, 24)).contains("2201"));
 }
 
 #[test]
 fn the_overview_fits_narrow_and_wide_screens() {
     let model = three();
     for (width, height) in [(80, 24), (120, 40), (200, 50)] {
-        let shown = text(&draw(&model, &Ui::default_overview(), false, width, height));
+        let shown = text(&draw(&model, &mut Ui::default_overview(), false, width, height));
         insta::assert_snapshot!(format!("overview_{width}x{height}"), shown);
     }
 }
@@ -223,7 +223,7 @@ proptest! {
         ui.vms.move_by(&model, moves);
         for page in [Page::Vms, Page::Overview] {
             ui.page = page;
-            let buffer = draw(&model, &ui, false, width, height);
+            let buffer = draw(&model, &mut ui, false, width, height);
             prop_assert!(!text(&buffer).chars().any(|c| c.is_control() && c != '\n'));
         }
     }

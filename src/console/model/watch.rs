@@ -1,0 +1,90 @@
+//! What a watch set off: from a saved file to a VM that is ready.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::task::since;
+use crate::event::{Event, Kind, Outcome, TaskId};
+
+/// Cycles kept.
+const MOST_CYCLES: usize = 20;
+
+/// The last cycles, the newest last.
+#[derive(Debug, Default)]
+pub struct Cycles(VecDeque<Cycle>);
+
+/// One rebuild.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cycle {
+    /// The task that rebuilds.
+    pub task: TaskId,
+    /// When it was set off.
+    pub time: Timestamp,
+    /// What changed, the first few; empty when somebody asked.
+    pub paths: Vec<String>,
+    /// How many more changed.
+    pub more: u64,
+    /// When the artifacts were there.
+    pub built: Option<Timestamp>,
+    /// When the VM was ready.
+    pub ready: Option<Timestamp>,
+    /// The VM, by its id.
+    pub vm: Option<String>,
+    /// How its task ended.
+    pub outcome: Option<Outcome>,
+}
+
+impl Cycle {
+    /// From what set it off to the artifacts.
+    pub fn build_time(&self) -> Option<Duration> {
+        self.built.map(|built| since(self.time, built))
+    }
+
+    /// From the artifacts to a VM that is ready, the end of the old one included.
+    pub fn boot_time(&self) -> Option<Duration> {
+        Some(since(self.built?, self.ready?))
+    }
+
+    /// From what set it off to a VM that is ready.
+    pub fn whole_time(&self) -> Option<Duration> {
+        self.ready.map(|ready| since(self.time, ready))
+    }
+}
+
+impl Cycles {
+    /// The newest one.
+    pub fn last(&self) -> Option<&Cycle> {
+        self.0.back()
+    }
+
+    /// All that are kept, the newest first.
+    pub fn newest(&self) -> impl Iterator<Item = &Cycle> {
+        self.0.iter().rev()
+    }
+
+    /// A rebuild was set off. Its VM takes the place of the one before.
+    pub(super) fn begin(&mut self, event: &Event, paths: &[String], more: u64) {
+        if self.0.len() >= MOST_CYCLES {
+            self.0.pop_front();
+        }
+        let (task, time, vm) = (event.task.clone(), event.time, self.last().and_then(|last| last.vm.clone()));
+        let (built, ready, outcome) = (None, None, None);
+        self.0.push_back(Cycle { task, time, paths: paths.to_vec(), more, built, ready, vm, outcome });
+    }
+
+    /// Hears what comes of the newest one.
+    pub(super) fn hear(&mut self, event: &Event) {
+        let Some(cycle) = self.0.back_mut().filter(|cycle| cycle.task == event.task) else { return };
+        match &event.kind {
+            Kind::ArtifactsReady { .. } if cycle.built.is_none() => cycle.built = Some(event.time),
+            Kind::VmStarted { vm, .. } => {
+                cycle.vm = Some(vm.clone());
+                cycle.ready = Some(event.time);
+            }
+            Kind::TaskEnded { outcome, .. } => cycle.outcome = Some(outcome.clone()),
+            _ => {}
+        }
+    }
+}
