@@ -19,6 +19,8 @@ use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;
 use crate::event::text::strip;
 
+/// The rank from which on commands are always told.
+const ALWAYS: u8 = 95;
 /// How long something that happened is told.
 const NOTICE: Duration = Duration::from_secs(6);
 
@@ -54,16 +56,36 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         row.put(Span::styled(format!(" {prefix}"), theme.style(Role::Key)), buffer);
         row.put(Span::styled(" then", theme.style(Role::Dim)), buffer);
     }
-    for command in useful(scene) {
-        let keys = scene.keymap.first(command, theme.ascii);
-        let width = keys.width() + command.name.width() + 3;
-        if row.room() < width {
+    // How to get further is told at the end, however little room there is.
+    let (always, here): (Vec<_>, Vec<_>) = useful(scene).into_iter().partition(|c| c.rank >= ALWAYS);
+    let wanted: usize = always.iter().map(|command| entry_width(scene, command)).sum();
+    let end = row.area.right().saturating_sub(wanted.min(usize::from(area.width) / 2) as u16);
+    for command in here {
+        if usize::from(end.saturating_sub(row.x)) < entry_width(scene, command) {
             break;
         }
-        let key = row.put(Span::styled(format!(" {keys}"), theme.style(Role::Key)), buffer);
-        let name = row.put(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)), buffer);
-        spots.add(key.union(name), Spot::Command(command.action));
+        entry(scene, command, &mut row, buffer, spots);
     }
+    row.x = row.x.max(end);
+    for command in always {
+        if row.room() < entry_width(scene, command) {
+            break;
+        }
+        entry(scene, command, &mut row, buffer, spots);
+    }
+}
+
+fn entry_width(scene: Scene<'_>, command: &Command) -> usize {
+    scene.keymap.first(command, scene.theme.ascii).width() + command.name.width() + 3
+}
+
+/// A command with its key.
+fn entry(scene: Scene<'_>, command: &Command, row: &mut Row, buffer: &mut Buffer, spots: &mut Spots) {
+    let theme = scene.theme;
+    let keys = scene.keymap.first(command, theme.ascii);
+    let key = row.put(Span::styled(format!(" {keys}"), theme.style(Role::Key)), buffer);
+    let name = row.put(Span::styled(format!(" {} ", command.name), theme.style(Role::Dim)), buffer);
+    spots.add(key.union(name), Spot::Command(command.action));
 }
 
 /// What the user is to know: about their last key, else what happened of late.
