@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
+use super::fault;
 use super::source::{self, Interest};
 use crate::event::{Event, EventSink, Kind, Level, SCHEMA_VERSION, Source, TaskId, TaskKind};
 use crate::host::paths::Paths;
@@ -123,6 +124,7 @@ impl Desk {
             tokio::select! {
                 job = incoming.recv() => match job {
                     Some((_, Job::Cancel(task))) => {
+                        fault::at("cancel");
                         self.under_way.get(&task).inspect(|token| token.cancel());
                     }
                     Some((id, job)) => {

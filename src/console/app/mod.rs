@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::act::Effect;
 use super::command;
 use super::config::{self, Config};
+use super::fault;
 use super::keymap::Keymap;
 use super::model::Model;
 use super::screen::{self, Screen, Signal, Signals};
@@ -55,13 +56,27 @@ pub struct Options {
 pub struct Parting {
     /// Tasks of this console that failed: title, error and the tail of the log.
     pub failures: Vec<(String, String, Vec<String>)>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How the console ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// The user left.
+    #[default]
+    Left,
+    /// By a signal, or because the terminal is gone.
+    Interrupted,
+    /// Another thread panicked, and has said so.
+    Panicked,
 }
 
 /// Where the loop goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Stay,
-    Leave,
+    Leave(End),
 }
 
 /// The console.
@@ -109,9 +124,9 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     };
     let ended = app.serve(&mut screen, &mut signals, events).await;
     drop(screen);
-    let parting = app.parting();
+    let failures = app.failures();
     app.worker.finish();
-    ended.map(|()| parting)
+    ended.map(|end| Parting { failures, end })
 }
 
 impl App {
@@ -120,7 +135,7 @@ impl App {
         screen: &mut Screen,
         signals: &mut Signals,
         mut events: EventStream,
-    ) -> io::Result<()> {
+    ) -> io::Result<End> {
         let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -130,10 +145,10 @@ impl App {
                 biased;
                 signal = signals.next() => self.signal(signal, screen)?,
                 // Another thread panicked: what happened is on the shell's screen.
-                () = screen.given_back() => Next::Leave,
+                () = screen.given_back() => Next::Leave(End::Panicked),
                 input = inputs.next() => match input {
                     Some(input) => self.input(input?, screen)?,
-                    None => Next::Leave,
+                    None => Next::Leave(End::Interrupted),
                 },
                 () = tokio::time::sleep_until(due), if self.stale => {
                     self.draw(screen)?;
@@ -146,8 +161,8 @@ impl App {
                     Next::Stay
                 }
             };
-            if next == Next::Leave {
-                return Ok(());
+            if let Next::Leave(end) = next {
+                return Ok(end);
             }
         }
     }
@@ -155,7 +170,9 @@ impl App {
     fn signal(&mut self, signal: Signal, screen: &mut Screen) -> io::Result<Next> {
         self.stale = true;
         match signal {
-            Signal::Terminate | Signal::Hangup | Signal::Interrupt => return Ok(Next::Leave),
+            Signal::Terminate | Signal::Hangup | Signal::Interrupt => {
+                return Ok(Next::Leave(End::Interrupted));
+            }
             Signal::Suspend => screen.suspend()?,
             Signal::Continue => screen.resume()?,
             Signal::Resize => {}
@@ -192,6 +209,7 @@ impl App {
             Input::Key(key) => input::key(key, &self.keymap, &self.model, &mut self.ui),
             Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
             Input::Paste(text) => {
+                fault::at("paste");
                 input::paste(&text, &mut self.ui);
                 None
             }
@@ -221,7 +239,7 @@ impl App {
             Effect::Work(job) => drop(self.worker.take(job)),
             Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
             Effect::Suspend => screen.suspend()?,
-            Effect::Quit => return Ok(Next::Leave),
+            Effect::Quit => return Ok(Next::Leave(End::Left)),
             Effect::Open(program) => {
                 let tab = self.session(program);
                 self.ui.tabs.open(tab);
@@ -281,13 +299,14 @@ impl App {
         Ok(())
     }
 
-    fn parting(&self) -> Parting {
+    /// Tasks of this console that failed.
+    fn failures(&self) -> Vec<(String, String, Vec<String>)> {
         let failed = self.model.tasks.iter().rev().filter(|task| task.own);
         let failures = failed.filter_map(|task| match &task.outcome {
             Some(Outcome::Failed { error, tail }) => Some((task.title.clone(), error.clone(), tail.clone())),
             _ => None,
         });
-        Parting { failures: failures.collect() }
+        failures.collect()
     }
 }
 
