@@ -7,6 +7,7 @@ pub mod vms;
 mod watch;
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -101,9 +102,14 @@ impl Store {
     fn open_sound(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.into(), source };
         if path != Path::new(":memory:") {
-            // SQLite gives its side files the mode of this one.
-            let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-            made.map_err(|source| StoreError::Create { path: path.into(), source })?;
+            // SQLite gives its side files the mode of this one. One that is there stays closed: closing
+            // it again would end the locks of every connection this process has.
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            if let Err(source) = made
+                && source.kind() != ErrorKind::AlreadyExists
+            {
+                return Err(StoreError::Create { path: path.into(), source });
+            }
         }
         let mut connection = Connection::open_with_flags(
             path,
@@ -189,6 +195,25 @@ mod tests {
         let aside = opened.set_aside.expect("set aside");
         assert_eq!(std::fs::read(aside).unwrap(), vec![b'x'; 4096]);
         assert!(opened.store.vms().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_second_connection_of_the_process_leaves_the_locks_of_the_first() {
+        use nix::fcntl::{FcntlArg, fcntl};
+        use nix::libc;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let first = Store::open(&path).unwrap().store;
+        drop(Store::open(&path).unwrap());
+        // Without its lock, the next process to leave would remove the log that the first reads.
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        // SAFETY: a structure of integers.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+        assert_eq!(lock.l_type, libc::F_RDLCK as libc::c_short);
+        assert!(first.vms().unwrap().is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::World;
 use crate::support::terminal::Terminal;
-use crate::{PASTE, expect_restored, open};
+use crate::{PASTE, expect_restored, open_in};
 
 /// A flake whose builder begins and does not end; its command line names the world.
 pub fn endless(world: &World, name: &str) -> PathBuf {
@@ -27,9 +27,14 @@ pub fn runs(world: &World, text: &str) -> bool {
 
 /// A console with a VM on its leash that boots, and a build that does not end.
 fn busy(world: &World) -> Terminal {
+    busy_in(world, &[])
+}
+
+/// The same, in another environment.
+fn busy_in(world: &World, env: &[&str]) -> Terminal {
     let flake = world.example("hello");
     let hello = std::fs::read_to_string(flake.join("flake.nix")).unwrap();
-    let mut terminal = open(world, &["--flake", flake.to_str().unwrap()]);
+    let mut terminal = open_in(world, env, &["--flake", flake.to_str().unwrap()]);
     terminal.keys("r");
     terminal.wait("the VM's hypervisor", |_| runs(world, "qemu-system"));
     endless(world, "hello");
@@ -41,7 +46,7 @@ fn busy(world: &World) -> Terminal {
 
 #[test]
 fn whatever_ends_the_console_ends_its_builds_and_vms() {
-    let mut world = World::new();
+    let world = World::new();
     let mut terminal = busy(&world);
     terminal.keys("q");
     terminal.see("cancelled");
@@ -66,14 +71,12 @@ fn whatever_ends_the_console_ends_its_builds_and_vms() {
     drop(busy(&world));
     world.expect_nothing_left();
 
-    world.env("MVM_TEST_PANIC", "paste");
-    let mut terminal = busy(&world);
+    let mut terminal = busy_in(&world, &["MVM_TEST_PANIC=paste"]);
     terminal.keys(PASTE);
     expect_restored(&mut terminal, 101);
     world.expect_nothing_left();
 
-    world.env("MVM_TEST_PANIC", "cancel");
-    let mut terminal = busy(&world);
+    let mut terminal = busy_in(&world, &["MVM_TEST_PANIC=cancel"]);
     terminal.keys("2c");
     expect_restored(&mut terminal, 101);
     world.expect_nothing_left();

@@ -1,1 +1,116 @@
+//! What a user does in the console: build, run, work in a guest, stop it, leave.
 
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rusqlite::Connection;
+
+use crate::support::terminal::Terminal;
+use crate::support::{World, kill_process};
+use crate::{expect_restored, open};
+
+/// Types into the guest until it shows that it was read: what is typed before the shell is ready is lost.
+fn in_guest(terminal: &mut Terminal, text: &str) {
+    // The words of the answer are not those that are typed.
+    terminal.keys(&format!("echo {text}-from-'guest'\r"));
+    terminal.see(&format!("{text}-from-guest"));
+}
+
+/// Waits for a VM's line to say this.
+fn see_state(terminal: &mut Terminal, name: &str, state: &str) {
+    terminal.wait(&format!("{name} {state}"), |terminal| {
+        terminal.text().lines().any(|line| line.contains(name) && line.contains(state))
+    });
+}
+
+#[test]
+fn a_flake_is_built_run_worked_in_and_stopped() {
+    let world = World::new();
+    let flake = world.example("hello");
+    let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
+    terminal.keys("b");
+    terminal.see("✔");
+    terminal.keys("R3");
+    see_state(&mut terminal, "hello", "running");
+
+    // A store that somebody holds does not hold up the screen.
+    let holder = Connection::open(world.state().join("state.db")).unwrap();
+    holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let began = Instant::now();
+    for (key, title) in [("6", "No session"), ("3", "hello"), (":", "Command")] {
+        terminal.keys(key);
+        terminal.see(title);
+    }
+    terminal.keys("\x1b");
+    terminal.miss("Command");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    holder.execute_batch("ROLLBACK").unwrap();
+    drop(holder);
+
+    // Another process starts a VM.
+    world.ok(["run", "--network", "user", "--detach", "--name", "other", "--flake", flake.to_str().unwrap()]);
+    see_state(&mut terminal, "other", "running");
+
+    let select = |terminal: &mut Terminal, name: &str| {
+        let others = world.vms();
+        let newest = others.iter().position(|vm| vm["name"] == name).unwrap();
+        terminal.keys("3g");
+        terminal.keys(&"j".repeat(newest));
+    };
+    select(&mut terminal, "hello");
+    terminal.keys("s");
+    terminal.see("^B then");
+    in_guest(&mut terminal, "hello");
+    // Twice the prefix is the prefix itself, which the guest's terminal echoes.
+    terminal.keys("cat\r\x02\x02\r");
+    terminal.see("^B\n");
+    terminal.keys("\x03");
+    in_guest(&mut terminal, "again");
+    terminal.keys("\x02x");
+    terminal.see("End the session");
+    terminal.keys("y");
+    terminal.see("No session");
+
+    // A VM that dies while its terminal is open.
+    select(&mut terminal, "other");
+    terminal.keys("s");
+    in_guest(&mut terminal, "other");
+    kill_process(&world.vm("other")["process"]["pid"]);
+    terminal.see("ended with");
+    terminal.keys("3");
+    see_state(&mut terminal, "other", "failed");
+
+    select(&mut terminal, "hello");
+    terminal.keys("x");
+    see_state(&mut terminal, "hello", "stopped");
+    terminal.keys("q");
+    expect_restored(&mut terminal, 0);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_run_opens_a_session_by_itself_and_ends_with_the_console() {
+    let world = World::new();
+    let flake = world.example("hello");
+    let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
+    terminal.keys("r");
+    terminal.see("^B then");
+    in_guest(&mut terminal, "leashed");
+    assert_eq!(world.vm("hello")["state"], "running");
+    terminal.keys("\x02q");
+    terminal.see("Quit?");
+    terminal.keys("y");
+    expect_restored(&mut terminal, 0);
+    assert_eq!(world.vm("hello")["state"], "stopped");
+    world.expect_nothing_left();
+
+    // One without a word: the VM ends all the same.
+    let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
+    terminal.keys("r");
+    terminal.see("^B then");
+    terminal.signal("mvm", Signal::SIGKILL);
+    terminal.end();
+    world.expect_no_process();
+    world.ok(["status"]);
+    world.expect_nothing_left();
+}

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::World;
 use crate::support::terminal::Terminal;
-use crate::{PASTE, SIZE, expect_restored, open, plain};
+use crate::{PASTE, SIZE, expect_restored, open, open_in, plain};
 
 #[test]
 fn q_gives_the_terminal_back() {
@@ -31,9 +31,8 @@ fn ctrl_c_in_a_dialog_gives_the_terminal_back() {
 
 #[test]
 fn a_panic_gives_the_terminal_back_before_it_is_reported() {
-    let mut world = World::empty();
-    world.env("MVM_TEST_PANIC", "paste");
-    let mut terminal = open(&world, &[]);
+    let world = World::empty();
+    let mut terminal = open_in(&world, &["MVM_TEST_PANIC=paste"], &[]);
     terminal.keys(PASTE);
     expect_restored(&mut terminal, 101);
     assert!(terminal.shows("as MVM_TEST_PANIC wishes"), "{}", terminal.text());
@@ -73,10 +72,9 @@ fn failures_are_printed_in_full_on_the_shells_screen() {
 #[test]
 fn suspended_the_console_leaves_the_terminal_to_the_shell_until_fg() {
     let world = World::empty();
-    let mut bash = world.program("bash");
+    let mut bash = plain(&world, &[], "bash");
     bash.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ").env_remove("PROMPT_COMMAND");
     bash.env("MVM", env!("CARGO_BIN_EXE_mvm"));
-    plain(&mut bash, &world);
     let mut terminal = Terminal::start(bash, SIZE);
     terminal.see("ready>");
     terminal.keys("stty -g >before; \"$MVM\" tui\r");
@@ -113,9 +111,8 @@ fn suspended_the_console_leaves_the_terminal_to_the_shell_until_fg() {
 fn a_terminal_that_takes_nothing_is_an_error_and_not_a_panic() {
     let world = World::empty();
     // Its output is open for reading only.
-    let mut sh = world.program("sh");
+    let mut sh = plain(&world, &[], "sh");
     sh.args(["-c", "\"$0\" tui 1<\"$(tty)\"; echo \"code $?\" >&2", env!("CARGO_BIN_EXE_mvm")]);
-    plain(&mut sh, &world);
     let mut terminal = Terminal::start(sh, SIZE);
     terminal.end();
     terminal.see("error:");

@@ -34,25 +34,33 @@ code=$?
 echo "after: exit code $code, $modes modes"
 "#;
 
-/// `mvm tui` with these arguments, in a shell, in a terminal that says little of itself.
-fn shell(world: &World, args: &[&str]) -> Command {
-    let mut command = world.program("sh");
+/// `mvm tui` with these arguments, in a shell, in a terminal that says of itself what `env` gets to hear.
+fn shell(world: &World, env: &[&str], args: &[&str]) -> Command {
+    let mut command = plain(world, env, "sh");
     command.args(["-c", SHELL, "sh", env!("CARGO_BIN_EXE_mvm"), "tui"]).args(args);
-    plain(&mut command, world);
     command
 }
 
-/// Removes what the terminal around the test says of itself, and the user's own configuration.
-fn plain(command: &mut Command, world: &World) {
+/// A program that knows nothing of the terminal around the test, nor of the user's own configuration.
+fn plain(world: &World, env: &[&str], program: &str) -> Command {
+    let mut command = world.program("env");
     for name in ["CI", "NO_COLOR", "COLORFGBG", "LANG", "LC_ALL", "LC_CTYPE", "MVM_ASCII", "FORCE_COLOR"] {
         command.env_remove(name);
     }
     command.env("XDG_CONFIG_HOME", world.path("config")).env("RUST_BACKTRACE", "0");
+    // By a program, as the terminal says some things last.
+    command.args(env).arg(program);
+    command
 }
 
 /// Opens the console from a shell, and waits until it is there.
 fn open(world: &World, args: &[&str]) -> Terminal {
-    let mut terminal = Terminal::start(shell(world, args), SIZE);
+    open_in(world, &[], args)
+}
+
+/// The same, in another environment.
+fn open_in(world: &World, env: &[&str], args: &[&str]) -> Terminal {
+    let mut terminal = Terminal::start(shell(world, env, args), SIZE);
     terminal.see("1 Overview");
     terminal.see("Cluster");
     terminal
