@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, say};
-use super::status::{self, StatusArgs};
 use super::report::Interrupted;
+use super::status::{self, StatusArgs};
 use crate::console::app::{self, End, Options};
 use crate::console::surroundings::Surroundings;
 use crate::event::text::strip;

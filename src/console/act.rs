@@ -148,11 +148,12 @@ fn ask(ui: &mut Ui, title: &str, purpose: Purpose) {
 }
 
 fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let under_way = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
-    if under_way == 0 {
+    let tasks = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
+    let vms = ui.leashed.iter().filter(|id| model.vm(id).is_some_and(|vm| vm.is_live())).count();
+    if tasks + vms == 0 {
         return Some(Effect::Quit);
     }
-    let question = format!("{under_way} under way will be cancelled. Quit?");
+    let question = format!("{} under way will end with the console. Quit?", tasks + vms);
     ui.dialog = Some(Dialog::Confirm { question, action: Action::Quit });
     None
 }

@@ -49,9 +49,9 @@ fn whatever_ends_the_console_ends_its_builds_and_vms() {
     let world = World::new();
     let mut terminal = busy(&world);
     terminal.keys("q");
-    terminal.see("cancelled");
+    terminal.see("Quit?");
     terminal.keys("n");
-    terminal.miss("cancelled");
+    terminal.miss("Quit?");
     terminal.keys("qy");
     expect_restored(&mut terminal, 0);
     world.expect_nothing_left();

@@ -23,6 +23,15 @@ fn see_state(terminal: &mut Terminal, name: &str, state: &str) {
     });
 }
 
+/// Selects a VM in the table, which has the live ones first and of these the newest.
+fn select(terminal: &mut Terminal, world: &World, name: &str) {
+    let mut vms = world.vms();
+    vms.sort_by_key(|vm| vm["state"] != "running");
+    let row = vms.iter().position(|vm| vm["name"] == name).unwrap();
+    terminal.keys("3g");
+    terminal.keys(&"j".repeat(row));
+}
+
 #[test]
 fn a_flake_is_built_run_worked_in_and_stopped() {
     let world = World::new();
@@ -51,20 +60,16 @@ fn a_flake_is_built_run_worked_in_and_stopped() {
     world.ok(["run", "--network", "user", "--detach", "--name", "other", "--flake", flake.to_str().unwrap()]);
     see_state(&mut terminal, "other", "running");
 
-    let select = |terminal: &mut Terminal, name: &str| {
-        let others = world.vms();
-        let newest = others.iter().position(|vm| vm["name"] == name).unwrap();
-        terminal.keys("3g");
-        terminal.keys(&"j".repeat(newest));
-    };
-    select(&mut terminal, "hello");
+    select(&mut terminal, &world, "hello");
     terminal.keys("s");
     terminal.see("^B then");
     in_guest(&mut terminal, "hello");
     // Twice the prefix is the prefix itself, which the guest's terminal echoes.
-    terminal.keys("cat\r\x02\x02\r");
-    terminal.see("^B\n");
-    terminal.keys("\x03");
+    terminal.keys("echo reads-'now'; cat\r");
+    terminal.see("reads-now");
+    terminal.keys("\x02\x02\r");
+    terminal.wait("^B in the guest", |terminal| terminal.text().lines().any(|line| line.trim() == "^B"));
+    terminal.keys("\x04");
     in_guest(&mut terminal, "again");
     terminal.keys("\x02x");
     terminal.see("End the session");
@@ -72,15 +77,15 @@ fn a_flake_is_built_run_worked_in_and_stopped() {
     terminal.see("No session");
 
     // A VM that dies while its terminal is open.
-    select(&mut terminal, "other");
+    select(&mut terminal, &world, "other");
     terminal.keys("s");
     in_guest(&mut terminal, "other");
-    kill_process(&world.vm("other")["process"]["pid"]);
+    kill_process(&world.vm("other")["pid"]);
     terminal.see("ended with");
     terminal.keys("3");
     see_state(&mut terminal, "other", "failed");
 
-    select(&mut terminal, "hello");
+    select(&mut terminal, &world, "hello");
     terminal.keys("x");
     see_state(&mut terminal, "hello", "stopped");
     terminal.keys("q");

@@ -10,7 +10,9 @@ use crate::{SIZE, expect_restored, open, open_in, plain, shell};
 
 /// Every page and a dialog, and back.
 fn look_round(terminal: &mut Terminal) {
-    for (page, title) in [("2", "Builds"), ("3", "No VM"), ("6", "No session"), ("7", "Log"), ("1", "Cluster")] {
+    for (page, title) in
+        [("2", "Builds"), ("3", "No VM"), ("6", "No session"), ("7", "Log"), ("1", "Cluster")]
+    {
         terminal.keys(page);
         terminal.see(title);
     }
@@ -42,7 +44,8 @@ fn where_nobody_looks_the_console_says_so_and_shows_the_status() {
     assert!(text.contains("no console, as standard input is not a terminal"), "{text}");
     expect_lines_only(terminal.raw());
 
-    let output = plain(&world, &[], env!("CARGO_BIN_EXE_mvm")).arg("tui").stdin(Stdio::null()).output().unwrap();
+    let output =
+        plain(&world, &[], env!("CARGO_BIN_EXE_mvm")).arg("tui").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success() && stdout(&output).contains("No VM"), "{}", stdout(&output));
     assert!(stderr(&output).contains("no console"), "{}", stderr(&output));
 }

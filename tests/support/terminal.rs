@@ -127,7 +127,9 @@ impl Terminal {
     /// The styles of all visible cells.
     pub fn styles(&self) -> Vec<Style> {
         let grid = self.screen.grid();
-        (0..grid.size().rows()).flat_map(|row| grid.row(row).map(|cell| cell.style).collect::<Vec<_>>()).collect()
+        (0..grid.size().rows())
+            .flat_map(|row| grid.row(row).map(|cell| cell.style).collect::<Vec<_>>())
+            .collect()
     }
 
     /// The colours of all visible cells.

@@ -187,9 +187,10 @@ impl App {
         while let Some(event) = next {
             self.stale |= self.model.apply(&event);
             if let Kind::VmStarted { vm, .. } = &event.kind
-                && self.ui.awaited.as_ref() == Some(&event.task)
+                && let Some(at) = self.ui.awaited.iter().position(|task| *task == event.task)
             {
-                self.ui.awaited = None;
+                self.ui.awaited.remove(at);
+                self.ui.leashed.push(vm.clone());
                 self.perform(Effect::Open(Program::Ssh(vm.clone())), screen)?;
             }
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
@@ -237,7 +238,7 @@ impl App {
     fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
         match effect {
             Effect::Work(job) => drop(self.worker.take(job)),
-            Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
+            Effect::WorkThenOpen(job) => self.ui.awaited.push(self.worker.take(job)),
             Effect::Suspend => screen.suspend()?,
             Effect::Quit => return Ok(Next::Leave(End::Left)),
             Effect::Open(program) => {

@@ -37,8 +37,10 @@ pub struct Ui {
     pub flake: Option<String>,
     /// Whether sources of the flake are watched.
     pub watching: bool,
-    /// The run whose VM gets a session in a tab as soon as it is ready.
-    pub awaited: Option<TaskId>,
+    /// The runs whose VMs get a session in a tab as soon as they are ready.
+    pub awaited: Vec<TaskId>,
+    /// The VMs that end with the console, by their ids.
+    pub leashed: Vec<String>,
 }
 
 impl Ui {
