@@ -1,6 +1,7 @@
 //! What builds and guests print never reaches the terminal around the console.
 
 use crate::support::World;
+use crate::support::terminal::Terminal;
 use crate::{SIZE, expect_restored, open};
 
 /// A builder that prints what a terminal would obey, then does not end until the console does.
@@ -14,6 +15,13 @@ for i in 1 2 3 4 5 6 7 8 9; do echo "tab	line $i"; done
 echo all-is-said
 sleep 600; : MARK
 "#;
+
+/// Waits for the first and the last line.
+fn frame_is_whole(terminal: &mut Terminal) {
+    terminal.wait("the first and the last line", |terminal| {
+        terminal.line(0).contains("1 Overview") && terminal.line(SIZE.1 - 1).contains("quit")
+    });
+}
 
 #[test]
 fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
@@ -29,12 +37,9 @@ fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
     let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
     terminal.keys("2b");
     terminal.see("all-is-said");
-    let frame_is_whole = |terminal: &crate::support::terminal::Terminal| {
-        terminal.line(0).contains("1 Overview") && terminal.line(SIZE.1 - 1).contains("quit")
-    };
     for page in ["1", "2", "z", "z", "3", "2"] {
         terminal.keys(page);
-        terminal.wait("the first and the last line", frame_is_whole);
+        frame_is_whole(&mut terminal);
         // Borders and scroll bars.
         let mut edges = (1..SIZE.1 - 1).filter_map(|row| terminal.line(row).chars().last());
         assert!(edges.all(|edge| ('\u{2500}'..='\u{25ff}').contains(&edge)), "{}", terminal.text());
@@ -47,4 +52,29 @@ fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
     terminal.keys("y");
     expect_restored(&mut terminal, 0);
     world.expect_nothing_left();
+}
+
+#[test]
+fn what_a_session_prints_stays_in_its_tab() {
+    let world = World::empty();
+    let mut terminal = open(&world, &[]);
+    terminal.keys("t");
+    terminal.see("^B then");
+    // Title, a reset, the other screen, the mouse, the cursor's place, and an update that does not end.
+    terminal.keys(concat!(
+        r"printf '\033]2;owned\007\033c\033[?1049h\033[?1049l\033[?1000l\033[?1004l\033[?2004l\033[99;1H'; ",
+        r"printf '\033[?2026h'; printf 'over-%s\n' now",
+        "\r"
+    ));
+    terminal.see("over-now");
+    frame_is_whole(&mut terminal);
+    let modes = terminal.modes();
+    assert!(modes.alternate_screen && modes.sgr_mouse && modes.focus && modes.bracketed_paste);
+    assert!(terminal.title().is_some_and(|title| title.starts_with("mvm")), "{:?}", terminal.title());
+    terminal.keys("exit 3\r");
+    terminal.see("exit code 3");
+    terminal.keys("x");
+    terminal.see("No session");
+    terminal.keys("q");
+    expect_restored(&mut terminal, 0);
 }

@@ -47,7 +47,7 @@ fn plain(world: &World, env: &[&str], program: &str) -> Command {
     for name in ["CI", "NO_COLOR", "COLORFGBG", "LANG", "LC_ALL", "LC_CTYPE", "MVM_ASCII", "FORCE_COLOR"] {
         command.env_remove(name);
     }
-    command.env("XDG_CONFIG_HOME", world.path("config")).env("RUST_BACKTRACE", "0");
+    command.env("XDG_CONFIG_HOME", world.path("config")).env("RUST_BACKTRACE", "0").env("SHELL", "/bin/sh");
     // By a program, as the terminal says some things last.
     command.args(env).arg(program);
     command

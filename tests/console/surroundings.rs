@@ -22,6 +22,16 @@ fn look_round(terminal: &mut Terminal) {
     terminal.miss("Command");
 }
 
+/// A shell in a tab, whose output has every kind of colour.
+fn print_colours(terminal: &mut Terminal) {
+    terminal.keys("t");
+    terminal.see("^B then");
+    terminal.keys("printf '\\033[31ma\\033[92mb\\033[38;5;200mc\\033[48;2;1;200;3md\\033[m\\n'; exit\r");
+    terminal.see("abcd");
+    terminal.see("exit code 0");
+    terminal.keys("x");
+}
+
 #[test]
 fn where_nobody_looks_the_console_says_so_and_shows_the_status() {
     let world = World::empty();
@@ -62,6 +72,7 @@ fn without_colours_none_are_sent() {
     for (env, coloured) in [("TERM=xterm-256color", true), ("NO_COLOR=1", false)] {
         let mut terminal = open_in(&world, &[env], &[]);
         look_round(&mut terminal);
+        print_colours(&mut terminal);
         terminal.keys("q");
         expect_restored(&mut terminal, 0);
         assert_eq!(sent_colours(terminal.raw()).is_empty(), !coloured, "{env}");
@@ -73,6 +84,7 @@ fn a_terminal_of_16_colours_and_ascii_gets_nothing_else() {
     let world = World::empty();
     let mut terminal = open_in(&world, &["-u", "COLORTERM", "TERM=xterm", "MVM_ASCII=1"], &[]);
     look_round(&mut terminal);
+    print_colours(&mut terminal);
     terminal.keys("q");
     expect_restored(&mut terminal, 0);
     let sent = sent_colours(terminal.raw());

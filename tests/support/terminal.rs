@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::POLL;
 
 /// How long anything on a screen may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A program, and the terminal it believes to have.
 pub struct Terminal {
