@@ -1,5 +1,7 @@
 //! What builds and guests print never reaches the terminal around the console.
 
+use std::fs;
+
 use crate::support::World;
 use crate::support::terminal::Terminal;
 use crate::{SIZE, expect_restored, open};
@@ -23,6 +25,14 @@ fn frame_is_whole(terminal: &mut Terminal) {
     });
 }
 
+/// Expects that the terminal is the console's own still.
+fn expect_untouched(terminal: &Terminal) {
+    let modes = terminal.modes();
+    assert!(modes.alternate_screen && modes.sgr_mouse && modes.focus && modes.bracketed_paste, "{modes:?}");
+    assert!(terminal.title().is_some_and(|title| title.starts_with("mvm")), "{:?}", terminal.title());
+    assert_eq!((terminal.clipboard(), terminal.bells()), (&[][..], 0));
+}
+
 #[test]
 fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
     let world = World::new();
@@ -33,7 +43,7 @@ fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
             system = \"x86_64-linux\"; builder = \"/bin/sh\"; PATH = \"/usr/bin:/bin\";
             args = [ ./builder.sh ]; }; }; }",
     );
-    std::fs::write(flake.join("builder.sh"), BUILDER.replace("MARK", &mark)).unwrap();
+    fs::write(flake.join("builder.sh"), BUILDER.replace("MARK", &mark)).unwrap();
     let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
     terminal.keys("2b");
     terminal.see("all-is-said");
@@ -44,9 +54,7 @@ fn what_a_build_prints_disturbs_neither_the_screen_nor_the_terminal() {
         let mut edges = (1..SIZE.1 - 1).filter_map(|row| terminal.line(row).chars().last());
         assert!(edges.all(|edge| ('\u{2500}'..='\u{25ff}').contains(&edge)), "{}", terminal.text());
     }
-    assert_eq!(terminal.title(), Some("mvm"));
-    assert_eq!((terminal.clipboard(), terminal.bells()), (&[][..], 0));
-    assert!(terminal.modes().alternate_screen && terminal.modes().sgr_mouse && !terminal.has_cursor());
+    expect_untouched(&terminal);
     terminal.keys("q");
     terminal.see("Quit?");
     terminal.keys("y");
@@ -68,13 +76,48 @@ fn what_a_session_prints_stays_in_its_tab() {
     ));
     terminal.see("over-now");
     frame_is_whole(&mut terminal);
-    let modes = terminal.modes();
-    assert!(modes.alternate_screen && modes.sgr_mouse && modes.focus && modes.bracketed_paste);
-    assert!(terminal.title().is_some_and(|title| title.starts_with("mvm")), "{:?}", terminal.title());
+    expect_untouched(&terminal);
     terminal.keys("exit 3\r");
     terminal.see("exit code 3");
     terminal.keys("x");
     terminal.see("No session");
     terminal.keys("q");
     expect_restored(&mut terminal, 0);
+}
+
+#[test]
+fn what_a_guest_prints_on_its_console_disturbs_nothing() {
+    let world = World::new();
+    let flake = world.odd_guest(
+        "odd",
+        "esc=$(printf '\\033')
+         echo \"${esc}]2;owned${esc}\\\\${esc}]52;c;b3duZWQ=${esc}\\\\${esc}[2J${esc}c${esc}[?1049l${esc}[?1000l\"
+         printf '\\377\\376 \\342\\200\\256 \\302\\2332J\\n'
+         echo all-is-said; exec /bin/busybox sleep 2147483647",
+    );
+    let mut terminal = open(&world, &["--flake", flake.to_str().unwrap()]);
+    terminal.keys("R3\r");
+    terminal.wait("the guest's words", |_| console(&world).contains("all-is-said"));
+    for key in ["z", "z", "1", "3"] {
+        terminal.keys(key);
+        frame_is_whole(&mut terminal);
+    }
+    terminal.see("booting");
+    expect_untouched(&terminal);
+    terminal.keys("X");
+    terminal.see("at once");
+    terminal.keys("y");
+    terminal.miss("booting");
+    expect_untouched(&terminal);
+    terminal.keys("q");
+    expect_restored(&mut terminal, 0);
+    world.expect_nothing_left();
+}
+
+/// What the only guest of the world wrote on its console.
+fn console(world: &World) -> String {
+    let dirs = fs::read_dir(world.state().join("vms")).into_iter().flatten().flatten();
+    let files = dirs.flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
+    let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with("console"));
+    logs.map(|log| String::from_utf8_lossy(&fs::read(log.path()).unwrap_or_default()).into_owned()).collect()
 }
