@@ -6,10 +6,14 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, say};
+use super::report::Interrupted;
 use super::status::{self, StatusArgs};
-use crate::console::app::{self, Options};
+use crate::console::app::{self, End, Options};
 use crate::console::surroundings::Surroundings;
 use crate::event::text::strip;
+
+/// The exit code of a program whose main thread panicked.
+const PANICKED: u8 = 101;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,5 +52,9 @@ pub async fn tui(mut context: Context, args: TuiArgs) -> Result<ExitCode> {
         tail.iter().for_each(|line| say(&strip(line)));
         say(&format!("error: {error}"));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match parting.end {
+        End::Left => ExitCode::SUCCESS,
+        End::Interrupted => return Err(Interrupted.into()),
+        End::Panicked => ExitCode::from(PANICKED),
+    })
 }

@@ -192,11 +192,18 @@ fn ask_with(ui: &mut Ui, title: &str, purpose: Purpose, input: Input) {
 }
 
 fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let under_way = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
-    if under_way == 0 {
+    let tasks = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
+    let vms = model.vms.iter().filter(|vm| vm.leashed && vm.is_live()).count();
+    let count = |count, what: &str| match count {
+        0 => None,
+        1 => Some(format!("a {what}")),
+        more => Some(format!("{more} {what}s")),
+    };
+    let ends: Vec<String> = [count(tasks, "task"), count(vms, "VM")].into_iter().flatten().collect();
+    if ends.is_empty() {
         return Some(Effect::Quit);
     }
-    let question = format!("{under_way} under way will be cancelled. Quit?");
+    let question = format!("With the console {} will end. Quit?", ends.join(" and "));
     ui.dialog = Some(Dialog::Confirm { question, action: Action::Quit });
     None
 }

@@ -11,6 +11,7 @@ pub mod app;
 pub mod chord;
 pub mod command;
 pub mod config;
+mod fault;
 pub mod keymap;
 pub mod log;
 pub mod model;

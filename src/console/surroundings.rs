@@ -27,6 +27,9 @@ pub enum Unfit {
     /// The terminal cannot move its cursor, or does not say what it is.
     #[error("the terminal cannot show a full screen (TERM is {0})")]
     Dumb(String),
+    /// A terminal that nobody sits at.
+    #[error("this is a CI job (CI is set)")]
+    Ci,
 }
 
 impl Surroundings {
@@ -59,6 +62,9 @@ impl Surroundings {
         let term = env("TERM").ok_or_else(|| Unfit::Dumb("not set".into()))?;
         if term == "dumb" {
             return Err(Unfit::Dumb(term));
+        }
+        if env("CI").is_some_and(|value| value != "false" && value != "0") {
+            return Err(Unfit::Ci);
         }
         // The wish is older than the crate's reading of it: any value but none counts.
         let depth = if env("NO_COLOR").is_some() { Depth::None } else { depth };
@@ -108,6 +114,12 @@ mod tests {
         assert_eq!(dumb, "the terminal cannot show a full screen (TERM is dumb)");
         let unset = with(&[("TERM", "")]).unwrap_err().to_string();
         assert_eq!(unset, "the terminal cannot show a full screen (TERM is not set)");
+    }
+
+    #[test]
+    fn a_terminal_of_a_ci_job_gets_no_full_screen() {
+        assert_eq!(with(&[("CI", "true")]), Err(Unfit::Ci));
+        assert!(with(&[("CI", "false")]).is_ok() && with(&[("CI", "")]).is_ok());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod terminal;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -206,8 +208,14 @@ impl World {
 
     /// `mvm` with these arguments.
     pub fn mvm<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(&self.mvm);
+        let mut command = self.program(&self.mvm);
         command.arg("--no-tui").args(args);
+        command
+    }
+
+    /// A program that finds this state as `mvm` does.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env("MVM_STATE_DIR", self.state()).env("XDG_RUNTIME_DIR", self.path("run"));
         command.env("NIX_CONFIG", NIX_CONFIG).env_remove("MVM_HYPERVISOR");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::act::{self, Effect};
 use super::command;
 use super::config::{self, Config};
+use super::fault;
 use super::keymap::Keymap;
 use super::model::Model;
 use super::screen::{self, Screen, Signal, Signals};
@@ -56,13 +57,27 @@ pub struct Options {
 pub struct Parting {
     /// Tasks of this console that failed: title, error and the tail of the log.
     pub failures: Vec<(String, String, Vec<String>)>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How the console ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// The user left.
+    #[default]
+    Left,
+    /// By a signal, or because the terminal is gone.
+    Interrupted,
+    /// Another thread panicked, and has said so.
+    Panicked,
 }
 
 /// Where the loop goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Stay,
-    Leave,
+    Leave(End),
 }
 
 /// What the loop was woken by.
@@ -132,9 +147,9 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     }
     let ended = app.serve(&mut screen, &mut signals, events, &bell).await;
     drop(screen);
-    let parting = app.parting();
+    let failures = app.failures();
     app.worker.finish();
-    ended.map(|()| parting)
+    ended.map(|end| Parting { failures, end })
 }
 
 impl App {
@@ -144,7 +159,7 @@ impl App {
         signals: &mut Signals,
         mut events: EventStream,
         bell: &Notify,
-    ) -> io::Result<()> {
+    ) -> io::Result<End> {
         let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -164,11 +179,11 @@ impl App {
                 biased;
                 signal = signals.next() => Woken::Signal(signal),
                 // Another thread panicked: what happened is on the shell's screen.
-                () = screen.given_back() => return Ok(()),
+                () = screen.given_back() => return Ok(End::Panicked),
                 () = tokio::time::sleep_until(due), if self.stale => Woken::Frame,
                 input = inputs.next() => match input {
                     Some(input) => Woken::Input(input?),
-                    None => return Ok(()),
+                    None => return Ok(End::Interrupted),
                 },
                 work = work => Woken::Work(work),
             };
@@ -181,8 +196,8 @@ impl App {
                 Woken::Work(Work::Logged) => self.look_again(self.ui.page == Page::Log),
                 Woken::Work(Work::Clock) => self.look_again(self.moves()),
             };
-            if next == Next::Leave {
-                return Ok(());
+            if let Next::Leave(end) = next {
+                return Ok(end);
             }
         }
     }
@@ -195,7 +210,9 @@ impl App {
     fn signal(&mut self, signal: Signal, screen: &mut Screen) -> io::Result<Next> {
         self.stale = true;
         match signal {
-            Signal::Terminate | Signal::Hangup | Signal::Interrupt => return Ok(Next::Leave),
+            Signal::Terminate | Signal::Hangup | Signal::Interrupt => {
+                return Ok(Next::Leave(End::Interrupted));
+            }
             Signal::Suspend => screen.suspend()?,
             Signal::Continue => screen.resume()?,
             Signal::Resize => {}
@@ -220,8 +237,8 @@ impl App {
         match &event.kind {
             Kind::VmStarted { vm, .. } if event.task.is_own() => {
                 self.ui.vms.select(vm);
-                if self.ui.awaited.as_ref() == Some(&event.task) {
-                    self.ui.awaited = None;
+                if let Some(at) = self.ui.awaited.iter().position(|task| *task == event.task) {
+                    self.ui.awaited.remove(at);
                     self.perform(Effect::Open(Program::Ssh(vm.clone())), screen)?;
                 }
             }
@@ -251,6 +268,7 @@ impl App {
             Input::Key(key) => input::key(key, &self.keymap, &self.model, &mut self.ui),
             Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
             Input::Paste(text) => {
+                fault::at("paste");
                 input::paste(&text, &mut self.ui);
                 None
             }
@@ -278,9 +296,12 @@ impl App {
     fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
         match effect {
             Effect::Work(job) => drop(self.work(job)),
-            Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.work(job)),
+            Effect::WorkThenOpen(job) => {
+                let task = self.work(job);
+                self.ui.awaited.push(task);
+            }
             Effect::Suspend => screen.suspend()?,
-            Effect::Quit => return Ok(Next::Leave),
+            Effect::Quit => return Ok(Next::Leave(End::Left)),
             Effect::Open(program) => {
                 let tab = self.session(program);
                 self.ui.tabs.open(tab);
@@ -356,13 +377,14 @@ impl App {
         Ok(Next::Stay)
     }
 
-    fn parting(&self) -> Parting {
+    /// Tasks of this console that failed.
+    fn failures(&self) -> Vec<(String, String, Vec<String>)> {
         let failed = self.model.tasks.iter().rev().filter(|task| task.own);
         let failures = failed.filter_map(|task| match &task.outcome {
             Some(Outcome::Failed { error, tail }) => Some((task.title.clone(), error.clone(), tail.clone())),
             _ => None,
         });
-        Parting { failures: failures.collect() }
+        failures.collect()
     }
 }
 

@@ -18,6 +18,7 @@ use ratatui::{Frame, Terminal};
 pub use copy::{CopyError, MOST_COPIED};
 pub use signals::{Signal, Signals};
 
+use crate::terminal::screen::is_parsing;
 use frames::{BEGIN, END, Frames};
 use tty::{Mode, Tty};
 
@@ -137,6 +138,10 @@ impl Drop for Screen {
 fn restore_on_panic(tty: Arc<Tty>) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        // One inside of the emulator is caught: only its session starts anew.
+        if is_parsing() {
+            return;
+        }
         tty.leave(Mode::Left);
         report(info);
     }));

@@ -55,8 +55,8 @@ pub struct Ui {
     pub flake: Option<String>,
     /// Whether sources of the flake are watched.
     pub watching: bool,
-    /// The run whose VM gets a session in a tab as soon as it is ready.
-    pub awaited: Option<TaskId>,
+    /// The runs whose VMs get a session in a tab as soon as they are ready.
+    pub awaited: Vec<TaskId>,
 }
 
 impl Ui {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
+use super::fault;
 use super::source::{self, Interest};
 use crate::event::{EventSink, Kind, Level, Source, TaskId, TaskKind};
 use crate::host::paths::Paths;
@@ -202,6 +203,7 @@ impl Desk {
         let mut leashed = false;
         match &job {
             Job::Cancel(task) => {
+                fault::at("cancel");
                 self.under_way.get(task).inspect(|token| token.cancel());
                 return None;
             }
