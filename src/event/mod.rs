@@ -3,6 +3,7 @@
 //! A long task writes [`Event`]s into an [`EventSink`]; the console, the headless printer,
 //! `--json` and the task's file on disk are readers of the same stream.
 
+pub mod line;
 pub mod text;
 pub mod vm;
 pub mod words;

@@ -1,5 +1,6 @@
 //! The loop: drain what happened, answer keys, draw once.
 
+mod backing;
 mod input;
 mod session;
 mod terminal;
@@ -11,7 +12,9 @@ use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::watch;
+
+use backing::Backing;
+pub use backing::Origin;
 
 use super::act::Effect;
 use super::command;
@@ -19,7 +22,6 @@ use super::config::{self, Config};
 use super::keymap::Keymap;
 use super::model::Model;
 use super::screen::{self, Screen, Signal, Signals};
-use super::source::Interest;
 use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
@@ -27,9 +29,9 @@ use super::ui::page::Page;
 use super::ui::tabs::{Program, Tab};
 use super::view::spot::Spots;
 use super::view::{self, Scene};
-use super::work::Worker;
+use super::work::Job;
 use crate::event::{Event, EventSink, EventStream, Kind, Outcome, TaskId};
-use crate::host::paths::Paths;
+use crate::run::record::Recorder;
 use crate::terminal::Size;
 use crate::terminal::grid::{Cursor, Shape};
 use crate::terminal::session::Pumped;
@@ -48,6 +50,8 @@ pub struct Options {
     pub flake: Option<String>,
     /// Whether its sources are watched.
     pub watch: bool,
+    /// Where what is shown is recorded too.
+    pub recorder: Option<Recorder>,
 }
 
 /// What to say on the shell's screen once the console is gone.
@@ -70,10 +74,9 @@ struct App {
     ui: Ui,
     theme: Theme,
     keymap: Keymap,
-    paths: Paths,
     scrollback: usize,
-    worker: Worker,
-    interest: watch::Sender<Interest>,
+    backing: Backing,
+    recorder: Option<Recorder>,
     spots: Spots,
     /// Whether the screen shows less than is known.
     stale: bool,
@@ -81,14 +84,13 @@ struct App {
 }
 
 /// Runs the console until the user leaves.
-pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Result<Parting> {
+pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::Result<Parting> {
     let names: Vec<&str> = command::COMMANDS.iter().map(|command| command.name).collect();
     let (config, problems) = config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
     let mut signals = Signals::new()?;
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());
-    let (interest, interested) = watch::channel(Interest::default());
-    let worker = Worker::start(paths.clone(), sink, interested)?;
+    let backing = Backing::start(origin, sink)?;
     let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -99,10 +101,9 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         ui,
         theme: config.theme(&around),
         keymap: Keymap::new(config.prefix, &config.keys),
-        paths,
         scrollback: config.scrollback,
-        worker,
-        interest,
+        backing,
+        recorder: options.recorder,
         spots: Spots::default(),
         stale: true,
         drawn: Instant::now() - FRAME,
@@ -110,7 +111,7 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     let ended = app.serve(&mut screen, &mut signals, events).await;
     drop(screen);
     let parting = app.parting();
-    app.worker.finish();
+    app.backing.finish();
     ended.map(|()| parting)
 }
 
@@ -143,6 +144,7 @@ impl App {
                 Some(event) = events.next() => self.drain(event, &mut events, screen)?,
                 _ = clock.tick() => {
                     self.stale |= self.moves();
+                    self.record(Recorder::flush);
                     Next::Stay
                 }
             };
@@ -168,6 +170,7 @@ impl App {
         let since = Instant::now();
         let mut next = Some(first);
         while let Some(event) = next {
+            self.record(|recorder| recorder.add(&event));
             self.stale |= self.model.apply(&event);
             if let Kind::VmStarted { vm, .. } = &event.kind
                 && self.ui.awaited.as_ref() == Some(&event.task)
@@ -178,6 +181,15 @@ impl App {
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
         }
         Ok(Next::Stay)
+    }
+
+    /// Writes into the recording, as long as that can be done.
+    fn record(&mut self, how: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(how) {
+            self.recorder = None;
+            self.ui.word = Some(format!("the recording has ended: {error}"));
+            self.stale = true;
+        }
     }
 
     /// Whether a clock on the screen moves by itself.
@@ -208,28 +220,26 @@ impl App {
     /// Has read what is looked at.
     fn tell_interest(&self) {
         let console = self.ui.vms.vm(&self.model).map(|vm| vm.id.clone());
-        self.interest.send_if_modified(|interest| {
-            let changed = interest.console != console;
-            interest.console = console;
-            changed
-        });
+        self.backing.look_at(console);
     }
 
     /// Does what a command asks for.
     fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
         match effect {
-            Effect::Work(job) => drop(self.worker.take(job)),
-            Effect::WorkThenOpen(job) => self.ui.awaited = Some(self.worker.take(job)),
+            Effect::Work(job) => drop(self.take(job)),
+            Effect::WorkThenOpen(job) => self.ui.awaited = self.take(job),
             Effect::Suspend => screen.suspend()?,
             Effect::Quit => return Ok(Next::Leave),
             Effect::Open(program) => {
-                let tab = self.session(program);
-                self.ui.tabs.open(tab);
-                self.ui.page = Page::Terminal;
+                if let Some(tab) = self.session(program) {
+                    self.ui.tabs.open(tab);
+                    self.ui.page = Page::Terminal;
+                }
             }
             Effect::Reopen(program) => {
-                let tab = self.session(program);
-                self.ui.tabs.list[self.ui.tabs.active] = tab;
+                if let Some(tab) = self.session(program) {
+                    self.ui.tabs.list[self.ui.tabs.active] = tab;
+                }
             }
             Effect::Copy(text) => {
                 let word = match screen.copy(&text) {
@@ -243,8 +253,22 @@ impl App {
         Ok(Next::Stay)
     }
 
-    fn session(&self, program: Program) -> Tab {
-        session::open(program, &self.model, &self.paths, self.ui.tabs.size(), self.scrollback)
+    fn take(&mut self, job: Job) -> Option<TaskId> {
+        let taken = self.backing.take(job);
+        self.unless_demo(taken)
+    }
+
+    fn session(&mut self, program: Program) -> Option<Tab> {
+        let tab = self.backing.session(program, &self.model, self.ui.tabs.size(), self.scrollback);
+        self.unless_demo(tab)
+    }
+
+    /// Says why there is nothing.
+    fn unless_demo<T>(&mut self, done: Option<T>) -> Option<T> {
+        if done.is_none() {
+            self.ui.word = Some("this is a demo: nothing is done".into());
+        }
+        done
     }
 
     /// Takes in what a session has to say.
