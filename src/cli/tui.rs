@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use super::context::{Context, say};
@@ -61,8 +61,9 @@ pub async fn tui(mut context: Context, args: TuiArgs) -> Result<ExitCode> {
         }
     };
     let recorder = args.record.map(|path| {
-        let asked = || format!("the recording `{}` cannot be made\nhelp: name a new file", path.display());
-        Recorder::create(&path).with_context(asked)
+        let name = path.display().to_string();
+        let failed = |error| anyhow!("the recording `{name}` cannot be made: {error}\nhelp: name a new file");
+        Recorder::create(&path).map_err(failed)
     });
     let options = Options { flake: args.flake, watch: args.watch, recorder: recorder.transpose()? };
     let parting = app::run(Origin::State(context.paths), around, options).await?;

@@ -120,17 +120,24 @@ impl Recording {
         if self.unknown > 0 {
             sink.warn(format!("{} events that only a newer mvm knows were left out", self.unknown));
         }
-        let Some(mut clock) = self.events.first().map(|event| event.time) else { return };
         let mut due = Instant::now();
-        for event in self.events {
-            // Some are told of later than they happened.
-            due += since(clock, event.time).min(LONGEST_PAUSE);
-            clock = clock.max(event.time);
+        for (pause, seen, event) in paced(self.events) {
+            due += pause;
             tokio::time::sleep_until(due).await;
-            sink.forward(moved(event, clock, Timestamp::now()));
+            sink.forward(moved(event, seen, Timestamp::now()));
         }
         sink.info("the recording is over");
     }
+}
+
+/// Each event with the pause before it, and when it was seen: some are told of later than they happened.
+fn paced(events: Vec<Event>) -> impl Iterator<Item = (Duration, Timestamp, Event)> {
+    let mut clock = events.first().map_or(Timestamp::MIN, |event| event.time);
+    events.into_iter().map(move |event| {
+        let pause = since(clock, event.time).min(LONGEST_PAUSE);
+        clock = clock.max(event.time);
+        (pause, clock, event)
+    })
 }
 
 /// What a file says is anybody's words.
