@@ -48,8 +48,20 @@ fn put(out: &mut String, run: &[(u16, &Cell)], y: u16) {
         )
         .unwrap();
     }
+    let (mut lines, mut solids) = (String::new(), String::new());
+    for (x, cell) in run {
+        line(&mut lines, cell.symbol(), EDGE + f32::from(*x) * WIDTH, top);
+        solid(&mut solids, cell.symbol(), EDGE + f32::from(*x) * WIDTH, top);
+    }
+    if !lines.is_empty() {
+        writeln!(out, r#"<path d="{lines}" stroke="{fg}"/>"#).unwrap();
+    }
+    if !solids.is_empty() {
+        writeln!(out, r#"<path d="{solids}" fill="{fg}"/>"#).unwrap();
+    }
     // Words by themselves, each where it belongs: fonts differ in how wide a space is.
-    for word in run.split(|(_, cell)| cell.symbol() == " ").filter(|word| !word.is_empty()) {
+    let apart = |cell: &Cell| cell.symbol() == " " || is_drawn(cell.symbol());
+    for word in run.split(|(_, cell)| apart(cell)).filter(|word| !word.is_empty()) {
         let (mut text, mut columns) = (String::new(), 0);
         for (_, cell) in word {
             if columns < word.len() {
@@ -66,6 +78,63 @@ fn put(out: &mut String, run: &[(u16, &Cell)], y: u16) {
             r#"<text x="{x:.1}" y="{y:.1}" textLength="{width:.1}" fill="{fg}"{weight}>{text}</text>"#
         )
         .unwrap();
+    }
+}
+
+/// Whether a sign is drawn: in fonts lines have gaps, and triangles are often missing.
+fn is_drawn(symbol: &str) -> bool {
+    arms(symbol).is_some() || symbol == "⏵" || eighths(symbol).is_some()
+}
+
+/// Where a line goes from the middle of its cell: left, right, up, down.
+fn arms(symbol: &str) -> Option<[bool; 4]> {
+    let arms = match symbol {
+        "─" => "lr",
+        "│" => "ud",
+        "┌" => "rd",
+        "┐" => "ld",
+        "└" => "ru",
+        "┘" => "lu",
+        "├" => "rud",
+        "┤" => "lud",
+        "┬" => "lrd",
+        "┴" => "lru",
+        "┼" => "lrud",
+        _ => return None,
+    };
+    Some(['l', 'r', 'u', 'd'].map(|arm| arms.contains(arm)))
+}
+
+/// How many eighths of its cell a bar is high.
+fn eighths(symbol: &str) -> Option<u32> {
+    let c = symbol.chars().next()? as u32;
+    (0x2581..=0x2588).contains(&c).then(|| c - 0x2580)
+}
+
+fn line(path: &mut String, symbol: &str, x: f32, y: f32) {
+    let Some(arms) = arms(symbol) else { return };
+    let (cx, cy) = (x + WIDTH / 2.0, y + HEIGHT / 2.0);
+    let ends = [(x, cy), (x + WIDTH, cy), (cx, y), (cx, y + HEIGHT)];
+    for ((x, y), _) in ends.into_iter().zip(arms).filter(|(_, there)| *there) {
+        write!(path, "M{cx:.1} {cy:.1}L{x:.1} {y:.1}").unwrap();
+    }
+}
+
+fn solid(path: &mut String, symbol: &str, x: f32, y: f32) {
+    if symbol == "⏵" {
+        let (top, bottom, middle) = (y + 0.25 * HEIGHT, y + 0.75 * HEIGHT, y + HEIGHT / 2.0);
+        write!(
+            path,
+            "M{:.1} {top:.1}L{:.1} {middle:.1}L{:.1} {bottom:.1}Z",
+            x + 1.0,
+            x + WIDTH - 1.0,
+            x + 1.0
+        )
+        .unwrap();
+    }
+    if let Some(eighths) = eighths(symbol) {
+        let (bottom, top) = (y + HEIGHT, y + HEIGHT * (1.0 - eighths as f32 / 8.0));
+        write!(path, "M{x:.1} {bottom:.1}V{top:.1}H{:.1}V{bottom:.1}Z", x + WIDTH).unwrap();
     }
 }
 
