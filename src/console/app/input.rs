@@ -189,3 +189,6 @@ fn chosen(typed: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effec
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
