@@ -446,3 +446,38 @@ fn without_a_terminal_there_are_no_escape_sequences_even_where_a_builder_writes_
     assert!(said.contains("> red\n"), "{said:?}");
     assert!(!said.contains('\x1b'), "{said:?}");
 }
+
+#[test]
+fn a_demo_without_a_terminal_is_lines_and_touches_no_state() {
+    let mut world = world();
+    world.env("MVM_STATE_DIR", world.path("none").to_str().unwrap());
+    let output = world.mvm(["tui", "--demo"]).output().unwrap();
+    let lines = stderr(&output);
+    assert!(output.status.success() && stdout(&output).is_empty(), "{lines}");
+    for line in ["    build catalogue\n", "    ready gateway booted in ", "   failed queue\n"] {
+        assert!(lines.contains(line), "no {line:?} in {lines}");
+    }
+    let events = world.ok(["--json", "tui", "--demo"]);
+    let last: serde_json::Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+    assert_eq!(last["v"], 1);
+    // What it prints can be played again.
+    fs::write(world.path("again.jsonl"), &events).unwrap();
+    assert_eq!(world.ok(["--json", "tui", "--demo", "again.jsonl"]), events);
+    assert!(!world.path("none").exists());
+}
+
+#[test]
+fn a_file_that_is_no_recording_is_an_error_that_names_the_line() {
+    let world = world();
+    fs::write(world.path("x.jsonl"), "oops\n").unwrap();
+    assert_snapshot!(said(&world, &["tui", "--demo", "x.jsonl"]), @"
+    exit 1
+    error: line 1 of `x.jsonl` is no event: expected value at line 1 column 1
+    help: `mvm tui --record FILE` writes recordings, and `tasks/*.jsonl` below the state directory are some
+    ");
+    assert_snapshot!(said(&world, &["tui", "--demo", "none.jsonl"]), @"
+    exit 1
+    error: the recording `none.jsonl` cannot be read: No such file or directory (os error 2)
+    help: `mvm tui --record FILE` writes recordings, and `tasks/*.jsonl` below the state directory are some
+    ");
+}

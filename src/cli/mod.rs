@@ -138,8 +138,15 @@ fn man(name: Option<&str>) -> Result<()> {
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let command = match cli.command {
+        // A recording is played without any state.
+        Command::Tui(args) if args.is_demo() => {
+            return tui::demo(args, cli.no_tui, cli.json, cli.verbose).await;
+        }
+        command => command,
+    };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
-    match cli.command {
+    match command {
         Command::Build(args) => build::build(&mut context, args).await,
         Command::Run(args) => run::run(&mut context, args).await,
         Command::Stop(args) => vm::stop(&mut context, args).await,

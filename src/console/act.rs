@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tui_input::Input;
 
-use super::command::Action;
+use super::command::{Action, LogOp};
 use super::log::LogAction;
 use super::model::Model;
 use super::ui::Ui;
@@ -40,6 +40,9 @@ pub enum Effect {
     Quit,
 }
 
+/// What a flake is asked for with.
+const FLAKE: &str = "Flake: a directory, or any reference Nix knows";
+
 /// Does a command.
 pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
     match action {
@@ -60,7 +63,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Log(op) => return log::act(op, model, ui),
         Action::Build | Action::Rebuild | Action::Run | Action::RunDetached => match &ui.flake {
             Some(flake) => return Some(build(action, flake.clone())),
-            None => ask(ui, "Flake: a directory, or any reference Nix knows", Purpose::Flake(action)),
+            None => ask(ui, FLAKE, Purpose::Flake(action)),
         },
         Action::Watch => {
             ui.watching = !ui.watching;
@@ -91,9 +94,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Detach => return vm(model, ui).map(|vm| Effect::Work(Job::Detach(vm))),
         Action::Kill | Action::Delete => confirm(model, ui, action),
         Action::Forward => {
-            if let Some(vm) = ui.vms.vm(model) {
-                ask(ui, &format!("Forward to {}: HOST:GUEST", vm.name), Purpose::Forward(vm.id.clone()));
-            }
+            // Its command looked whether there is a VM.
+            let _ = ask_for(action, model, ui);
         }
         Action::Sort => ui.vms.next_column(),
         Action::Reverse => ui.vms.reverse = !ui.vms.reverse,
@@ -115,6 +117,26 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         }
     }
     None
+}
+
+/// Asks for the line of text that a command needs, or can take; an error where it takes none.
+pub fn ask_for(action: Action, model: &Model, ui: &mut Ui) -> Result<(), &'static str> {
+    match action {
+        Action::Build | Action::Rebuild | Action::Run | Action::RunDetached => {
+            ask(ui, FLAKE, Purpose::Flake(action));
+        }
+        Action::Forward => {
+            let vm = ui.vms.vm(model).ok_or("there is no VM")?;
+            let (title, purpose) =
+                (format!("Forward to {}: HOST:GUEST", vm.name), Purpose::Forward(vm.id.clone()));
+            ask(ui, &title, purpose);
+        }
+        Action::Log(LogOp::Search) => ask(ui, "Search", Purpose::Search),
+        Action::Log(LogOp::Filter) => ask(ui, "Filter", Purpose::Filter),
+        Action::Log(LogOp::Export) => ask(ui, "Write the log into the file", Purpose::Export),
+        _ => return Err("it takes no words"),
+    }
+    Ok(())
 }
 
 /// Builds the watched flake and puts its VM in the place of the one that runs.

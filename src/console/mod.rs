@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! worker thread: source::watch, jobs ──Events──► app ─► model ─┐
+//! or a recording ──────────────────────────────┘               │
 //! keys, mouse, signals ──► command list ──► act ──► ui ────────┴─► view ─► screen
 //!                                            └─ Effect ─► worker, tabs, screen
 //! ```
@@ -16,6 +17,7 @@ pub mod keymap;
 pub mod log;
 pub mod model;
 pub mod palette;
+pub mod recording;
 pub mod screen;
 pub mod source;
 pub mod surroundings;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
+use crate::console::model::task::since;
 use crate::event::text::{clean, strip};
 use crate::event::words::{drv_name, duration};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
@@ -55,7 +58,7 @@ impl Line {
 #[derive(Debug)]
 pub struct Lines {
     verbose: bool,
-    building: BTreeMap<u64, (String, Instant)>,
+    building: BTreeMap<u64, (String, Timestamp)>,
     phase: String,
     since: Instant,
 }
@@ -70,11 +73,11 @@ impl Lines {
     pub fn lines(&mut self, event: &Event) -> Vec<Line> {
         match &event.kind {
             Kind::TaskEnded { dropped, outcome, .. } => ended(*dropped, outcome),
-            kind => self.line(kind).into_iter().collect(),
+            kind => self.line(kind, event.time).into_iter().collect(),
         }
     }
 
-    fn line(&mut self, kind: &Kind) -> Option<Line> {
+    fn line(&mut self, kind: &Kind, now: Timestamp) -> Option<Line> {
         match kind {
             Kind::Phase { name } => {
                 self.phase.clone_from(name);
@@ -83,13 +86,13 @@ impl Lines {
             Kind::ActivityStarted { id, what: Activity::Build { drv, host, .. }, .. } => {
                 let name = drv_name(drv).to_string();
                 let at = if host.is_empty() { String::new() } else { format!(" on {host}") };
-                self.building.insert(*id, (name.clone(), Instant::now()));
+                self.building.insert(*id, (name.clone(), now));
                 passing("build", name + &at)
             }
             Kind::ActivityStarted { what: Activity::Download { uri }, .. } => passing("fetch", uri.clone()),
             Kind::ActivityStopped { id } => {
-                let (name, since) = self.building.remove(id)?;
-                passing("ended", format!("{name} after {}", duration(since.elapsed())))
+                let (name, began) = self.building.remove(id)?;
+                passing("ended", format!("{name} after {}", duration(since(began, now))))
             }
             Kind::Log { source, text } => self.log(source, text),
             Kind::ArtifactsReady { path, cached, how, .. } => {
@@ -101,7 +104,7 @@ impl Lines {
                 _ => None,
             },
             Kind::VmStarted { name, how, steps, .. } => {
-                let total = steps.iter().map(|(_, ms)| ms).sum();
+                let total = steps.iter().fold(0_u64, |sum, (_, ms)| sum.saturating_add(*ms));
                 let parts: Vec<_> =
                     steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
                 lasting("ready", format!("{name} {how} in {}: {}", millis(total), parts.join(", ")))

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memchr::memmem;
-use serde::Deserialize;
 
+use crate::event::line::Line;
 use crate::event::{Event, Kind, Outcome, SCHEMA_VERSION, TaskId};
 use crate::host::files;
 use crate::host::growing::Growing;
@@ -131,14 +131,14 @@ impl Record {
             if *offset <= *skim && is_droppable(line) {
                 return;
             }
-            match parse(line, task) {
-                Line::Event(event) => {
+            match Line::parse(line) {
+                Line::Event(event) if event.task == *task => {
                     started.get_or_insert(event.time);
                     ended |= matches!(event.kind, Kind::TaskEnded { .. });
                     each(*event);
                 }
                 Line::Unknown => {}
-                Line::Garbage => *garbage += 1,
+                Line::Event(_) | Line::Garbage(_) => *garbage += 1,
             }
         });
         let over = ended || !written && self.started.is_some() || read.is_err();
@@ -164,30 +164,6 @@ impl Record {
             dropped: 0,
         };
         Event { v: SCHEMA_VERSION, time, task: self.task.clone(), kind }
-    }
-}
-
-/// What a line of a record holds.
-enum Line {
-    Event(Box<Event>),
-    /// An event that only a newer mvm knows.
-    Unknown,
-    Garbage,
-}
-
-fn parse(line: &[u8], task: &TaskId) -> Line {
-    #[derive(Deserialize)]
-    struct Any {
-        v: u32,
-        event: String,
-    }
-    match serde_json::from_slice::<Event>(line) {
-        Ok(event) if event.task == *task => Line::Event(Box::new(event)),
-        Ok(_) => Line::Garbage,
-        Err(_) => match serde_json::from_slice::<Any>(line) {
-            Ok(Any { v, event }) if v >= SCHEMA_VERSION && !event.is_empty() => Line::Unknown,
-            _ => Line::Garbage,
-        },
     }
 }
 

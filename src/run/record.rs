@@ -3,10 +3,11 @@
 //! That is how another process follows a task. A file holds at most [`MOST_BYTES`]: beyond it log
 //! and progress lines are left out, state changes never.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventStream, TaskId};
@@ -20,13 +21,13 @@ pub const MOST_FILES: usize = 50;
 /// How long a log line may wait in memory: writing each by itself would cost too much.
 const HELD_BACK: Duration = Duration::from_millis(500);
 
-/// The writing end of a task's file. A lock on the file tells others that the task goes on.
+/// The writing end of a file of events. A lock on a task's file tells others that the task goes on.
 #[derive(Debug)]
 pub struct Recorder {
     file: BufWriter<File>,
     bytes: u64,
     due: Option<Instant>,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl Recorder {
@@ -38,7 +39,17 @@ impl Recorder {
         let lock = Lock::try_take(&dir.join(format!("{}.jsonl", task.as_str())))?;
         let lock = lock.ok_or(io::ErrorKind::AlreadyExists)?;
         let file = File::from(lock.as_fd().try_clone_to_owned()?);
-        Ok(Self { file: BufWriter::new(file), bytes: 0, due: None, _lock: lock })
+        Ok(Self::of(file, Some(lock)))
+    }
+
+    /// Makes a file of the user's own, for the events of many tasks; never one that is there already.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Self::of(file, None))
+    }
+
+    fn of(file: File, lock: Option<Lock>) -> Self {
+        Self { file: BufWriter::new(file), bytes: 0, due: None, _lock: lock }
     }
 
     /// Adds an event. What others should see at once is flushed.

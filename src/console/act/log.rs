@@ -1,6 +1,6 @@
 //! Moving through lists and logs, and what is done with logs.
 
-use super::{Effect, ask, ask_with};
+use super::{Effect, ask_for, ask_with};
 use crate::console::command::{Action, LogOp};
 use crate::console::log::LogAction;
 use crate::console::model::Model;
@@ -78,12 +78,9 @@ pub fn act(op: LogOp, model: &Model, ui: &mut Ui) -> Option<Effect> {
             ui.act_on_log(model, LogAction::ClearSelection);
             LogAction::ClearFilter
         }
-        LogOp::Search => {
-            ask(ui, "Search", Purpose::Search);
-            return None;
-        }
-        LogOp::Filter => {
-            ask(ui, "Filter", Purpose::Filter);
+        LogOp::Search | LogOp::Filter => {
+            // Both take words.
+            let _ = ask_for(Action::Log(op), model, ui);
             return None;
         }
         LogOp::Export => {

@@ -204,16 +204,21 @@ fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect
         ui.word = Some(format!("there is no command `{line}`"));
         return None;
     };
-    let effect = call(command, model, ui);
     let (_, rest) = palette::split(line);
+    if !rest.is_empty()
+        && let Err(why) = (command.when)(model, ui).and_then(|()| act::ask_for(command.action, model, ui))
+    {
+        ui.word = Some(format!("{}: {why}", command.name));
+        return None;
+    }
     match ui.dialog.take() {
-        Some(Dialog::Prompt { title, purpose, .. }) if !rest.is_empty() => {
+        Some(Dialog::Prompt { title, purpose, .. }) => {
             typed(&purpose, rest, model, ui);
             act::answered(title, purpose, rest.into(), model, ui)
         }
-        dialog => {
-            ui.dialog = dialog;
-            effect
-        }
+        _ => call(command, model, ui),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The loop: drain what happened, answer keys, draw once.
 
+mod backing;
 mod input;
 mod journal;
 mod session;
@@ -12,7 +13,10 @@ use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+
+use backing::Backing;
+pub use backing::Origin;
 
 use super::act::{self, Effect};
 use super::command;
@@ -21,7 +25,6 @@ use super::fault;
 use super::keymap::Keymap;
 use super::model::Model;
 use super::screen::{self, Screen, Signal, Signals};
-use super::source::Interest;
 use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
@@ -29,10 +32,10 @@ use super::ui::page::Page;
 use super::ui::tabs::{Program, Tab};
 use super::view;
 use super::view::spot::Spots;
-use super::work::{Job, Worker};
+use super::work::Job;
 use crate::event::text::strip;
 use crate::event::{Event, EventSink, EventStream, Kind, Level, Outcome, Source, TaskId};
-use crate::host::paths::Paths;
+use crate::run::record::Recorder;
 use crate::terminal::grid::{Cursor, Shape};
 use crate::terminal::session::Pumped;
 
@@ -50,6 +53,8 @@ pub struct Options {
     pub flake: Option<String>,
     /// Whether its sources are watched.
     pub watch: bool,
+    /// Where what is shown is recorded too.
+    pub recorder: Option<Recorder>,
 }
 
 /// What to say on the shell's screen once the console is gone.
@@ -102,10 +107,9 @@ struct App {
     ui: Ui,
     theme: Theme,
     keymap: Keymap,
-    paths: Paths,
     scrollback: usize,
-    worker: Worker,
-    interest: watch::Sender<Interest>,
+    backing: Backing,
+    recorder: Option<Recorder>,
     spots: Spots,
     /// Whether the screen shows less than is known.
     stale: bool,
@@ -113,15 +117,14 @@ struct App {
 }
 
 /// Runs the console until the user leaves.
-pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Result<Parting> {
+pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::Result<Parting> {
     let names: Vec<&str> = command::COMMANDS.iter().map(|command| command.name).collect();
     let bell = journal::begin();
     let (config, problems) = config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
     let mut signals = Signals::new()?;
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());
-    let (interest, interested) = watch::channel(Interest::default());
-    let worker = Worker::start(paths.clone(), sink, interested)?;
+    let backing = Backing::start(origin, sink)?;
     let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -132,10 +135,9 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         ui,
         theme: config.theme(&around),
         keymap: Keymap::new(config.prefix, &config.keys),
-        paths,
         scrollback: config.scrollback,
-        worker,
-        interest,
+        backing,
+        recorder: options.recorder,
         spots: Spots::default(),
         stale: true,
         drawn: Instant::now() - FRAME,
@@ -148,7 +150,7 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     let ended = app.serve(&mut screen, &mut signals, events, &bell).await;
     drop(screen);
     let failures = app.failures();
-    app.worker.finish();
+    app.backing.finish();
     ended.map(|end| Parting { failures, end })
 }
 
@@ -194,7 +196,10 @@ impl App {
                 Woken::Work(Work::Session(index)) => self.pump(index, screen)?,
                 Woken::Work(Work::Event(event)) => self.drain(event, &mut events, screen)?,
                 Woken::Work(Work::Logged) => self.look_again(self.ui.page == Page::Log),
-                Woken::Work(Work::Clock) => self.look_again(self.moves()),
+                Woken::Work(Work::Clock) => {
+                    self.record(Recorder::flush);
+                    self.look_again(self.moves())
+                }
             };
             if let Next::Leave(end) = next {
                 return Ok(end);
@@ -225,6 +230,7 @@ impl App {
         let since = Instant::now();
         let mut next = Some(first);
         while let Some(event) = next {
+            self.record(|recorder| recorder.add(&event));
             self.stale |= self.model.apply(&event);
             self.hear(&event, screen)?;
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
@@ -256,6 +262,15 @@ impl App {
         Ok(())
     }
 
+    /// Writes into the recording, as long as that can be done.
+    fn record(&mut self, how: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(how) {
+            self.recorder = None;
+            self.ui.word = Some(format!("the recording has ended: {error}"));
+            self.stale = true;
+        }
+    }
+
     /// Whether a clock on the screen moves by itself.
     fn moves(&self) -> bool {
         self.model.tasks.iter().any(|task| task.ended.is_none())
@@ -285,11 +300,7 @@ impl App {
     /// Has read what is looked at.
     fn tell_interest(&self) {
         let console = self.ui.vms.vm(&self.model).map(|vm| vm.id.clone());
-        self.interest.send_if_modified(|interest| {
-            let changed = interest.console != console;
-            interest.console = console;
-            changed
-        });
+        self.backing.look_at(console);
     }
 
     /// Does what a command asks for.
@@ -298,18 +309,20 @@ impl App {
             Effect::Work(job) => drop(self.work(job)),
             Effect::WorkThenOpen(job) => {
                 let task = self.work(job);
-                self.ui.awaited.push(task);
+                self.ui.awaited.extend(task);
             }
             Effect::Suspend => screen.suspend()?,
             Effect::Quit => return Ok(Next::Leave(End::Left)),
             Effect::Open(program) => {
-                let tab = self.session(program);
-                self.ui.tabs.open(tab);
-                self.ui.page = Page::Terminal;
+                if let Some(tab) = self.session(program) {
+                    self.ui.tabs.open(tab);
+                    self.ui.page = Page::Terminal;
+                }
             }
             Effect::Reopen(program) => {
-                let tab = self.session(program);
-                self.ui.tabs.list[self.ui.tabs.active] = tab;
+                if let Some(tab) = self.session(program) {
+                    self.ui.tabs.list[self.ui.tabs.active] = tab;
+                }
             }
             Effect::Export(path) => {
                 let Some((log, state)) = self.ui.shown_log(&self.model) else { return Ok(Next::Stay) };
@@ -331,17 +344,27 @@ impl App {
     }
 
     /// Has a job done; a task among them is what is looked at from now on.
-    fn work(&mut self, job: Job) -> TaskId {
+    fn work(&mut self, job: Job) -> Option<TaskId> {
         let is_task = matches!(job, Job::Build(_) | Job::Run(_) | Job::Restart(_));
-        let id = self.worker.take(job);
+        let taken = self.backing.take(job);
+        let id = self.unless_demo(taken)?;
         if is_task {
             self.ui.builds.select(id.clone());
         }
-        id
+        Some(id)
     }
 
-    fn session(&self, program: Program) -> Tab {
-        session::open(program, &self.model, &self.paths, self.ui.tabs.size(), self.scrollback)
+    fn session(&mut self, program: Program) -> Option<Tab> {
+        let tab = self.backing.session(program, &self.model, self.ui.tabs.size(), self.scrollback);
+        self.unless_demo(tab)
+    }
+
+    /// Says why there is nothing.
+    fn unless_demo<T>(&mut self, done: Option<T>) -> Option<T> {
+        if done.is_none() {
+            self.ui.word = Some("this is a demo: nothing is done".into());
+        }
+        done
     }
 
     /// Takes in what a session has to say.

@@ -192,13 +192,13 @@ impl LogBuffer {
 
     /// Counts lines that never came, because a channel was full.
     pub fn lost(&mut self, lines: u64) {
-        self.lost += lines;
+        self.lost = self.lost.saturating_add(lines);
         self.revision += u64::from(lines > 0);
     }
 
     /// How many lines are not here any more, or never came.
     pub fn dropped(&self) -> u64 {
-        self.first + self.lost
+        self.first.saturating_add(self.lost)
     }
 
     /// Changes whenever anything did.

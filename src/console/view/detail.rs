@@ -1,5 +1,7 @@
 //! One task in detail: its phases, its error, its downloads, its derivations, what came of it.
 
+use std::time::Duration;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
@@ -131,7 +133,7 @@ pub fn totals(scene: Scene<'_>, task: &TaskModel, room: usize) -> String {
 fn results(task: &TaskModel) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     if let Some(vm) = &task.vm {
-        let whole = vm.steps.iter().map(|(_, time)| *time).sum();
+        let whole = vm.steps.iter().fold(Duration::ZERO, |sum, (_, time)| sum.saturating_add(*time));
         let steps: Vec<String> =
             vm.steps.iter().map(|(step, time)| format!("{step} {}", brief(*time))).collect();
         lines.push((vm.name.clone(), format!("{} in {}: {}", vm.how, brief(whole), steps.join(", "))));
@@ -211,6 +213,12 @@ fn errors(
             if let Some(row) = area.rows().next_back().filter(|_| more) {
                 let sign = fit(theme.sign(Sign::Cut), columns, "").into_owned();
                 let x = row.right().saturating_sub(1);
+                // Half of a wide character would be left of it.
+                if let Some(before) = buffer.cell_mut((x.saturating_sub(1), row.y))
+                    && width(before.symbol()) > 1
+                {
+                    before.set_symbol(" ");
+                }
                 Line::styled(sign, theme.style(Role::Error))
                     .render(Rect { x, width: row.right() - x, ..row }, buffer);
             }

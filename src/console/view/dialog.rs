@@ -35,6 +35,14 @@ pub fn draw(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut Buffer, 
 pub fn open(scene: Scene<'_>, title: &str, height: u16, area: Rect, buffer: &mut Buffer) -> Rect {
     let area = area.centered(Constraint::Max(WIDEST), Constraint::Max(height.saturating_add(2)));
     Clear.render(area, buffer);
+    // A wide character of which only the left half would stay takes the border's place on the screen.
+    for row in area.rows() {
+        if let Some(cell) = row.x.checked_sub(1).and_then(|x| buffer.cell_mut((x, row.y)))
+            && cell.symbol().width() > 1
+        {
+            cell.set_symbol(" ");
+        }
+    }
     pane(scene.theme, title, true, area, buffer)
 }
 

@@ -30,6 +30,7 @@ pub mod watch;
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::widgets::{Clear, Widget};
 
 use super::keymap::Keymap;
 use super::model::Model;
@@ -74,7 +75,7 @@ pub fn show(
         // Only drawing tells where the log lies: when it has moved, it is drawn once more.
         Some(place) if Some(place) != ui.log_area() => {
             ui.lay_out_log(model, place);
-            buffer.reset();
+            Clear.render(area, buffer);
             draw(Scene { model, ui, keymap, theme, now }, area, buffer)
         }
         _ => spots,

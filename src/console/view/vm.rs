@@ -148,7 +148,7 @@ fn lines(scene: Scene<'_>, vm: &VmModel, width: u16) -> Vec<Line<'static>> {
 
 /// `booted in 2.7 s: spawn 120 ms, boot 2.1 s`.
 fn started(how: &str, steps: &[(String, u64)]) -> String {
-    let total = steps.iter().map(|(_, ms)| ms).sum();
+    let total = steps.iter().fold(0_u64, |sum, (_, ms)| sum.saturating_add(*ms));
     format!("{how} in {}: {}", duration(Duration::from_millis(total)), steps_in_words(steps))
 }
 
