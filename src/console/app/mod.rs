@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -122,7 +122,11 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
         stale: true,
         drawn: Instant::now() - FRAME,
     };
-    let ended = app.serve(&mut screen, &mut signals, events).await;
+    let ended = match app.serve(&mut screen, &mut signals, events).await {
+        // A frame that fails can be the first to notice.
+        Err(_) if screen.given_back().now_or_never().is_some() => Ok(End::Panicked),
+        ended => ended,
+    };
     drop(screen);
     let failures = app.failures();
     app.worker.finish();
