@@ -108,6 +108,8 @@ fn what_a_guest_prints_on_its_console_disturbs_nothing() {
     terminal.see("at once");
     terminal.keys("y");
     terminal.miss("booting");
+    terminal.keys("2");
+    terminal.see("✘");
     expect_untouched(&terminal);
     terminal.keys("q");
     expect_restored(&mut terminal, 0);

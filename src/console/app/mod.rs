@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
@@ -147,7 +147,11 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     {
         app.work(job);
     }
-    let ended = app.serve(&mut screen, &mut signals, events, &bell).await;
+    let ended = match app.serve(&mut screen, &mut signals, events, &bell).await {
+        // A frame that fails can be the first to notice.
+        Err(_) if screen.given_back().now_or_never().is_some() => Ok(End::Panicked),
+        ended => ended,
+    };
     drop(screen);
     let failures = app.failures();
     app.backing.finish();

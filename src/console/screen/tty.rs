@@ -90,7 +90,11 @@ impl Tty {
 
     /// Switches everything off, once. It cannot fail: a terminal that is gone needs nothing.
     pub(super) fn leave(&self, to: Mode) {
-        self.restore(&mut self.lock(), to);
+        let mut mode = self.lock();
+        self.restore(&mut mode, to);
+        if *mode == Mode::Left {
+            self.given_back.notify_one();
+        }
     }
 
     /// Waits until the terminal was given back for good.
@@ -123,9 +127,6 @@ impl Tty {
         }
         if *mode != Mode::Left {
             *mode = to;
-        }
-        if *mode == Mode::Left {
-            self.given_back.notify_one();
         }
     }
 
