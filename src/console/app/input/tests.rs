@@ -89,26 +89,14 @@ fn source() -> impl Strategy<Value = Source> {
 
 fn seen() -> impl Strategy<Value = Kind> {
     (vm(), state(), [text(), text(), text(), text()], any::<bool>(), time(), time()).prop_map(
-        |(id, state, [name, detail, flake, port], live, created, changed)| Kind::VmSeen {
-            info: Box::new(VmInfo {
-                id,
-                state,
-                live,
-                artifacts: PathBuf::from(&flake),
-                hypervisor: name.clone(),
-                network: detail.clone(),
-                name,
-                detail: Some(detail),
-                flake: Some(flake),
-                cpus: u32::MAX,
-                memory_mib: u32::MAX,
-                disk_mib: u64::MAX,
-                volumes: vec![port.clone(); 3],
-                ports: vec![port; 3],
-                pid: None,
-                created,
-                changed,
-            }),
+        |(id, state, [name, detail, flake, port], live, created, changed)| {
+            let json = serde_json::json!({
+                "vm": id, "name": name, "state": state, "live": live, "detail": detail, "flake": flake,
+                "artifacts": flake, "hypervisor": name, "network": detail, "cpus": u32::MAX,
+                "memory_mib": u32::MAX, "disk_mib": u64::MAX, "ports": [port, port], "volumes": [port],
+                "created": created, "changed": changed,
+            });
+            Kind::VmSeen { info: Box::new(serde_json::from_value::<VmInfo>(json).unwrap()) }
         },
     )
 }
