@@ -45,7 +45,10 @@ pub async fn explain(request: &BuildRequest, attribute: &str, report: Report, ni
 
 fn plain(error: &str) -> String {
     let text = strip(error);
-    text.strip_prefix("error:").unwrap_or(&text).trim().to_owned()
+    let text = text.strip_prefix("error:").unwrap_or(&text).trim();
+    // The last lines of a log, which Nix quotes, hold what builders tell Nix itself.
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("> @nix {"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The last lines of what Nix kept of a derivation's log.
@@ -57,8 +60,9 @@ async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
     let nix = Nix { inputs: None, ..*nix };
     let log = nix.ask(&["log"], &[drv.into()]).await.ok()??;
     let text = String::from_utf8_lossy(&log);
-    let lines: Vec<String> =
-        text.lines().rev().take(MAX_LINES).map(|line| clean(line).into_owned()).collect();
+    // What builders tell Nix itself, such as the phase they are in, is among it.
+    let lines = text.lines().filter(|line| !line.starts_with("@nix {"));
+    let lines: Vec<String> = lines.rev().take(MAX_LINES).map(|line| clean(line).into_owned()).collect();
     if lines.is_empty() { None } else { Some(lines.into_iter().rev().collect()) }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::console::theme::{Depth, Palette, Theme};
 use crate::console::ui::tabs::{Program, Tab};
 use crate::console::view;
+use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
 use crate::event::vm::{VmInfo, VmSample};
 use crate::event::{Activity, Event, Kind, Level, Outcome, SCHEMA_VERSION, Source, TaskId, TaskKind};
 
@@ -123,6 +124,40 @@ fn sample() -> impl Strategy<Value = Kind> {
     })
 }
 
+fn cluster() -> impl Strategy<Value = Kind> {
+    ([text(), text(), text()], state(), 0..3usize, any::<u32>()).prop_map(
+        |([name, address, instance], state, count, desired)| {
+            let instances = vec![InstanceInfo { name: instance, state: state.clone() }; count];
+            let pool = PoolInfo { name: name.clone(), desired, actual: u32::MAX, instances };
+            let tenant = TenantInfo { name: name.clone(), pools: vec![pool; count] };
+            let (node_address, tenants) = (address.clone(), vec![tenant; count]);
+            let node = NodeInfo { name, address: node_address, state: state.clone(), tenants };
+            Kind::ClusterSeen { cluster: ClusterInfo { address, state, nodes: vec![node; count] } }
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = Kind> {
+    (text(), text(), state(), number(), number()).prop_map(|(listen, pool, state, one, other)| {
+        let wake = Some(WakeInfo { ms: one, steps: vec![(pool.clone(), other); 2] });
+        let (tenant, connections, rx_bytes, tx_bytes) = (pool.clone(), one, other, one);
+        let idle_secs = Some(other);
+        Kind::RouteSeen {
+            route: RouteInfo {
+                listen,
+                tenant,
+                pool,
+                state,
+                connections,
+                rx_bytes,
+                tx_bytes,
+                wake,
+                idle_secs,
+            },
+        }
+    })
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Ok),
@@ -167,6 +202,12 @@ fn kind() -> impl Strategy<Value = Kind> {
         sample(),
         (prop::collection::vec(text(), 0..3), number())
             .prop_map(|(paths, more)| Kind::WatchTriggered { paths, more }),
+        (vm(), text(), any::<bool>()).prop_map(|(vm, map, on)| Kind::Forwarded { vm, map, on }),
+        (vm(), any::<bool>()).prop_map(|(vm, on)| Kind::VmLeashed { vm, on }),
+        text().prop_map(|text| Kind::Machine { text }),
+        cluster(),
+        route(),
+        Just(Kind::ClusterGone),
         (outcome(), number()).prop_map(|(outcome, duration_ms)| Kind::TaskEnded {
             outcome,
             duration_ms,
