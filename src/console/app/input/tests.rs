@@ -132,7 +132,7 @@ fn cluster() -> impl Strategy<Value = Kind> {
             let tenant = TenantInfo { name: name.clone(), pools: vec![pool; count] };
             let (node_address, tenants) = (address.clone(), vec![tenant; count]);
             let node = NodeInfo { name, address: node_address, state: state.clone(), tenants };
-            Kind::ClusterSeen { cluster: ClusterInfo { address, state, nodes: vec![node; count] } }
+            Kind::ClusterSeen { cluster: Box::new(ClusterInfo { address, state, nodes: vec![node; count] }) }
         },
     )
 }
@@ -142,19 +142,9 @@ fn route() -> impl Strategy<Value = Kind> {
         let wake = Some(WakeInfo { ms: one, steps: vec![(pool.clone(), other); 2] });
         let (tenant, connections, rx_bytes, tx_bytes) = (pool.clone(), one, other, one);
         let idle_secs = Some(other);
-        Kind::RouteSeen {
-            route: RouteInfo {
-                listen,
-                tenant,
-                pool,
-                state,
-                connections,
-                rx_bytes,
-                tx_bytes,
-                wake,
-                idle_secs,
-            },
-        }
+        let route =
+            RouteInfo { listen, tenant, pool, state, connections, rx_bytes, tx_bytes, wake, idle_secs };
+        Kind::RouteSeen { route: Box::new(route) }
     })
 }
 
