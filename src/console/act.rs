@@ -111,7 +111,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
             }
         }
         Action::CopyText => {
-            return ui.tabs.session()?.screen().selected_text().map(Effect::Copy);
+            let screen = ui.tabs.session()?.screen();
+            return Some(Effect::Copy(screen.selected_text().unwrap_or_else(|| screen.visible_text())));
         }
     }
     None
