@@ -44,6 +44,7 @@ pub fn travel(action: Action, model: &Model, ui: &mut Ui) {
     };
     match ui.pane() {
         Page::Builds => ui.builds.move_by(model, by),
+        Page::Vms if ui.page == Page::Vms && ui.vms.part == VmsPart::Detail => ui.vms.scroll(by),
         Page::Vms => ui.vms.move_by(model, by),
         Page::Cluster => ui.cluster.move_by(model, by),
         Page::Routes => ui.routes.move_by(model, by),
