@@ -111,7 +111,8 @@ fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut
     let title = if vms.is_empty() { "VMs".into() } else { format!("VMs {}", vms.len()) };
     let inner = pane(theme, &title, focused, area, buffer);
     if vms.is_empty() {
-        let text = "No VM: `r` builds and boots a flake.";
+        let text =
+            format!("No VM: `{}` builds and boots a flake.", scene.keymap.first_of("run", theme.ascii));
         return Paragraph::new(text).style(theme.style(Role::Dim)).render(inner, buffer);
     }
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(inner);
