@@ -1,7 +1,6 @@
 //! `mvm run`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,14 +10,11 @@ use super::exec::{self, Wish};
 use super::options::{FlakeArgs, RuntimeArgs};
 use super::{machine, task, vm};
 use crate::event::TaskKind;
-use crate::run::{self, RunRequest};
+use crate::run::{self, RunRequest, STOP_DEADLINE};
 use crate::vm::lifecycle;
 use crate::vm::shim::client;
 use crate::vm::spec::VmName;
 use crate::vm::ssh::Guest;
-
-/// How long the guest has to end once the command or session is over.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:

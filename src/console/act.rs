@@ -11,7 +11,7 @@ use super::log::LogAction;
 use super::model::Model;
 use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
-use super::ui::dialog::{Dialog, Purpose};
+use super::ui::dialog::{Confirmed, Dialog, Purpose};
 use super::ui::page::{Page, neighbour};
 use super::ui::tabs::{Keys, Program};
 use super::ui::vms::Part as VmsPart;
@@ -92,7 +92,18 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Stop => return vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: false })),
         Action::Restart => return vm(model, ui).map(|vm| Effect::Work(Job::Restart(vm))),
         Action::Detach => return vm(model, ui).map(|vm| Effect::Work(Job::Detach(vm))),
-        Action::Kill | Action::Delete => confirm(model, ui, action),
+        Action::Kill => {
+            if let Some(vm) = ui.vms.vm(model) {
+                let question = format!("End {} at once, without asking the guest?", vm.name);
+                confirm(ui, question, Confirmed::Kill(vm.id.clone()));
+            }
+        }
+        Action::Delete => {
+            if let Some(vm) = ui.vms.vm(model) {
+                let question = format!("Remove {} with its disks and logs?", vm.name);
+                confirm(ui, question, Confirmed::Delete(vm.id.clone()));
+            }
+        }
         Action::Forward => {
             // Its command looked whether there is a VM.
             let _ = ask_for(action, model, ui);
@@ -113,7 +124,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
             }
         }
         Action::CopyText => {
-            return ui.tabs.session()?.screen().selected_text().map(Effect::Copy);
+            let screen = ui.tabs.session()?.screen();
+            return Some(Effect::Copy(screen.selected_text().unwrap_or_else(|| screen.visible_text())));
         }
     }
     None
@@ -155,24 +167,22 @@ pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
 
 fn close_tab(ui: &mut Ui) {
     if ui.tabs.has_program() {
-        let question = "End the session in this tab?".into();
-        ui.dialog = Some(Dialog::Confirm { question, action: Action::CloseTab });
+        confirm(ui, "End the session in this tab?".into(), Confirmed::CloseTab);
     } else {
         ui.tabs.close();
     }
 }
 
 /// Does what a dialog was opened for, now that it was answered with yes.
-pub fn confirmed(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
+pub fn confirmed(action: Confirmed, ui: &mut Ui) -> Option<Effect> {
     match action {
-        Action::CloseTab => {
+        Confirmed::CloseTab => {
             ui.tabs.close();
             None
         }
-        Action::Quit => Some(Effect::Quit),
-        Action::Kill => vm(model, ui).map(|vm| Effect::Work(Job::Stop { vm, at_once: true })),
-        Action::Delete => vm(model, ui).map(|vm| Effect::Work(Job::Delete(vm))),
-        _ => None,
+        Confirmed::Quit => Some(Effect::Quit),
+        Confirmed::Kill(vm) => Some(Effect::Work(Job::Stop { vm, at_once: true })),
+        Confirmed::Delete(vm) => Some(Effect::Work(Job::Delete(vm))),
     }
 }
 
@@ -226,16 +236,11 @@ fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
         return Some(Effect::Quit);
     }
     let question = format!("With the console {} will end. Quit?", ends.join(" and "));
-    ui.dialog = Some(Dialog::Confirm { question, action: Action::Quit });
+    confirm(ui, question, Confirmed::Quit);
     None
 }
 
-fn confirm(model: &Model, ui: &mut Ui, action: Action) {
-    let Some(vm) = ui.vms.vm(model) else { return };
-    let question = match action {
-        Action::Kill => format!("End {} at once, without asking the guest?", vm.name),
-        _ => format!("Remove {} with its disks and logs?", vm.name),
-    };
+fn confirm(ui: &mut Ui, question: String, action: Confirmed) {
     ui.dialog = Some(Dialog::Confirm { question, action });
 }
 
@@ -285,5 +290,54 @@ fn back(ui: &mut Ui) {
     } else if ui.page != Page::Overview {
         ui.tile = if Page::TILES.contains(&ui.page) { ui.page } else { ui.tile };
         ui.page = Page::Overview;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::event::{Event, Kind, SCHEMA_VERSION, TaskId};
+
+    #[test]
+    fn what_was_asked_about_is_removed_whatever_is_selected_by_then() {
+        let mut model = Model::default();
+        let mut see = |vm: &str| {
+            let (name, state) = (vm.into(), "running".into());
+            let kind = Kind::VmState { vm: vm.into(), name, state };
+            let (time, task) = (Timestamp::UNIX_EPOCH, TaskId::new('r'));
+            model.apply(&Event { v: SCHEMA_VERSION, time, task, kind });
+        };
+        see("old");
+        see("new");
+        let mut ui = Ui { page: Page::Vms, ..Ui::default() };
+        for (action, at_once) in [(Action::Kill, true), (Action::Delete, false)] {
+            ui.vms.select("old");
+            act(action, &model, &mut ui);
+            let Some(Dialog::Confirm { action, .. }) = ui.dialog.take() else { panic!("nothing is asked") };
+            ui.vms.select("new");
+            let job = confirmed(action, &mut ui);
+            match job {
+                Some(Effect::Work(Job::Stop { vm, at_once: true })) if at_once => assert_eq!(vm, "old"),
+                Some(Effect::Work(Job::Delete(vm))) if !at_once => assert_eq!(vm, "old"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn on_the_overview_the_keys_move_the_selection_whatever_part_of_the_page_had_them() {
+        let mut model = Model::default();
+        for number in 0..3 {
+            let task = TaskId::parse(&format!("b-{number}-1")).unwrap();
+            let (time, name) = (Timestamp::UNIX_EPOCH, "evaluate".into());
+            model.apply(&Event { v: SCHEMA_VERSION, time, task, kind: Kind::Phase { name } });
+        }
+        let mut ui = Ui { page: Page::Overview, ..Ui::default() };
+        ui.builds.part = BuildsPart::Log;
+        let first = ui.builds.task(&model).unwrap().id.clone();
+        act(Action::Step(1), &model, &mut ui);
+        assert_ne!(ui.builds.task(&model).unwrap().id, first);
     }
 }

@@ -67,11 +67,11 @@ impl Keymap {
         self.keys(command).first().map(|chord| chord.short(ascii)).unwrap_or_default()
     }
 
-    /// How a command of the terminal is called, e.g. `^B x`.
-    pub fn prefixed(&self, name: &str, ascii: bool) -> String {
+    /// The first key of the command of this name for people; the name where it has no key.
+    pub fn first_of(&self, name: &str, ascii: bool) -> String {
         let command = COMMANDS.iter().find(|command| command.name == name);
-        let key = command.map(|command| self.first(command, ascii)).unwrap_or_default();
-        format!("{} {key}", self.prefix.short(ascii))
+        let key = command.map(|command| self.first(command, ascii)).filter(|key| !key.is_empty());
+        key.unwrap_or_else(|| format!(":{name}"))
     }
 
     fn keys(&self, command: &Command) -> &[Chord] {

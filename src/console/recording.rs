@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::model::task::since;
+use super::model::clock::since;
 use crate::event::line::Line;
 use crate::event::text::clean;
 use crate::event::{Event, EventSink, Kind};

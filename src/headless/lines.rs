@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::console::model::task::since;
+use crate::console::model::clock::since;
 use crate::event::text::{clean, strip};
 use crate::event::words::{drv_name, duration};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};

@@ -87,7 +87,7 @@ impl Screen {
     }
 
     /// First and last visible line.
-    fn view(&self) -> (Line, Line) {
+    pub(super) fn view(&self) -> (Line, Line) {
         let top = Line(-(self.scrolled() as i32));
         (top, top + (self.term.screen_lines() - 1))
     }

@@ -51,12 +51,29 @@ impl Screen {
         // Not by the emulator, which can look for a wrapped wide character in a line that is not there.
         let selection = self.term.selection.as_ref()?;
         let range = selection.to_range(&self.term)?;
+        let mut text = self.text(range.start, range.end);
+        if selection.ty != SelectionType::Lines && text.ends_with('\n') {
+            text.pop();
+        }
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// The text in view, wrapped lines in one piece.
+    pub fn visible_text(&self) -> String {
+        let (top, bottom) = self.view();
+        let mut text = self.text(Point::new(top, Column(0)), Point::new(bottom, self.term.last_column()));
+        text.truncate(text.trim_end().len());
+        text
+    }
+
+    /// The text from one cell up to and with another.
+    fn text(&self, start: Point, end: Point) -> String {
         let last = self.term.last_column();
         let mut text = String::new();
-        for line in (range.start.line.0..=range.end.line.0).map(Line) {
+        for line in (start.line.0..=end.line.0).map(Line) {
             let row = &self.term.grid()[line];
-            let mut from = if line == range.start.line { range.start.column } else { Column(0) };
-            let to = if line == range.end.line { range.end.column } else { last };
+            let mut from = if line == start.line { start.column } else { Column(0) };
+            let to = if line == end.line { end.column } else { last };
             if row[from].flags.contains(Flags::WIDE_CHAR_SPACER) {
                 from.0 = from.0.saturating_sub(1);
             }
@@ -71,10 +88,7 @@ impl Screen {
                 text.push('\n');
             }
         }
-        if selection.ty != SelectionType::Lines && text.ends_with('\n') {
-            text.pop();
-        }
-        Some(text).filter(|text| !text.is_empty())
+        text
     }
 
     /// The place of a visible cell, the nearest one for what lies outside.

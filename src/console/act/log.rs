@@ -44,12 +44,19 @@ pub fn travel(action: Action, model: &Model, ui: &mut Ui) {
     };
     match ui.pane() {
         Page::Builds => ui.builds.move_by(model, by),
+        Page::Vms if ui.page == Page::Vms && ui.vms.part == VmsPart::Detail => ui.vms.scroll(by),
         Page::Vms => ui.vms.move_by(model, by),
         Page::Cluster => ui.cluster.move_by(model, by),
         Page::Routes => ui.routes.move_by(model, by),
         Page::Terminal => {
-            if let Some(session) = ui.tabs.session() {
-                session.screen_mut().scroll(by.clamp(-1_000_000, 1_000_000).saturating_neg() as i32);
+            let Some(session) = ui.tabs.session() else { return };
+            let screen = session.screen_mut();
+            match action {
+                Action::Step(by) => screen.scroll(-i32::try_from(by).unwrap_or_default()),
+                Action::Screen(by) if by < 0 => screen.page_up(),
+                Action::Screen(_) => screen.page_down(),
+                Action::First => screen.scroll_to_top(),
+                _ => screen.scroll_to_bottom(),
             }
         }
         Page::Log => ui.own_log.move_by(by),

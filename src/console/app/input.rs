@@ -108,7 +108,7 @@ fn click(spot: Spot, model: &Model, ui: &mut Ui) -> Option<Effect> {
             if let Some(Dialog::Confirm { action, .. }) = ui.dialog.take()
                 && yes
             {
-                return act::confirmed(action, model, ui);
+                return act::confirmed(action, ui);
             }
         }
         Spot::Choice(index) => {
@@ -141,7 +141,7 @@ fn answer(dialog: Dialog, key: KeyEvent, model: &Model, ui: &mut Ui) -> Option<E
     }
     match dialog {
         Dialog::Confirm { question, action } => match key.code {
-            KeyCode::Char('y' | 'Y') | KeyCode::Enter => return act::confirmed(action, model, ui),
+            KeyCode::Char('y' | 'Y') | KeyCode::Enter => return act::confirmed(action, ui),
             KeyCode::Char('n' | 'N' | 'q') => {}
             _ => ui.dialog = Some(Dialog::Confirm { question, action }),
         },

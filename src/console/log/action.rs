@@ -6,11 +6,10 @@ use super::pattern::Pattern;
 use super::place::Place;
 use super::shown::Shown;
 use super::state::LogState;
+use crate::console::screen::MOST_COPIED;
 
 /// Most rows moved at once.
 const MOST_ROWS: usize = 10_000;
-/// Most text copied at once, in bytes; terminals take no more. What is longer is exported.
-const MOST_COPIED: usize = 1024 * 1024;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

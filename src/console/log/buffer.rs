@@ -68,7 +68,6 @@ pub struct LogBuffer {
     first: u64,
     end: u64,
     lost: u64,
-    revision: u64,
 }
 
 /// Lines that come and go together.
@@ -126,7 +125,6 @@ impl LogBuffer {
             first: 0,
             end: 0,
             lost: 0,
-            revision: 0,
         }
     }
 
@@ -153,7 +151,6 @@ impl LogBuffer {
         chunk.errors += u32::from(severity == Severity::Error);
         self.bytes += chunk.bytes() - before;
         self.end += 1;
-        self.revision += 1;
         while self.bytes > self.limit && self.chunks.len() > 1 {
             self.drop_oldest();
         }
@@ -187,23 +184,16 @@ impl LogBuffer {
     pub fn clear(&mut self) {
         self.chunks.clear();
         (self.bytes, self.first) = (0, self.end);
-        self.revision += 1;
     }
 
     /// Counts lines that never came, because a channel was full.
     pub fn lost(&mut self, lines: u64) {
         self.lost = self.lost.saturating_add(lines);
-        self.revision += u64::from(lines > 0);
     }
 
     /// How many lines are not here any more, or never came.
     pub fn dropped(&self) -> u64 {
         self.first.saturating_add(self.lost)
-    }
-
-    /// Changes whenever anything did.
-    pub fn revision(&self) -> u64 {
-        self.revision
     }
 
     /// What it takes in memory, in bytes.

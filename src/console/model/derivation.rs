@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::task::since;
+use super::clock::since;
 
 /// How a build stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What is true, written only by applying events.
 
+pub mod clock;
 pub mod cluster;
 pub mod derivation;
 pub mod task;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::clock::since;
 use super::totals::Totals;
 use super::transfer::Transfers;
 use super::tree::Tree;
@@ -76,11 +77,6 @@ pub struct VmStart {
     pub how: String,
     /// Its steps with their length.
     pub steps: Vec<(String, Duration)>,
-}
-
-/// Time from `from` to `to`, zero when the clock went back.
-pub fn since(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 impl TaskModel {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::task::since;
+use super::clock::since;
 use crate::event::Activity;
 use crate::event::text::strip;
 

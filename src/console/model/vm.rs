@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::task::since;
+use super::clock::since;
 use crate::console::log::{LogBuffer, Severity, SourceId};
 use crate::event::vm::{VmInfo, VmSample};
 

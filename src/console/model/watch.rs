@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::task::since;
+use super::clock::since;
 use crate::event::{Event, Kind, Outcome, TaskId};
 
 /// Cycles kept.

@@ -78,11 +78,6 @@ impl Screen {
         self.tty.given_back().await;
     }
 
-    /// Has the next frame drawn whole, as after something else wrote on the screen.
-    pub fn redraw(&mut self) {
-        self.whole = true;
-    }
-
     /// Gives the cursor another shape.
     pub fn set_cursor(&mut self, cursor: SetCursorStyle) -> io::Result<()> {
         if cursor == self.cursor {
@@ -90,11 +85,6 @@ impl Screen {
         }
         self.cursor = cursor;
         self.tty.send(&sequence(cursor))
-    }
-
-    /// Changes the window's title.
-    pub fn set_title(&mut self, title: &str) -> io::Result<()> {
-        self.tty.send(&tty::title(title))
     }
 
     /// Rings the bell.

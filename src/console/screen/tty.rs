@@ -141,7 +141,7 @@ pub(super) fn left() -> io::Error {
 }
 
 /// The sequence that sets the window's title.
-pub(super) fn title(title: &str) -> Vec<u8> {
+fn title(title: &str) -> Vec<u8> {
     let title = strip(cut(title, MOST_TITLE)).replace('\n', " ");
     format!("\x1b]2;{title}\x1b\\").into_bytes()
 }

@@ -75,12 +75,12 @@ impl BuildsUi {
         }
     }
 
-    /// Moves the selection in the part that has the keys.
+    /// Moves the selection in the part that has the keys; on the overview, where no log has them,
+    /// among tasks.
     pub fn move_by(&mut self, model: &Model, by: isize) {
         match self.part {
-            Part::Tasks => self.move_task(model, by),
+            Part::Tasks | Part::Log => self.move_task(model, by),
             Part::Tree => self.move_cursor(model, by),
-            Part::Log => {}
         }
     }
 

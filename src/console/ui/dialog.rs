@@ -12,7 +12,7 @@ pub enum Dialog {
         /// What is asked.
         question: String,
         /// What is done on yes.
-        action: Action,
+        action: Confirmed,
     },
     /// A command by its name.
     Palette {
@@ -37,6 +37,19 @@ pub enum Dialog {
         /// What is wrong with what was typed last.
         problem: Option<String>,
     },
+}
+
+/// What is done once it was confirmed: to what was asked about, whatever is selected by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Leave the console.
+    Quit,
+    /// Close the tab shown.
+    CloseTab,
+    /// End a VM at once, by its id.
+    Kill(String),
+    /// Remove a VM, by its id.
+    Delete(String),
 }
 
 impl Purpose {

@@ -17,11 +17,6 @@ impl RoutesUi {
         chosen.and_then(|listen| routes.iter().position(|route| route.listen == *listen)).unwrap_or(0)
     }
 
-    /// The selected route.
-    pub fn route<'a>(&self, model: &'a Model) -> Option<&'a RouteInfo> {
-        model.cluster.routes.get(self.place(&model.cluster.routes))
-    }
-
     /// Moves the selection.
     pub fn move_by(&mut self, model: &Model, by: isize) {
         let routes = &model.cluster.routes;

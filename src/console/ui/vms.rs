@@ -108,12 +108,13 @@ impl VmsUi {
         self.top = 0;
     }
 
-    /// Moves the selection, or scrolls the detail when that has the keys.
+    /// Scrolls the detail.
+    pub fn scroll(&mut self, by: isize) {
+        self.top = self.top.saturating_add_signed(by).min(MOST_SCROLL);
+    }
+
+    /// Moves the selection.
     pub fn move_by(&mut self, model: &Model, by: isize) {
-        if self.part == Part::Detail {
-            self.top = self.top.saturating_add_signed(by).min(MOST_SCROLL);
-            return;
-        }
         let vms = self.sorted(model);
         if let Some(at) = step(Some(self.place(&vms)), by, vms.len()) {
             self.select(&vms[at].id);

@@ -25,7 +25,7 @@ const MOST_TASKS: usize = 8;
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let inner = pane(scene.theme, "Builds", scene.ui.pane() == Page::Builds, area, buffer);
     let Some(task) = scene.ui.builds.task(scene.model) else {
-        let text = format!("No task yet. Press {}.", ways());
+        let text = format!("No task yet. Press {}.", ways(scene));
         let text = Paragraph::new(text).wrap(Wrap { trim: true });
         return text.style(scene.theme.style(Role::Dim)).render(inner, buffer);
     };
@@ -62,10 +62,10 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
 }
 
 /// The commands that make a task, with their keys.
-fn ways() -> String {
+fn ways(scene: Scene<'_>) -> String {
+    let key = |name| scene.keymap.first_of(name, scene.theme.ascii);
     let ways = COMMANDS.iter().filter(|c| matches!(c.action, Action::Build | Action::Run));
-    let ways = ways.filter_map(|c| Some(format!("`{}` to {}", c.keys.first()?, c.help)));
-    ways.collect::<Vec<_>>().join("; ")
+    ways.map(|c| format!("`{}` to {}", key(c.name), c.help)).collect::<Vec<_>>().join("; ")
 }
 
 /// The tile: no room for headings.

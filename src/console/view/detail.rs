@@ -25,7 +25,7 @@ pub fn draw(scene: Scene<'_>, task: &TaskModel, head: bool, focused: bool, area:
     let spare = (room - head_rows).saturating_sub(task.tree.len() + task.transfers.running().count());
     let result_rows = results.len().min(spare.max((room - head_rows) / 4));
     let rest = room - head_rows - result_rows;
-    let error_rows = error_rows(task, cursor, usize::from(area.width), rest);
+    let error_rows = error_rows(task, usize::from(area.width), rest);
     let left = rest - error_rows;
     let transfer_rows = task.transfers.running().count().min(left.div_ceil(4));
     let [head_area, error, transfers, derivations, below] = Layout::vertical([
@@ -67,7 +67,7 @@ pub fn wanted(task: &TaskModel) -> usize {
 /// The task with the times of its phases, of the last ones where not all fit.
 fn title(scene: Scene<'_>, task: &TaskModel, room: usize) -> Line<'static> {
     let theme = scene.theme;
-    let (mark, role) = tasks::sign(task);
+    let (mark, role) = tasks::sign(task.outcome.as_ref());
     let title = fit(short_title(&task.title), room.saturating_sub(2), theme.sign(Sign::Cut));
     let phases: Vec<(&str, String)> =
         task.phase_times(scene.now).map(|(name, time)| (name, brief(time))).collect();
@@ -161,9 +161,8 @@ fn result(scene: Scene<'_>, (word, text): &(String, String), room: usize) -> Lin
 }
 
 /// Rows for the error: all it needs, but a third is left for derivations.
-fn error_rows(task: &TaskModel, cursor: &Cursor, columns: usize, room: usize) -> usize {
+fn error_rows(task: &TaskModel, columns: usize, room: usize) -> usize {
     let most = room - task.tree.len().min(room / 3);
-    let from = if let Cursor::Error(line) = cursor { *line } else { 0 };
     let mut rows = 0;
     for line in task.error_lines() {
         rows += block(line, columns, most).len();
@@ -171,8 +170,7 @@ fn error_rows(task: &TaskModel, cursor: &Cursor, columns: usize, room: usize) ->
             return most;
         }
     }
-    // Scrolled to near its end, it keeps its height.
-    if from > 0 { rows.min(most) } else { rows }
+    rows
 }
 
 /// A line of the error as rows.

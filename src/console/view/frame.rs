@@ -13,7 +13,7 @@ use super::dialog::field;
 use super::spot::{Spot, Spots};
 use super::{LEAST, Scene};
 use crate::console::command::{Action, COMMANDS, Command};
-use crate::console::model::task::since;
+use crate::console::model::clock::since;
 use crate::console::theme::Role;
 use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;

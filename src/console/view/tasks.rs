@@ -8,7 +8,8 @@ use ratatui::widgets::Widget;
 use super::Scene;
 use super::columns::{brief, fit, left, right, short_title, width};
 use super::spot::{Spot, Spots};
-use crate::console::model::task::{TaskModel, since};
+use crate::console::model::clock::since;
+use crate::console::model::task::TaskModel;
 use crate::console::theme::{Role, Sign};
 use crate::event::Outcome;
 use crate::event::text::strip;
@@ -40,9 +41,9 @@ pub fn draw(
     }
 }
 
-/// The sign of a task, and its role.
-pub fn sign(task: &TaskModel) -> (Sign, Role) {
-    match &task.outcome {
+/// The sign of how a task ended, or that it goes on, and its role.
+pub fn sign(outcome: Option<&Outcome>) -> (Sign, Role) {
+    match outcome {
         None => (Sign::Busy, Role::Busy),
         Some(Outcome::Ok) => (Sign::Done, Role::Ok),
         Some(Outcome::Failed { .. }) => (Sign::Failed, Role::Error),
@@ -149,7 +150,7 @@ impl Columns {
     fn line(&self, scene: Scene<'_>, task: &TaskModel) -> Line<'static> {
         let theme = scene.theme;
         let cut = theme.sign(Sign::Cut);
-        let (mark, role) = sign(task);
+        let (mark, role) = sign(task.outcome.as_ref());
         let title = if self.short { short_title(&task.title) } else { &task.title };
         let mut spans = vec![
             Span::styled(format!("{} ", theme.sign(mark)), theme.style(role)),

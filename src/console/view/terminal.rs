@@ -22,10 +22,13 @@ pub fn screen(area: Rect) -> Rect {
 /// Draws the page.
 pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let theme = scene.theme;
+    let key = |name| scene.keymap.first_of(name, theme.ascii);
     tabs(scene, Rect { height: 1, ..area }, buffer, spots);
     let place = screen(area);
     let Some(tab) = scene.ui.tabs.tab() else {
-        let text = "No session yet: `s` on a VM opens ssh to it, `t` a shell of this machine.";
+        let (ssh, shell) = (key("ssh"), key("shell"));
+        let text =
+            format!("No session yet: `{ssh}` on a VM opens ssh to it, `{shell}` a shell of this machine.");
         return Paragraph::new(text)
             .style(theme.style(Role::Dim))
             .wrap(Wrap { trim: true })
@@ -42,7 +45,8 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
     let last = Rect { y: place.bottom().saturating_sub(1), height: 1.min(place.height), ..place };
     if let Some(text) = over(tab) {
         blank(last, buffer);
-        let text = format!(" {text}: Enter opens it again, x closes the tab ");
+        let (open, close) = (key("reconnect"), key("tab-close"));
+        let text = format!(" {text}: {open} opens it again, {close} closes the tab ");
         Line::styled(text, theme.style(Role::Selected)).render(last, buffer);
     } else if let Keys::Search(input) = &scene.ui.tabs.keys {
         blank(last, buffer);

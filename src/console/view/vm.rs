@@ -13,7 +13,7 @@ use super::pane::pane;
 use super::text::wrapped;
 use super::vms::{Use, is_focused, state_role, unknown};
 use super::{Scene, graph, table};
-use crate::console::model::task::since;
+use crate::console::model::clock::since;
 use crate::console::model::vm::VmModel;
 use crate::console::theme::{Role, Theme};
 use crate::console::ui::vms::Part;

@@ -5,6 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::widgets::{Paragraph, Widget};
 
+use super::columns::short_title;
 use super::pane::pane;
 use super::spot::{Spot, Spots};
 use super::table::{self, Column, Place};
@@ -110,7 +111,8 @@ fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut
     let title = if vms.is_empty() { "VMs".into() } else { format!("VMs {}", vms.len()) };
     let inner = pane(theme, &title, focused, area, buffer);
     if vms.is_empty() {
-        let text = "No VM: `r` builds and boots a flake.";
+        let text =
+            format!("No VM: `{}` builds and boots a flake.", scene.keymap.first_of("run", theme.ascii));
         return Paragraph::new(text).style(theme.style(Role::Dim)).render(inner, buffer);
     }
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(inner);
@@ -154,7 +156,7 @@ fn cell(scene: Scene<'_>, vm: &VmModel, place: &Place<What>, row: Rect, buffer: 
             return table::left(theme, &vm.state, style, area, buffer);
         }
         What::Ports => ports(vm),
-        What::Flake => vm.info.as_ref().and_then(|info| info.flake.as_deref()).map(short).unwrap_or_default(),
+        What::Flake => vm.info.as_ref().and_then(|info| info.flake.as_deref()).map_or("", short_title).into(),
         What::Up => vm.up(scene.now).map(short_duration).unwrap_or_default(),
         What::Cpu => return usage(scene, vm, Use::Cpu, 5, area, buffer),
         What::Memory => return usage(scene, vm, Use::Memory, 4, area, buffer),
@@ -198,11 +200,6 @@ fn ports(vm: &VmModel) -> String {
     let published = vm.info.iter().flat_map(|info| &info.ports);
     let all = published.chain(&vm.forwards).map(|map| map.strip_prefix("127.0.0.1:").unwrap_or(map));
     if vm.is_live() { all.collect::<Vec<_>>().join(" ") } else { String::new() }
-}
-
-/// The last part of a flake reference, with its attribute.
-fn short(flake: &str) -> String {
-    flake.rsplit('/').next().unwrap_or(flake).into()
 }
 
 /// What a VM uses, one figure at a time.

@@ -8,11 +8,11 @@ use ratatui::widgets::Widget;
 use super::Scene;
 use super::columns::brief;
 use super::pane::pane;
+use super::tasks;
 use super::text::fitted;
-use crate::console::model::task::since;
+use crate::console::model::clock::since;
 use crate::console::model::watch::Cycle;
-use crate::console::theme::{Role, Sign};
-use crate::event::Outcome;
+use crate::console::theme::Role;
 
 /// Rows of the pane, border included.
 pub const ROWS: u16 = 5;
@@ -32,12 +32,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
 
 fn line(scene: Scene<'_>, cycle: &Cycle, width: u16) -> Line<'static> {
     let theme = scene.theme;
-    let (sign, role) = match &cycle.outcome {
-        None => (Sign::Busy, Role::Busy),
-        Some(Outcome::Ok) => (Sign::Done, Role::Ok),
-        Some(Outcome::Failed { .. }) => (Sign::Failed, Role::Error),
-        Some(Outcome::Cancelled) => (Sign::Ended, Role::Dim),
-    };
+    let (sign, role) = tasks::sign(cycle.outcome.as_ref());
     let so_far = since(cycle.time, scene.now);
     let times = match (cycle.build_time(), cycle.boot_time(), cycle.whole_time()) {
         (Some(build), Some(boot), Some(whole)) => {

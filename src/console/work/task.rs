@@ -10,26 +10,32 @@ use crate::run::{self, STOP_DEADLINE, restart};
 use crate::store::Store;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 
-/// A sink for the job's task, which is recorded, and shown.
-fn recorded(bench: &Bench) -> EventSink {
+/// Does the work of the job's task, which is recorded, and shown. It is over when its last event is
+/// in the record.
+async fn recorded<T, E: Into<Failure>>(
+    bench: &Bench,
+    kind: TaskKind,
+    title: String,
+    work: impl AsyncFnOnce(&EventSink) -> Result<T, E>,
+) -> Result<T, Failure> {
     let recorder = Recorder::new(&bench.paths, &bench.id)
         .map_err(|error| bench.say(Level::Warning, format!("a task leaves no record: {error}")))
         .ok();
     let (sink, events) = EventSink::new(bench.id.clone());
-    let (mut events, out) = (Recorded::new(events, recorder), bench.out.clone());
-    tokio::task::spawn_local(async move {
+    let mut events = Recorded::new(events, recorder);
+    let shown = async {
         while let Some(event) = events.next().await {
-            out.forward(event);
+            bench.out.forward(event);
         }
-    });
-    sink
+    };
+    tokio::join!(task::frame(sink, kind, title, work), shown).0
 }
 
 /// Builds a flake.
 pub async fn build(bench: &Bench, wish: BuildWish) {
     let title = wish.flake.clone();
     // The task's last event tells how it went.
-    let _ = task::frame(recorded(bench), TaskKind::Build, title, async |sink| {
+    let _ = recorded(bench, TaskKind::Build, title, async |sink| {
         let request = wish.request(&bench.paths).await?;
         let mut store = Store::open(&bench.paths.database())?.store;
         Ok::<_, Failure>(image::build::build(&request, &bench.paths, &mut store, sink, &bench.cancel).await?)
@@ -41,7 +47,7 @@ pub async fn build(bench: &Bench, wish: BuildWish) {
 pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
     let Bench { paths, cancel, .. } = bench;
     let title = wish.build.flake.clone();
-    let running = task::frame(recorded(bench), TaskKind::Run, title, async |sink| {
+    let running = recorded(bench, TaskKind::Run, title, async |sink| {
         if let Some(paths) = &wish.trigger {
             sink.send(Kind::WatchTriggered { paths: paths.clone(), more: 0 });
         }
@@ -69,7 +75,7 @@ pub async fn restart(bench: &Bench, vm: &str, leashed: bool) -> Result<(), Failu
     let Bench { paths, cancel, .. } = bench;
     let mut store = Store::open(&paths.database())?.store;
     let title = format!("restart {}", lifecycle::find(&store, vm)?.name);
-    let running = task::frame(recorded(bench), TaskKind::Run, title, async |sink| {
+    let running = recorded(bench, TaskKind::Run, title, async |sink| {
         restart::restart(vm, paths, &mut store, sink, cancel).await
     })
     .await;
@@ -115,4 +121,31 @@ async fn keep(bench: &Bench, mut starting: Starting, leashed: bool) -> Result<()
     }
     bench.out.send(Kind::VmLeashed { vm, on: false });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::event::TaskId;
+    use crate::host::paths::Paths;
+
+    #[tokio::test]
+    async fn a_job_is_over_only_when_the_end_of_its_task_is_in_the_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let (id, (out, _shown)) = (TaskId::new('b'), EventSink::new(TaskId::machine()));
+        let record = paths.tasks().join(format!("{}.jsonl", id.as_str()));
+        let (holds, _held) = mpsc::unbounded_channel();
+        let bench = Bench { id, paths, out, cancel: CancellationToken::new(), holds };
+        let done = recorded(&bench, TaskKind::Build, "f".into(), async |sink| {
+            (0..1000).for_each(|_| sink.info("a line"));
+            Ok::<_, Failure>(())
+        });
+        done.await.unwrap();
+        let record = std::fs::read_to_string(record).unwrap();
+        assert!(record.lines().last().unwrap().contains(r#""event":"task_ended""#));
+    }
 }

@@ -201,6 +201,14 @@ fn characters_words_and_lines_can_be_selected() {
 }
 
 #[test]
+fn what_is_in_view_is_text_too() {
+    let (mut screen, _) = fed(12, 3, "gone\r\none two-2 three\r\n\r\n");
+    assert_eq!(screen.visible_text(), "ree");
+    screen.scroll_to_top();
+    assert_eq!(screen.visible_text(), "gone\none two-2 three");
+}
+
+#[test]
 fn a_wide_character_that_was_wrapped_is_selected_once() {
     let (mut screen, _) = fed(5, 3, "abcd漢x");
     screen.select(Unit::Characters, 0, 0);
