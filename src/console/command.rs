@@ -105,6 +105,13 @@ pub enum Action {
     CopyText,
 }
 
+impl Action {
+    /// Whether it is done to a flake, which may be another one than so far.
+    pub fn takes_flake(self) -> bool {
+        matches!(self, Self::Build | Self::Rebuild | Self::Run | Self::RunDetached)
+    }
+}
+
 /// What can be done with a log without another word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogOp {

@@ -204,8 +204,11 @@ fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect
         ui.word = Some(format!("there is no command `{line}`"));
         return None;
     };
-    let effect = call(command, model, ui);
     let (_, rest) = palette::split(line);
+    if !rest.is_empty() && command.action.takes_flake() {
+        ui.flake = Some(rest.into());
+    }
+    let effect = call(command, model, ui);
     match ui.dialog.take() {
         Some(Dialog::Prompt { title, purpose, .. }) if !rest.is_empty() => {
             typed(&purpose, rest, model, ui);
