@@ -374,8 +374,13 @@ fn has_flake(_: &Model, ui: &Ui) -> Result<(), &'static str> {
     ui.flake.as_ref().map(|_| ()).ok_or("start with `mvm tui --flake DIR`, or build one")
 }
 
-fn watches(_: &Model, ui: &Ui) -> Result<(), &'static str> {
-    if ui.watching { Ok(()) } else { Err("nothing is watched") }
+fn watches(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    match model.watch.last() {
+        _ if !ui.watching => Err("nothing is watched"),
+        // Two would both put their VM in the place of the same one.
+        Some(cycle) if cycle.outcome.is_none() => Err("a rebuild is under way"),
+        _ => Ok(()),
+    }
 }
 
 fn forwards(model: &Model, ui: &Ui) -> Result<(), &'static str> {
