@@ -71,12 +71,17 @@ pub async fn tui(mut context: Context, args: TuiArgs) -> Result<ExitCode> {
     });
     let options = Options { flake: args.flake, watch: args.watch, recorder: recorder.transpose()? };
     let parting = app::run(Origin::State(context.paths), around, options).await?;
-    for (title, error, tail) in parting.failures {
+    for (title, error, tail) in &parting.failures {
         say(&format!("{title} failed:"));
         tail.iter().for_each(|line| say(&strip(line)));
         say(&format!("error: {error}"));
     }
-    Ok(match parting.end {
+    if !parting.ending.is_empty() {
+        say(&format!("ending {}", parting.ending.join(", ")));
+    }
+    let end = parting.end;
+    parting.finish().await;
+    Ok(match end {
         End::Left => ExitCode::SUCCESS,
         End::Interrupted => return Err(Interrupted.into()),
         End::Panicked => ExitCode::from(PANICKED),

@@ -298,7 +298,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::event::{Event, Kind, SCHEMA_VERSION, TaskId};
+    use crate::console::command::COMMANDS;
+    use crate::event::{Event, Kind, Outcome, SCHEMA_VERSION, TaskId};
 
     #[test]
     fn what_was_asked_about_is_removed_whatever_is_selected_by_then() {
@@ -339,5 +340,38 @@ mod tests {
         let first = ui.builds.task(&model).unwrap().id.clone();
         act(Action::Step(1), &model, &mut ui);
         assert_ne!(ui.builds.task(&model).unwrap().id, first);
+    }
+
+    #[test]
+    fn a_watch_replaces_its_own_vm_only_and_one_rebuild_at_a_time() {
+        let mut model = Model::default();
+        let mut tell = |task: &TaskId, kind| {
+            let (time, task) = (Timestamp::UNIX_EPOCH, task.clone());
+            model.apply(&Event { v: SCHEMA_VERSION, time, task, kind });
+        };
+        let trigger = || Kind::WatchTriggered { paths: Vec::new(), more: 0 };
+        let ready = |vm: &str| {
+            let (name, how) = (vm.into(), "booted".into());
+            Kind::VmStarted { vm: vm.into(), name, how, steps: Vec::new() }
+        };
+        let running = |vm: &str| Kind::VmState { vm: vm.into(), name: vm.into(), state: "running".into() };
+        let (own, other) = (TaskId::new('r'), TaskId::parse("r-1-1").unwrap());
+        for kind in [trigger(), running("mine"), ready("mine")] {
+            tell(&own, kind);
+        }
+        let ui = Ui { watching: true, flake: Some(".".into()), ..Ui::default() };
+        let replaced = |model: &Model| match again(model, &ui) {
+            Some(Effect::Work(Job::Run(RunWish { replaces, .. }))) => replaces,
+            other => panic!("{other:?}"),
+        };
+        for kind in [trigger(), ready("theirs")] {
+            tell(&other, kind);
+        }
+        let command = COMMANDS.iter().find(|command| command.action == Action::Again).unwrap();
+        assert_eq!((command.when)(&model, &ui), Err("a rebuild is under way"));
+        assert_eq!(replaced(&model).as_deref(), Some("mine"));
+        let ended = Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 0 };
+        model.apply(&Event { v: SCHEMA_VERSION, time: Timestamp::UNIX_EPOCH, task: own, kind: ended });
+        assert_eq!((command.when)(&model, &ui), Ok(()));
     }
 }

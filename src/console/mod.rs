@@ -8,6 +8,7 @@
 //! ```
 
 pub mod act;
+pub mod action;
 pub mod app;
 pub mod chord;
 pub mod command;

@@ -11,6 +11,7 @@ pub mod vm;
 pub mod words;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,12 @@ pub struct TaskId(String);
 impl TaskId {
     /// A new id with `prefix`, sortable by time.
     pub fn new(prefix: char) -> Self {
-        let millis = Timestamp::now().as_millisecond();
+        // Two that are given within a millisecond, or while the clock goes back, must differ.
+        static LAST: AtomicI64 = AtomicI64::new(0);
+        let now = Timestamp::now().as_millisecond();
+        let later = |last: i64| Some(now.max(last + 1));
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).unwrap_or(now);
+        let millis = now.max(last + 1);
         Self(format!("{prefix}-{millis:011x}-{:x}", std::process::id()))
     }
 
@@ -376,6 +382,12 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_given_at_once_differ_and_sort_by_their_order() {
+        let ids: Vec<String> = (0..100).map(|_| TaskId::new('t').as_str().to_owned()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+    }
 
     #[test]
     fn an_id_tells_when_it_was_given_and_whether_by_this_process() {

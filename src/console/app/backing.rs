@@ -80,9 +80,12 @@ impl Backing {
     }
 
     /// Ends what is under way.
-    pub fn finish(self) {
+    pub async fn finish(self) {
         match self {
-            Self::Live { worker, .. } => worker.finish(),
+            Self::Live { worker, .. } => {
+                // A panic of its own was reported already.
+                let _ = tokio::task::spawn_blocking(|| worker.finish()).await;
+            }
             Self::Demo(player) => player.abort(),
         }
     }

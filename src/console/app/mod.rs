@@ -1,6 +1,7 @@
 //! The loop: drain what happened, answer keys, draw once.
 
 mod backing;
+mod effect;
 mod input;
 mod journal;
 mod session;
@@ -29,15 +30,13 @@ use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
 use super::ui::page::Page;
-use super::ui::tabs::{Program, Tab};
+use super::ui::tabs::Program;
 use super::view;
 use super::view::spot::Spots;
-use super::work::Job;
 use crate::event::text::strip;
 use crate::event::{Event, EventSink, EventStream, Kind, Level, Outcome, Source, TaskId};
 use crate::run::record::Recorder;
 use crate::terminal::grid::{Cursor, Shape};
-use crate::terminal::session::Pumped;
 
 /// Shortest time between two frames: 60 a second.
 const FRAME: Duration = Duration::from_micros(16_667);
@@ -57,13 +56,26 @@ pub struct Options {
     pub recorder: Option<Recorder>,
 }
 
-/// What to say on the shell's screen once the console is gone.
-#[derive(Debug, Default)]
+/// What is left to do and to say on the shell's screen once the console is gone.
 pub struct Parting {
     /// Tasks of this console that failed: title, error and the tail of the log.
     pub failures: Vec<(String, String, Vec<String>)>,
-    /// How it ended.
+    /// How it came to its end.
     pub end: End,
+    /// What ends with it, by name.
+    pub ending: Vec<String>,
+    backing: Backing,
+    signals: Signals,
+}
+
+impl Parting {
+    /// Waits until what ends with the console has ended. Another signal leaves that to the kernel.
+    pub async fn finish(mut self) {
+        tokio::select! {
+            () = self.backing.finish() => {}
+            _ = self.signals.next() => {}
+        }
+    }
 }
 
 /// How the console ended.
@@ -126,15 +138,18 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     let (sink, events) = EventSink::new(TaskId::machine());
     let backing = Backing::start(origin, sink)?;
     let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
-    for problem in &problems {
+    let keymap = Keymap::new(config.prefix, &config.keys);
+    let clashes = keymap.clashes().into_iter();
+    let clashes = clashes.map(|(key, one, other)| format!("{key} is the key of `{one}` and of `{other}`"));
+    for problem in problems.iter().map(ToString::to_string).chain(clashes) {
         tracing::warn!("{problem}");
-        ui.word = Some(problem.to_string());
+        ui.word = Some(problem);
     }
     let mut app = App {
         model: Model::new(config.log_limit_mib << 20),
         ui,
         theme: config.theme(&around),
-        keymap: Keymap::new(config.prefix, &config.keys),
+        keymap,
         scrollback: config.scrollback,
         backing,
         recorder: options.recorder,
@@ -153,9 +168,9 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
         ended => ended,
     };
     drop(screen);
-    let failures = app.failures();
-    app.backing.finish();
-    ended.map(|end| Parting { failures, end })
+    app.ui.tabs.hang_up();
+    let (failures, ending) = (app.failures(), app.ending());
+    ended.map(|end| Parting { failures, end, ending, backing: app.backing, signals })
 }
 
 impl App {
@@ -279,6 +294,7 @@ impl App {
     fn moves(&self) -> bool {
         self.model.tasks.iter().any(|task| task.ended.is_none())
             || self.model.vms.iter().any(|vm| vm.is_live())
+            || self.model.notice.is_some()
     }
 
     fn input(&mut self, input: Input, screen: &mut Screen) -> io::Result<Next> {
@@ -297,7 +313,6 @@ impl App {
             }
             Input::Resize(..) => None,
         };
-        self.tell_interest();
         effect.map_or(Ok(Next::Stay), |effect| self.perform(effect, screen))
     }
 
@@ -307,84 +322,8 @@ impl App {
         self.backing.look_at(console);
     }
 
-    /// Does what a command asks for.
-    fn perform(&mut self, effect: Effect, screen: &mut Screen) -> io::Result<Next> {
-        match effect {
-            Effect::Work(job) => drop(self.work(job)),
-            Effect::WorkThenOpen(job) => {
-                let task = self.work(job);
-                self.ui.awaited.extend(task);
-            }
-            Effect::Suspend => screen.suspend()?,
-            Effect::Quit => return Ok(Next::Leave(End::Left)),
-            Effect::Open(program) => {
-                if let Some(tab) = self.session(program) {
-                    self.ui.tabs.open(tab);
-                    self.ui.page = Page::Terminal;
-                }
-            }
-            Effect::Reopen(program) => {
-                if let Some(tab) = self.session(program) {
-                    self.ui.tabs.list[self.ui.tabs.active] = tab;
-                }
-            }
-            Effect::Export(path) => {
-                let Some((log, state)) = self.ui.shown_log(&self.model) else { return Ok(Next::Stay) };
-                let word = match state.export(log, &path) {
-                    Ok(lines) => format!("wrote {lines} lines to {}", path.display()),
-                    Err(error) => error.to_string().replace('\n', "; "),
-                };
-                self.ui.word = Some(word);
-            }
-            Effect::Copy(text) => {
-                let word = match screen.copy(&text) {
-                    Ok(()) => format!("copied {} characters", text.chars().count()),
-                    Err(error) => error.to_string(),
-                };
-                self.ui.word = Some(word);
-            }
-        }
-        Ok(Next::Stay)
-    }
-
-    /// Has a job done; a task among them is what is looked at from now on.
-    fn work(&mut self, job: Job) -> Option<TaskId> {
-        let is_task = matches!(job, Job::Build(_) | Job::Run(_) | Job::Restart(_));
-        let taken = self.backing.take(job);
-        let id = self.unless_demo(taken)?;
-        if is_task {
-            self.ui.builds.select(id.clone());
-        }
-        Some(id)
-    }
-
-    fn session(&mut self, program: Program) -> Option<Tab> {
-        let tab = self.backing.session(program, &self.model, self.ui.tabs.size(), self.scrollback);
-        self.unless_demo(tab)
-    }
-
-    /// Says why there is nothing.
-    fn unless_demo<T>(&mut self, done: Option<T>) -> Option<T> {
-        if done.is_none() {
-            self.ui.word = Some("this is a demo: nothing is done".into());
-        }
-        done
-    }
-
-    /// Takes in what a session has to say.
-    fn pump(&mut self, index: usize, screen: &mut Screen) -> io::Result<Next> {
-        let Pumped { effects, exit, .. } = self.ui.tabs.pump(index);
-        self.stale |= effects.changed || effects.title || exit.is_some();
-        if effects.bell {
-            screen.bell()?;
-        }
-        match effects.clipboard {
-            Some(text) => self.perform(Effect::Copy(text), screen),
-            None => Ok(Next::Stay),
-        }
-    }
-
     fn draw(&mut self, screen: &mut Screen) -> io::Result<Next> {
+        self.tell_interest();
         let (model, ui, keymap, theme) = (&self.model, &mut self.ui, &self.keymap, &self.theme);
         let (spots, now) = (&mut self.spots, Timestamp::now());
         let mut shape = SetCursorStyle::DefaultUserShape;
@@ -402,6 +341,13 @@ impl App {
         // A large log is looked through over several frames.
         self.stale = self.ui.is_scanning(&self.model);
         Ok(Next::Stay)
+    }
+
+    /// What ends with this console.
+    fn ending(&self) -> Vec<String> {
+        let tasks = self.model.tasks.iter().filter(|task| task.own && task.ended.is_none());
+        let vms = self.model.vms.iter().filter(|vm| vm.leashed && vm.is_live());
+        tasks.map(|task| task.title.clone()).chain(vms.map(|vm| vm.name.clone())).collect()
     }
 
     /// Tasks of this console that failed.

@@ -49,7 +49,7 @@ pub struct Model {
     pub machine: String,
     /// The last thing the user should know that belongs to no task.
     pub notice: Option<Notice>,
-    /// What a watch set off.
+    /// What this console's watch set off.
     pub watch: Cycles,
 }
 
@@ -128,7 +128,10 @@ impl Model {
             Kind::RouteSeen { route } => self.cluster.see_route(route),
             Kind::RouteGone { listen } => self.cluster.lose_route(listen),
             Kind::WatchTriggered { paths, more } => {
-                self.watch.begin(event, paths, *more);
+                // Another console's watch is its own: this one must not take its VM's place.
+                if event.task.is_own() {
+                    self.watch.begin(event, paths, *more);
+                }
                 self.task_event(event);
                 true
             }

@@ -74,9 +74,9 @@ impl Cycles {
         self.0.push_back(Cycle { task, time, paths: paths.to_vec(), more, built, ready, vm, outcome });
     }
 
-    /// Hears what comes of the newest one.
+    /// Hears what comes of one.
     pub(super) fn hear(&mut self, event: &Event) {
-        let Some(cycle) = self.0.back_mut().filter(|cycle| cycle.task == event.task) else { return };
+        let Some(cycle) = self.0.iter_mut().rev().find(|cycle| cycle.task == event.task) else { return };
         match &event.kind {
             Kind::ArtifactsReady { .. } if cycle.built.is_none() => cycle.built = Some(event.time),
             Kind::VmStarted { vm, .. } => {

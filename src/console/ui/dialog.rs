@@ -2,7 +2,7 @@
 
 use tui_input::Input;
 
-use crate::console::command::Action;
+use crate::console::action::Action;
 
 /// An open dialog.
 #[derive(Debug)]

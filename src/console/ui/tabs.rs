@@ -127,6 +127,11 @@ impl Tabs {
         }
     }
 
+    /// Asks all programs to end, so that dropping them need not wait for each in turn.
+    pub fn hang_up(&mut self) {
+        self.list.iter_mut().filter_map(|tab| tab.session.as_mut().ok()).for_each(Session::hang_up);
+    }
+
     /// The size of the screens, once it is known.
     pub fn size(&self) -> Size {
         self.size.unwrap_or(Size::new(80, 24))

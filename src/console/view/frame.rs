@@ -90,7 +90,11 @@ fn entry(scene: Scene<'_>, command: &Command, row: &mut Row, buffer: &mut Buffer
 
 /// What the user is to know: about their last key, else what happened of late.
 fn word(scene: Scene<'_>) -> Option<&str> {
-    let notice = scene.model.notice.as_ref().filter(|notice| since(notice.time, scene.now) < NOTICE);
+    let notice = scene
+        .model
+        .notice
+        .as_ref()
+        .filter(|notice| notice.time <= scene.now && since(notice.time, scene.now) < NOTICE);
     let word = scene.ui.word.as_deref().or(notice.map(|notice| notice.text.as_str()))?;
     word.lines().next()
 }

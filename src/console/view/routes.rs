@@ -32,19 +32,15 @@ enum What {
     Idle,
 }
 
-const fn column(what: What, title: &'static str, least: u16, most: u16, rank: u8) -> Column<What> {
-    Column { what, title, least, most, rank }
-}
-
 const COLUMNS: [Column<What>; 8] = [
-    column(What::Listen, "LISTEN", 15, 16, 0),
-    column(What::Target, "TARGET", 10, 40, 2),
-    column(What::State, "STATE", 8, 8, 1),
-    column(What::Connections, "CONN", 4, 6, 4),
-    column(What::In, "IN", 4, 5, 6),
-    column(What::Out, "OUT", 4, 5, 7),
-    column(What::Wake, "WAKE", 7, 7, 3),
-    column(What::Idle, "IDLE", 4, 4, 5),
+    Column::new(What::Listen, "LISTEN", 15, 16, 0),
+    Column::new(What::Target, "TARGET", 10, 40, 2),
+    Column::new(What::State, "STATE", 8, 8, 1),
+    Column::new(What::Connections, "CONN", 4, 6, 4),
+    Column::new(What::In, "IN", 4, 5, 6),
+    Column::new(What::Out, "OUT", 4, 5, 7),
+    Column::new(What::Wake, "WAKE", 7, 7, 3),
+    Column::new(What::Idle, "IDLE", 4, 4, 5),
 ];
 
 /// Draws the page or the tile.

@@ -25,6 +25,13 @@ pub struct Column<C> {
     pub rank: u8,
 }
 
+impl<C> Column<C> {
+    /// A column, for tables written as a list.
+    pub const fn new(what: C, title: &'static str, least: u16, most: u16, rank: u8) -> Self {
+        Self { what, title, least, most, rank }
+    }
+}
+
 /// A column that is shown, and where.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<C> {
@@ -92,9 +99,9 @@ mod tests {
     use proptest::prelude::*;
 
     const COLUMNS: [Column<char>; 3] = [
-        Column { what: 'n', title: "NAME", least: 8, most: 12, rank: 0 },
-        Column { what: 'c', title: "CPU", least: 5, most: 20, rank: 2 },
-        Column { what: 'u', title: "UP", least: 4, most: 4, rank: 1 },
+        Column::new('n', "NAME", 8, 12, 0),
+        Column::new('c', "CPU", 5, 20, 2),
+        Column::new('u', "UP", 4, 4, 1),
     ];
 
     fn shown(width: u16) -> Vec<(char, u16, u16)> {

@@ -49,7 +49,8 @@ pub fn wrapped(text: &str, width: u16) -> Vec<String> {
                     continue;
                 }
             }
-            for grapheme in word.graphemes(true) {
+            // What is wider than a whole line has no place.
+            for grapheme in word.graphemes(true).filter(|grapheme| grapheme.width() <= width) {
                 // A word longer than a line is broken anywhere.
                 if taken + grapheme.width() > width && taken > 0 {
                     lines.push(std::mem::take(&mut current));
@@ -83,6 +84,7 @@ mod tests {
         assert_eq!(fitted(&theme(false), "\x1b[31ma\nb", 5), "a b");
         assert_eq!(wrapped("the quick brown fox\nhelp: run", 10), ["the quick", "brown fox", "help: run"]);
         assert_eq!(wrapped("/nix/store/aaaaaaaaaaaaaaa", 10).concat(), "/nix/store/aaaaaaaaaaaaaaa");
+        assert_eq!(wrapped("a🛴\u{a3e}b", 2), ["ab"]);
     }
 
     proptest! {

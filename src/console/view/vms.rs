@@ -49,20 +49,16 @@ impl What {
     }
 }
 
-const fn column(what: What, title: &'static str, least: u16, most: u16, rank: u8) -> Column<What> {
-    Column { what, title, least, most, rank }
-}
-
 const COLUMNS: [Column<What>; 9] = [
-    column(What::Name, "NAME", 8, 20, 0),
-    column(What::State, "STATE", 7, 8, 1),
-    column(What::Cpu, "CPU", 11, 22, 3),
-    column(What::Memory, "MEM", 10, 21, 4),
-    column(What::Network, "NET", 12, 23, 5),
-    column(What::Disk, "DISK", 12, 23, 8),
-    column(What::Ports, "PORTS", 9, 24, 6),
-    column(What::Up, "UP", 4, 4, 2),
-    column(What::Flake, "FLAKE", 8, 40, 7),
+    Column::new(What::Name, "NAME", 8, 20, 0),
+    Column::new(What::State, "STATE", 7, 8, 1),
+    Column::new(What::Cpu, "CPU", 11, 22, 3),
+    Column::new(What::Memory, "MEM", 10, 21, 4),
+    Column::new(What::Network, "NET", 12, 23, 5),
+    Column::new(What::Disk, "DISK", 12, 23, 8),
+    Column::new(What::Ports, "PORTS", 9, 24, 6),
+    Column::new(What::Up, "UP", 4, 4, 2),
+    Column::new(What::Flake, "FLAKE", 8, 40, 7),
 ];
 
 /// Draws the page or the tile.

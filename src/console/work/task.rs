@@ -60,7 +60,11 @@ pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
                 lifecycle::stop(paths, &mut store, &vm, Some(STOP_DEADLINE)).await?;
             }
         }
-        Ok::<_, Failure>(run::run(&request, paths, &mut store, sink, cancel).await?)
+        let running = run::run(&request, paths, &mut store, sink, cancel).await?;
+        if let Some(vm) = wish.replaces.as_deref().map(|old| store.vm(old)).transpose()?.flatten() {
+            lifecycle::remove(paths, &mut store, &vm)?;
+        }
+        Ok::<_, Failure>(running)
     })
     .await;
     match running {
