@@ -19,6 +19,8 @@ use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;
 use crate::event::text::strip;
 
+/// The rank from which on a command is of use everywhere.
+const GENERAL: u8 = 95;
 /// How long something that happened is told.
 const NOTICE: Duration = Duration::from_secs(6);
 
@@ -54,10 +56,21 @@ pub fn footer(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spo
         row.put(Span::styled(format!(" {prefix}"), theme.style(Role::Key)), buffer);
         row.put(Span::styled(" then", theme.style(Role::Dim)), buffer);
     }
-    for command in useful(scene) {
+    let width =
+        |command: &Command| scene.keymap.first(command, theme.ascii).width() + command.name.width() + 3;
+    let (general, here): (Vec<_>, Vec<_>) =
+        useful(scene).into_iter().partition(|command| command.rank >= GENERAL);
+    // Who is lost looks for these: they keep their room.
+    let kept: usize = general.iter().map(|command| width(command)).sum();
+    let mut room = row.room().saturating_sub(kept);
+    let here = here.into_iter().take_while(|command| {
+        let fits = width(command) <= room;
+        room = room.saturating_sub(width(command));
+        fits
+    });
+    for command in here.chain(general) {
         let keys = scene.keymap.first(command, theme.ascii);
-        let width = keys.width() + command.name.width() + 3;
-        if row.room() < width {
+        if row.room() < width(command) {
             break;
         }
         let key = row.put(Span::styled(format!(" {keys}"), theme.style(Role::Key)), buffer);

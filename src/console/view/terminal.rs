@@ -42,7 +42,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
     let last = Rect { y: place.bottom().saturating_sub(1), height: 1.min(place.height), ..place };
     if let Some(text) = over(tab) {
         blank(last, buffer);
-        let text = format!(" {text}: Enter opens it again, x closes the tab ");
+        let text = format!(" {text}: Enter opens it again, x closes it ");
         Line::styled(text, theme.style(Role::Selected)).render(last, buffer);
     } else if let Keys::Search(input) = &scene.ui.tabs.keys {
         blank(last, buffer);
@@ -52,8 +52,8 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
 
 fn over(tab: &Tab) -> Option<String> {
     match &tab.session {
-        Err(_) => Some("the session did not begin".into()),
-        Ok(session) => session.exit().map(|exit| format!("the session has ended with {exit}")),
+        Err(_) => Some("not begun".into()),
+        Ok(session) => session.exit().map(|exit| format!("ended with {exit}")),
     }
 }
 
