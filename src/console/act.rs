@@ -64,7 +64,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         },
         Action::Watch => {
             ui.watching = !ui.watching;
-            return if ui.watching { again(model, ui) } else { None };
+            return if ui.watching && !model.watch.is_busy() { again(model, ui) } else { None };
         }
         Action::Again => return again(model, ui),
         Action::Failed(by) => {
@@ -192,11 +192,18 @@ fn ask_with(ui: &mut Ui, title: &str, purpose: Purpose, input: Input) {
 }
 
 fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
-    let under_way = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
-    if under_way == 0 {
+    let tasks = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
+    let vms = model.vms.iter().filter(|vm| vm.leashed && vm.is_live()).count();
+    let sessions = ui.tabs.list.iter().filter(|tab| tab.is_live()).count();
+    let ends = [("cancels", tasks, "task"), ("stops", vms, "VM"), ("ends", sessions, "session")];
+    let ends = ends.into_iter().filter(|(_, count, _)| *count > 0);
+    let ends: Vec<String> = ends
+        .map(|(does, count, what)| format!("{does} {count} {what}{}", if count > 1 { "s" } else { "" }))
+        .collect();
+    if ends.is_empty() {
         return Some(Effect::Quit);
     }
-    let question = format!("{under_way} under way will be cancelled. Quit?");
+    let question = format!("This {}. Quit?", ends.join(", "));
     ui.dialog = Some(Dialog::Confirm { question, action: Action::Quit });
     None
 }
@@ -208,6 +215,11 @@ fn confirm(model: &Model, ui: &mut Ui, action: Action) {
         _ => format!("Remove {} with its disks and logs?", vm.name),
     };
     ui.dialog = Some(Dialog::Confirm { question, action });
+}
+
+/// Whether it builds the flake that is worked on.
+pub fn builds(action: Action) -> bool {
+    matches!(action, Action::Build | Action::Rebuild | Action::Run | Action::RunDetached)
 }
 
 fn build(action: Action, flake: String) -> Effect {

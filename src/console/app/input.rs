@@ -4,7 +4,7 @@ use crossterm::event::{
     Event as Input, KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind,
 };
 use ratatui::layout::Position;
-use tui_input::InputRequest;
+use tui_input::Input as Line;
 use tui_input::backend::crossterm::EventHandler;
 
 use super::terminal::{self, Whose};
@@ -18,11 +18,15 @@ use crate::console::model::Model;
 use crate::console::palette;
 use crate::console::ui::Ui;
 use crate::console::ui::dialog::{Dialog, Purpose};
+use crate::console::ui::page::Page;
+use crate::console::ui::tabs::Keys;
 use crate::console::view::help;
 use crate::console::view::spot::{Spot, Spots};
 
 /// Rows the wheel moves.
 const WHEEL: isize = 3;
+/// Most characters taken from one paste where a line is typed.
+const MOST_PASTED: usize = 4096;
 
 /// Does what a key says.
 pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option<Effect> {
@@ -44,15 +48,28 @@ pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option
     call(keymap.find(chord?, ui)?, model, ui)
 }
 
-/// Takes pasted text in.
-pub fn paste(text: &str, ui: &mut Ui) {
-    if let Some(Dialog::Prompt { input, .. } | Dialog::Palette { input, .. }) = &mut ui.dialog {
-        for c in text.chars().filter(|c| !c.is_control()) {
-            input.handle(InputRequest::InsertChar(c));
+/// Takes pasted text in: where something is typed, else in the terminal.
+pub fn paste(text: &str, model: &Model, ui: &mut Ui) {
+    match (&mut ui.dialog, &mut ui.tabs.keys) {
+        (Some(Dialog::Prompt { input, purpose, .. }), _) => {
+            insert(input, text);
+            let (purpose, value) = (purpose.clone(), input.value().to_owned());
+            typed(&purpose, &value, model, ui);
         }
-    } else {
-        terminal::paste(text, ui);
+        (Some(Dialog::Palette { input, .. }), _) => insert(input, text),
+        (Some(_), _) => {}
+        (None, Keys::Search(input)) if ui.page == Page::Terminal => insert(input, text),
+        _ => drop(terminal::paste(text, ui)),
     }
+}
+
+/// Puts text where the cursor is, in one go: a megabyte may be pasted.
+fn insert(input: &mut Line, text: &str) {
+    let pasted: String = text.chars().filter(|c| !c.is_control()).take(MOST_PASTED).collect();
+    let cursor = input.cursor() + pasted.chars().count();
+    let before: String = input.value().chars().take(input.cursor()).collect();
+    let after: String = input.value().chars().skip(input.cursor()).collect();
+    *input = Line::new(before + &pasted + &after).with_cursor(cursor);
 }
 
 /// Does a command, or says why not.
@@ -124,7 +141,7 @@ fn click(spot: Spot, model: &Model, ui: &mut Ui) -> Option<Effect> {
 /// Gives the keys to what is pointed at.
 fn point(spot: Spot, ui: &mut Ui) {
     match spot {
-        Spot::Pane(page) if ui.page == crate::console::ui::page::Page::Overview => ui.tile = page,
+        Spot::Pane(page) if ui.page == Page::Overview => ui.tile = page,
         Spot::Task(id) => ui.builds.select(id),
         Spot::Vm(id) => ui.vms.select(&id),
         Spot::Tab(index) => ui.tabs.show(index),
@@ -204,8 +221,16 @@ fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect
         ui.word = Some(format!("there is no command `{line}`"));
         return None;
     };
-    let effect = call(command, model, ui);
     let (_, rest) = palette::split(line);
+    if !rest.is_empty() && act::builds(command.action) {
+        // Its own words weigh more than the flake that was worked on.
+        ui.flake = Some(rest.into());
+    }
+    if let Some(page) = command.place.page().filter(|_| !command.place.is_here(ui)) {
+        // What it does is to be seen.
+        ui.page = page;
+    }
+    let effect = call(command, model, ui);
     match ui.dialog.take() {
         Some(Dialog::Prompt { title, purpose, .. }) if !rest.is_empty() => {
             typed(&purpose, rest, model, ui);
@@ -215,5 +240,60 @@ fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect
             ui.dialog = dialog;
             effect
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::KeyModifiers;
+
+    use super::*;
+    use crate::console::work::Job;
+
+    fn press(code: KeyCode, ui: &mut Ui) -> Option<Effect> {
+        key(KeyEvent::new(code, KeyModifiers::NONE), &Keymap::default(), &Model::new(1 << 20), ui)
+    }
+
+    #[test]
+    fn what_follows_a_build_command_is_built_whatever_was_built_before() {
+        let mut ui = Ui { flake: Some("/old".into()), ..Ui::default() };
+        press(KeyCode::Char(':'), &mut ui);
+        paste("build /new", &Model::new(1 << 20), &mut ui);
+        match press(KeyCode::Enter, &mut ui) {
+            Some(Effect::Work(Job::Build(wish))) => assert_eq!(wish.flake, "/new"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(ui.flake.as_deref(), Some("/new"));
+    }
+
+    #[test]
+    fn a_command_of_another_page_is_done_there() {
+        let mut ui = Ui { page: Page::Vms, ..Ui::default() };
+        press(KeyCode::Char(':'), &mut ui);
+        paste("failed", &Model::new(1 << 20), &mut ui);
+        press(KeyCode::Enter, &mut ui);
+        assert_eq!(ui.page, Page::Builds);
+        assert_eq!(ui.word.as_deref(), Some("nothing failed in this task"));
+    }
+
+    #[test]
+    fn a_megabyte_pasted_where_a_line_is_typed_is_cut() {
+        let mut ui = Ui { page: Page::Builds, ..Ui::default() };
+        press(KeyCode::Char('b'), &mut ui);
+        press(KeyCode::Char('x'), &mut ui);
+        press(KeyCode::Left, &mut ui);
+        paste(&"é\n".repeat(1 << 20), &Model::new(1 << 20), &mut ui);
+        press(KeyCode::Char('y'), &mut ui);
+        let Some(Dialog::Prompt { input, .. }) = &ui.dialog else { panic!("{:?}", ui.dialog) };
+        assert_eq!(input.value(), "é".repeat(MOST_PASTED) + "yx");
+    }
+
+    #[test]
+    fn what_is_pasted_into_the_terminals_search_is_searched_for() {
+        let mut ui = Ui { page: Page::Terminal, ..Ui::default() };
+        ui.tabs.keys = Keys::Search(Line::default());
+        paste("needle", &Model::new(1 << 20), &mut ui);
+        let Keys::Search(input) = &ui.tabs.keys else { panic!("{:?}", ui.tabs.keys) };
+        assert_eq!(input.value(), "needle");
     }
 }

@@ -108,10 +108,12 @@ pub async fn run(paths: Paths, around: Surroundings, options: Options) -> io::Re
     let (interest, interested) = watch::channel(Interest::default());
     let worker = Worker::start(paths.clone(), sink, interested)?;
     let mut ui = Ui { page: Page::Overview, flake: options.flake, watching: options.watch, ..Ui::default() };
-    for problem in &problems {
-        tracing::warn!("{problem}");
-        ui.word = Some(problem.to_string());
-    }
+    problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+    ui.word = match problems.as_slice() {
+        [] => None,
+        [problem] => Some(problem.to_string()),
+        [..] => Some(format!("{} mistakes in the configuration: the page Log names them", problems.len())),
+    };
     let mut app = App {
         model: Model::new(config.log_limit_mib << 20),
         ui,
@@ -233,6 +235,11 @@ impl App {
             }
             Kind::TaskEnded { outcome: Outcome::Failed { error, .. }, .. } if event.task.is_own() => {
                 tracing::error!("{}", strip(error));
+                if self.ui.page != Page::Builds {
+                    let title = self.model.task(&event.task).map_or("a task", |task| task.title.as_str());
+                    let first = error.lines().next().unwrap_or_default();
+                    self.ui.word = Some(format!("{title} failed: {first}"));
+                }
             }
             _ => {}
         }
@@ -251,7 +258,7 @@ impl App {
             Input::Key(key) => input::key(key, &self.keymap, &self.model, &mut self.ui),
             Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
             Input::Paste(text) => {
-                input::paste(&text, &mut self.ui);
+                input::paste(&text, &self.model, &mut self.ui);
                 None
             }
             Input::FocusGained | Input::FocusLost => {
@@ -293,6 +300,7 @@ impl App {
             Effect::Export(path) => {
                 let Some((log, state)) = self.ui.shown_log(&self.model) else { return Ok(Next::Stay) };
                 let word = match state.export(log, &path) {
+                    Ok(1) => format!("wrote 1 line to {}", path.display()),
                     Ok(lines) => format!("wrote {lines} lines to {}", path.display()),
                     Err(error) => error.to_string().replace('\n', "; "),
                 };
@@ -357,12 +365,16 @@ impl App {
     }
 
     fn parting(&self) -> Parting {
-        let failed = self.model.tasks.iter().rev().filter(|task| task.own);
-        let failures = failed.filter_map(|task| match &task.outcome {
-            Some(Outcome::Failed { error, tail }) => Some((task.title.clone(), error.clone(), tail.clone())),
-            _ => None,
-        });
-        Parting { failures: failures.collect() }
+        let mut failures = Vec::new();
+        for task in self.model.tasks.iter().rev().filter(|task| task.own) {
+            if let Some(Outcome::Failed { error, tail }) = &task.outcome {
+                let failure = (task.title.clone(), error.clone(), tail.clone());
+                // What was tried again and failed the same way is told once.
+                failures.retain(|earlier| *earlier != failure);
+                failures.push(failure);
+            }
+        }
+        Parting { failures }
     }
 }
 
