@@ -9,6 +9,7 @@ use tui_input::Input;
 use super::command::Action;
 use super::log::LogAction;
 use super::model::Model;
+use super::model::vm::VmModel;
 use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
 use super::ui::dialog::{Dialog, Purpose};
@@ -99,7 +100,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Reverse => ui.vms.reverse = !ui.vms.reverse,
         Action::Tab(by) => ui.tabs.turn(by),
         Action::CloseTab => close_tab(ui),
-        Action::Reconnect => return ui.tabs.tab().map(|tab| Effect::Reopen(tab.program.clone())),
+        Action::Reconnect => return reconnect(model, ui),
         Action::Scrollback => match ui.tabs.keys {
             Keys::Scrollback => ui.tabs.return_to_program(),
             _ => ui.tabs.keys = Keys::Scrollback,
@@ -129,6 +130,19 @@ pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
         replaces: old.map(|vm| vm.id.clone()),
         trigger: Some(Vec::new()),
     })))
+}
+
+/// Opens the session of the tab again: to the VM that has its name by now.
+fn reconnect(model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let tab = ui.tabs.tab()?;
+    let Program::Ssh(id) = &tab.program else { return Some(Effect::Reopen(tab.program.clone())) };
+    let live = |vm: &&VmModel| vm.is_live();
+    let same = model.vm(id).filter(live);
+    let vm = same.or_else(|| model.vms.iter().filter(live).find(|vm| vm.name == tab.name));
+    if vm.is_none() {
+        ui.word = Some(format!("{} is over: start it with `r`, or restart it on the VMs page", tab.name));
+    }
+    vm.map(|vm| Effect::Reopen(Program::Ssh(vm.id.clone())))
 }
 
 fn close_tab(ui: &mut Ui) {
@@ -268,5 +282,28 @@ fn back(ui: &mut Ui) {
     } else if ui.page != Page::Overview {
         ui.tile = if Page::TILES.contains(&ui.page) { ui.page } else { ui.tile };
         ui.page = Page::Overview;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::ui::tabs::Tab;
+
+    #[test]
+    fn a_session_is_opened_again_to_the_vm_that_has_the_name_now() {
+        let mut model = Model::default();
+        let mut ui = Ui { page: Page::Terminal, ..Ui::default() };
+        let program = Program::Ssh("v-old".into());
+        ui.tabs.open(Tab { program, name: "hello".into(), session: Err("".into()), calls: false });
+        assert!(act(Action::Reconnect, &model, &mut ui).is_none());
+        assert!(ui.word.take().is_some_and(|word| word.starts_with("hello is over")));
+        let mut vm = VmModel::new("v-new");
+        (vm.name, vm.state) = ("hello".into(), "running".into());
+        model.vms.push(vm);
+        match act(Action::Reconnect, &model, &mut ui) {
+            Some(Effect::Reopen(Program::Ssh(id))) => assert_eq!(id, "v-new"),
+            other => panic!("{other:?}"),
+        }
     }
 }
