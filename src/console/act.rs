@@ -9,6 +9,7 @@ use tui_input::Input;
 use super::command::{Action, LogOp};
 use super::log::LogAction;
 use super::model::Model;
+use super::model::vm::VmModel;
 use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
 use super::ui::dialog::{Confirmed, Dialog, Purpose};
@@ -67,7 +68,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         },
         Action::Watch => {
             ui.watching = !ui.watching;
-            return if ui.watching { again(model, ui) } else { None };
+            return if ui.watching && !model.watch.is_busy() { again(model, ui) } else { None };
         }
         Action::Again => return again(model, ui),
         Action::Failed(by) => {
@@ -112,7 +113,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Reverse => ui.vms.reverse = !ui.vms.reverse,
         Action::Tab(by) => ui.tabs.turn(by),
         Action::CloseTab => close_tab(ui),
-        Action::Reconnect => return ui.tabs.tab().map(|tab| Effect::Reopen(tab.program.clone())),
+        Action::Reconnect => return reconnect(model, ui),
         Action::Scrollback => match ui.tabs.keys {
             Keys::Scrollback => ui.tabs.return_to_program(),
             _ => ui.tabs.keys = Keys::Scrollback,
@@ -163,6 +164,19 @@ pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
         replaces: old.map(|vm| vm.id.clone()),
         trigger: Some(Vec::new()),
     })))
+}
+
+/// Opens the session of the tab again: to the VM that has its name by now.
+fn reconnect(model: &Model, ui: &mut Ui) -> Option<Effect> {
+    let tab = ui.tabs.tab()?;
+    let Program::Ssh(id) = &tab.program else { return Some(Effect::Reopen(tab.program.clone())) };
+    let live = |vm: &&VmModel| vm.is_live();
+    let same = model.vm(id).filter(live);
+    let vm = same.or_else(|| model.vms.iter().filter(live).find(|vm| vm.name == tab.name));
+    if vm.is_none() {
+        ui.word = Some(format!("{} is over: start it with `r`, or restart it on the VMs page", tab.name));
+    }
+    vm.map(|vm| Effect::Reopen(Program::Ssh(vm.id.clone())))
 }
 
 fn close_tab(ui: &mut Ui) {
@@ -226,16 +240,16 @@ fn ask_with(ui: &mut Ui, title: &str, purpose: Purpose, input: Input) {
 fn quit(model: &Model, ui: &mut Ui) -> Option<Effect> {
     let tasks = model.tasks.iter().filter(|task| task.own && task.ended.is_none()).count();
     let vms = model.vms.iter().filter(|vm| vm.leashed && vm.is_live()).count();
-    let count = |count, what: &str| match count {
-        0 => None,
-        1 => Some(format!("a {what}")),
-        more => Some(format!("{more} {what}s")),
-    };
-    let ends: Vec<String> = [count(tasks, "task"), count(vms, "VM")].into_iter().flatten().collect();
+    let sessions = ui.tabs.list.iter().filter(|tab| tab.is_live()).count();
+    let ends = [("cancels", tasks, "task"), ("stops", vms, "VM"), ("ends", sessions, "session")];
+    let ends = ends.into_iter().filter(|(_, count, _)| *count > 0);
+    let ends: Vec<String> = ends
+        .map(|(does, count, what)| format!("{does} {count} {what}{}", if count > 1 { "s" } else { "" }))
+        .collect();
     if ends.is_empty() {
         return Some(Effect::Quit);
     }
-    let question = format!("With the console {} will end. Quit?", ends.join(" and "));
+    let question = format!("This {}. Quit?", ends.join(", "));
     confirm(ui, question, Confirmed::Quit);
     None
 }
@@ -299,6 +313,7 @@ mod tests {
 
     use super::*;
     use crate::console::command::COMMANDS;
+    use crate::console::ui::tabs::Tab;
     use crate::event::{Event, Kind, Outcome, SCHEMA_VERSION, TaskId};
 
     #[test]
@@ -373,5 +388,22 @@ mod tests {
         let ended = Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 0 };
         model.apply(&Event { v: SCHEMA_VERSION, time: Timestamp::UNIX_EPOCH, task: own, kind: ended });
         assert_eq!((command.when)(&model, &ui), Ok(()));
+    }
+
+    #[test]
+    fn a_session_is_opened_again_to_the_vm_that_has_the_name_now() {
+        let mut model = Model::default();
+        let mut ui = Ui { page: Page::Terminal, ..Ui::default() };
+        let program = Program::Ssh("v-old".into());
+        ui.tabs.open(Tab { program, name: "hello".into(), session: Err("".into()), calls: false });
+        assert!(act(Action::Reconnect, &model, &mut ui).is_none());
+        assert!(ui.word.take().is_some_and(|word| word.starts_with("hello is over")));
+        let mut vm = VmModel::new("v-new");
+        (vm.name, vm.state) = ("hello".into(), "running".into());
+        model.vms.push(vm);
+        match act(Action::Reconnect, &model, &mut ui) {
+            Some(Effect::Reopen(Program::Ssh(id))) => assert_eq!(id, "v-new"),
+            other => panic!("{other:?}"),
+        }
     }
 }

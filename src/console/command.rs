@@ -53,6 +53,26 @@ impl Place {
         }
     }
 
+    /// The page it lies on, where that is one.
+    pub fn page(self) -> Option<Page> {
+        match self {
+            Self::Builds => Some(Page::Builds),
+            Self::Vms => Some(Page::Vms),
+            Self::Cluster => Some(Page::Cluster),
+            Self::Terminal | Self::Scrollback => Some(Page::Terminal),
+            Self::Everywhere | Self::Log => None,
+        }
+    }
+
+    /// How far it lies within others: where two share a key, the higher has it.
+    pub fn narrowness(self) -> u8 {
+        match self {
+            Self::Everywhere => 0,
+            Self::Scrollback => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether it is on the screen and takes its keys.
     pub fn is_here(self, ui: &Ui) -> bool {
         match self {
@@ -61,7 +81,10 @@ impl Place {
             Self::Vms => ui.pane() == Page::Vms,
             Self::Cluster => ui.pane() == Page::Cluster,
             Self::Log => shows_log(ui),
-            Self::Terminal => ui.pane() == Page::Terminal && !ui.tabs.list.is_empty(),
+            Self::Terminal => {
+                let typing = matches!(ui.tabs.keys, Keys::Search(_));
+                ui.pane() == Page::Terminal && !ui.tabs.list.is_empty() && !typing
+            }
             Self::Scrollback => ui.pane() == Page::Terminal && matches!(ui.tabs.keys, Keys::Scrollback),
         }
     }
@@ -128,15 +151,20 @@ pub const COMMANDS: &[Command] = &[
     command("routes", &["5"], Everywhere, Action::Go(Page::Routes), "show the routes"),
     command("terminal", &["6"], Everywhere, Action::Go(Page::Terminal), "show the terminal"),
     command("log", &["7"], Everywhere, Action::Go(Page::Log), "show mvm's own log"),
-    command("next-pane", &["tab"], Everywhere, Action::Part(1), "give the keys to the next pane").rank(90),
+    command("next-pane", &["tab"], Everywhere, Action::Part(1), "give the keys to the next pane")
+        .when(has_panes)
+        .rank(90),
     command(
         "previous-pane",
         &["shift-tab"],
         Everywhere,
         Action::Part(-1),
         "give the keys to the pane before",
-    ),
-    command("zoom", &["z"], Everywhere, Action::Zoom, "have the pane fill the screen, or no more").rank(91),
+    )
+    .when(has_panes),
+    command("zoom", &["z"], Everywhere, Action::Zoom, "have the pane fill the screen, or no more")
+        .when(can_zoom)
+        .rank(91),
     command("open", &["enter"], Everywhere, Action::Open, "show more of what is selected"),
     command("back", &["esc"], Everywhere, Action::Back, "go back"),
     command("up", &["up", "k"], Everywhere, Action::Step(-1), "one up"),
@@ -174,13 +202,17 @@ pub const COMMANDS: &[Command] = &[
     command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below"),
     command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
     command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
-    command("follow", &["f"], Log, Action::Log(LogOp::Follow), "follow new lines, or stay").rank(31),
-    command("search", &["/"], Log, Action::Log(LogOp::Search), "search the log").rank(30),
+    command("follow", &["f"], Log, Action::Log(LogOp::Follow), "follow new lines, or stay")
+        .when(has_log)
+        .rank(31),
+    command("search", &["/"], Log, Action::Log(LogOp::Search), "search the log").when(has_log).rank(30),
     command("next", &["n"], Log, Action::Log(LogOp::Next), "go to the next match"),
     command("previous", &["N"], Log, Action::Log(LogOp::Previous), "go to the match before"),
     command("filter", &["&"], Log, Action::Log(LogOp::Filter), "show only lines with these words"),
     command("clear", &["u"], Log, Action::Log(LogOp::Clear), "forget search, filter and selection"),
-    command("next-error", &["e"], Log, Action::Log(LogOp::NextError), "go to the next error").rank(32),
+    command("next-error", &["e"], Log, Action::Log(LogOp::NextError), "go to the next error")
+        .when(has_log)
+        .rank(32),
     command("previous-error", &["E"], Log, Action::Log(LogOp::PreviousError), "go to the error before"),
     command("wrap", &["w"], Log, Action::Log(LogOp::Wrap), "wrap long lines, or cut them"),
     command(
@@ -220,6 +252,21 @@ fn always(_: &Model, _: &Ui) -> Result<(), &'static str> {
     Ok(())
 }
 
+fn has_panes(_: &Model, ui: &Ui) -> Result<(), &'static str> {
+    match ui.page {
+        Page::Overview | Page::Builds | Page::Vms => Ok(()),
+        _ => Err("this page has one pane"),
+    }
+}
+
+fn can_zoom(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    if ui.page == Page::Terminal { Ok(()) } else { has_panes(model, ui) }
+}
+
+fn has_log(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    ui.shown_log(model).map(|_| ()).ok_or("there is no log here")
+}
+
 fn task_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
     match ui.builds.task(model) {
         Some(task) if task.ended.is_none() => Ok(()),
@@ -233,11 +280,10 @@ fn has_flake(_: &Model, ui: &Ui) -> Result<(), &'static str> {
 }
 
 fn watches(model: &Model, ui: &Ui) -> Result<(), &'static str> {
-    match model.watch.last() {
-        _ if !ui.watching => Err("nothing is watched"),
-        // Two would both put their VM in the place of the same one.
-        Some(cycle) if cycle.outcome.is_none() => Err("a rebuild is under way"),
-        _ => Ok(()),
+    match ui.watching {
+        false => Err("nothing is watched"),
+        true if model.watch.is_busy() => Err("a rebuild is under way"),
+        true => Ok(()),
     }
 }
 

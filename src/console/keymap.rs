@@ -1,9 +1,10 @@
 //! Which keys do what: the list's own, or those of the user's file.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::chord::Chord;
-use super::command::{COMMANDS, Command, Place};
+use super::command::{COMMANDS, Command};
 use super::ui::Ui;
 
 /// The keys of each command.
@@ -47,13 +48,10 @@ impl Keymap {
 
     /// The command that a key calls here; that of the narrower place first.
     pub fn find(&self, chord: Chord, ui: &Ui) -> Option<&'static Command> {
-        let mut bound =
+        let bound =
             self.bindings().filter(|(command, chords)| chords.contains(&chord) && command.place.is_here(ui));
-        let first = bound.next()?.0;
-        if first.place != Place::Everywhere {
-            return Some(first);
-        }
-        Some(bound.map(|(command, _)| command).find(|c| c.place != Place::Everywhere).unwrap_or(first))
+        // The first of the narrowest.
+        bound.map(|(command, _)| command).min_by_key(|command| Reverse(command.place.narrowness()))
     }
 
     /// The keys of a command for people, e.g. `↑ k`.
@@ -88,6 +86,7 @@ impl Keymap {
 mod tests {
     use super::*;
     use crate::console::ui::page::Page;
+    use crate::console::ui::tabs::{Keys, Program, Tab};
 
     #[test]
     fn every_key_of_the_list_is_one_and_means_one_thing_in_its_place() {
@@ -113,6 +112,21 @@ mod tests {
         let ui = Ui { page: Page::Overview, ..Ui::default() };
         assert_eq!(keymap.find(f9, &ui).unwrap().name, "quit");
         assert!(keymap.find("q".parse().unwrap(), &ui).is_none());
+    }
+
+    #[test]
+    fn in_the_scrollback_the_scrollbacks_keys_win() {
+        let mut ui = Ui { page: Page::Terminal, ..Ui::default() };
+        ui.tabs.open(Tab {
+            program: Program::Shell,
+            name: "sh".into(),
+            session: Err("".into()),
+            calls: false,
+        });
+        let find = |ui: &Ui| Keymap::default().find("n".parse().unwrap(), ui).unwrap().name;
+        assert_eq!(find(&ui), "tab-next");
+        ui.tabs.keys = Keys::Scrollback;
+        assert_eq!(find(&ui), "find-older");
     }
 
     #[test]

@@ -166,6 +166,10 @@ impl<'a> NixLog<'a> {
         let lossy = String::from_utf8_lossy(json);
         match nixmsg::parse(lossy.as_bytes()) {
             Some(message) => self.message(&message),
+            // Whose line it was stood behind what was cut off.
+            None if line.len() >= MAX_RAW => {
+                self.pass(b"a line of a build's log is longer than 1 MiB: left out")
+            }
             None => self.pass(line),
         }
     }

@@ -69,7 +69,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// A query failed.
-    #[error("mvm's state database: {0}\nhelp: is the disk full?")]
+    #[error("mvm's state database: {0}\nhelp: {help}", help = help(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// A value in the database is not what this mvm writes.
     #[error("mvm's state database holds a value this mvm does not understand: {0}")]
@@ -157,6 +157,15 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+fn help(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process keeps it locked; try again when that is done"
+        }
+        _ => "is the disk full?",
+    }
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

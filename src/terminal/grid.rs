@@ -89,6 +89,8 @@ impl Cell<'_> {
         if bare < out.len() && out[from..].width() != self.c.width().unwrap_or(1) {
             out.truncate(bare);
         }
+        // The next cell stands for itself here, but the screen would draw the two as one.
+        out.truncate(out.trim_end_matches('\u{200d}').len());
     }
 }
 

@@ -36,6 +36,7 @@ impl App {
             Effect::Export(path) => {
                 let Some((log, state)) = self.ui.shown_log(&self.model) else { return Ok(Next::Stay) };
                 let word = match state.export(log, &path) {
+                    Ok(1) => format!("wrote 1 line to {}", path.display()),
                     Ok(lines) => format!("wrote {lines} lines to {}", path.display()),
                     Err(error) => error.to_string().replace('\n', "; "),
                 };

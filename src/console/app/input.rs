@@ -4,7 +4,7 @@ use crossterm::event::{
     Event as Input, KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind,
 };
 use ratatui::layout::Position;
-use tui_input::InputRequest;
+use tui_input::Input as Line;
 use tui_input::backend::crossterm::EventHandler;
 
 use super::terminal::{self, Whose};
@@ -18,11 +18,15 @@ use crate::console::model::Model;
 use crate::console::palette;
 use crate::console::ui::Ui;
 use crate::console::ui::dialog::{Dialog, Purpose};
+use crate::console::ui::page::Page;
+use crate::console::ui::tabs::Keys;
 use crate::console::view::help;
 use crate::console::view::spot::{Spot, Spots};
 
 /// Rows the wheel moves.
 const WHEEL: isize = 3;
+/// Most characters taken from one paste where a line is typed.
+const MOST_PASTED: usize = 4096;
 
 /// Does what a key says.
 pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option<Effect> {
@@ -44,15 +48,28 @@ pub fn key(key: KeyEvent, keymap: &Keymap, model: &Model, ui: &mut Ui) -> Option
     call(keymap.find(chord?, ui)?, model, ui)
 }
 
-/// Takes pasted text in.
-pub fn paste(text: &str, ui: &mut Ui) {
-    if let Some(Dialog::Prompt { input, .. } | Dialog::Palette { input, .. }) = &mut ui.dialog {
-        for c in text.chars().filter(|c| !c.is_control()) {
-            input.handle(InputRequest::InsertChar(c));
+/// Takes pasted text in: where something is typed, else in the terminal.
+pub fn paste(text: &str, model: &Model, ui: &mut Ui) {
+    match (&mut ui.dialog, &mut ui.tabs.keys) {
+        (Some(Dialog::Prompt { input, purpose, .. }), _) => {
+            insert(input, text);
+            let (purpose, value) = (purpose.clone(), input.value().to_owned());
+            typed(&purpose, &value, model, ui);
         }
-    } else {
-        terminal::paste(text, ui);
+        (Some(Dialog::Palette { input, .. }), _) => insert(input, text),
+        (Some(_), _) => {}
+        (None, Keys::Search(input)) if ui.page == Page::Terminal => insert(input, text),
+        _ => drop(terminal::paste(text, ui)),
     }
+}
+
+/// Puts text where the cursor is, in one go: a megabyte may be pasted.
+fn insert(input: &mut Line, text: &str) {
+    let pasted: String = text.chars().filter(|c| !c.is_control()).take(MOST_PASTED).collect();
+    let cursor = input.cursor() + pasted.chars().count();
+    let before: String = input.value().chars().take(input.cursor()).collect();
+    let after: String = input.value().chars().skip(input.cursor()).collect();
+    *input = Line::new(before + &pasted + &after).with_cursor(cursor);
 }
 
 /// Does a command, or says why not.
@@ -124,7 +141,7 @@ fn click(spot: Spot, model: &Model, ui: &mut Ui) -> Option<Effect> {
 /// Gives the keys to what is pointed at.
 fn point(spot: Spot, ui: &mut Ui) {
     match spot {
-        Spot::Pane(page) if ui.page == crate::console::ui::page::Page::Overview => ui.tile = page,
+        Spot::Pane(page) if ui.page == Page::Overview => ui.tile = page,
         Spot::Task(id) => ui.builds.select(id),
         Spot::Vm(id) => ui.vms.select(&id),
         Spot::Tab(index) => ui.tabs.show(index),
@@ -205,6 +222,10 @@ fn chosen(line: &str, index: usize, model: &Model, ui: &mut Ui) -> Option<Effect
         return None;
     };
     let (_, rest) = palette::split(line);
+    if let Some(page) = command.place.page().filter(|_| !command.place.is_here(ui)) {
+        // What it does is to be seen.
+        ui.page = page;
+    }
     if !rest.is_empty()
         && let Err(why) = (command.when)(model, ui).and_then(|()| act::ask_for(command.action, model, ui))
     {

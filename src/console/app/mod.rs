@@ -56,10 +56,13 @@ pub struct Options {
     pub recorder: Option<Recorder>,
 }
 
+/// A task that failed: its title, its error and the tail of its log.
+type Failed = (String, String, Vec<String>);
+
 /// What is left to do and to say on the shell's screen once the console is gone.
 pub struct Parting {
-    /// Tasks of this console that failed: title, error and the tail of the log.
-    pub failures: Vec<(String, String, Vec<String>)>,
+    /// Tasks of this console that failed.
+    pub failures: Vec<Failed>,
     /// How it came to its end.
     pub end: End,
     /// What ends with it, by name.
@@ -141,10 +144,13 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     let keymap = Keymap::new(config.prefix, &config.keys);
     let clashes = keymap.clashes().into_iter();
     let clashes = clashes.map(|(key, one, other)| format!("{key} is the key of `{one}` and of `{other}`"));
-    for problem in problems.iter().map(ToString::to_string).chain(clashes) {
-        tracing::warn!("{problem}");
-        ui.word = Some(problem);
-    }
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).chain(clashes).collect();
+    problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+    ui.word = match problems.as_slice() {
+        [] => None,
+        [problem] => Some(problem.clone()),
+        [..] => Some(format!("{} mistakes in the configuration: the page Log names them", problems.len())),
+    };
     let mut app = App {
         model: Model::new(config.log_limit_mib << 20),
         ui,
@@ -275,6 +281,11 @@ impl App {
             }
             Kind::TaskEnded { outcome: Outcome::Failed { error, .. }, .. } if event.task.is_own() => {
                 tracing::error!("{}", strip(error));
+                if self.ui.page != Page::Builds {
+                    let title = self.model.task(&event.task).map_or("a task", |task| task.title.as_str());
+                    let first = error.lines().next().unwrap_or_default();
+                    self.ui.word = Some(format!("{title} failed: {first}"));
+                }
             }
             _ => {}
         }
@@ -304,7 +315,7 @@ impl App {
             Input::Mouse(mouse) => input::mouse(mouse, &self.spots, &self.model, &mut self.ui),
             Input::Paste(text) => {
                 fault::at("paste");
-                input::paste(&text, &mut self.ui);
+                input::paste(&text, &self.model, &mut self.ui);
                 None
             }
             Input::FocusGained | Input::FocusLost => {
@@ -351,13 +362,17 @@ impl App {
     }
 
     /// Tasks of this console that failed.
-    fn failures(&self) -> Vec<(String, String, Vec<String>)> {
-        let failed = self.model.tasks.iter().rev().filter(|task| task.own);
-        let failures = failed.filter_map(|task| match &task.outcome {
-            Some(Outcome::Failed { error, tail }) => Some((task.title.clone(), error.clone(), tail.clone())),
-            _ => None,
-        });
-        failures.collect()
+    fn failures(&self) -> Vec<Failed> {
+        let mut failures = Vec::new();
+        for task in self.model.tasks.iter().rev().filter(|task| task.own) {
+            if let Some(Outcome::Failed { error, tail }) = &task.outcome {
+                let failure = (task.title.clone(), error.clone(), tail.clone());
+                // What was tried again and failed the same way is told once.
+                failures.retain(|earlier| *earlier != failure);
+                failures.push(failure);
+            }
+        }
+        failures
     }
 }
 

@@ -69,7 +69,7 @@ pub fn key(event: KeyEvent, chord: Option<Chord>, prefix: Chord, ui: &mut Ui) ->
 
 /// Takes pasted text. Returns whether a program got it.
 pub fn paste(text: &str, ui: &mut Ui) -> bool {
-    let takes = ui.page == Page::Terminal && ui.tabs.has_program();
+    let takes = ui.page == Page::Terminal && ui.tabs.has_program() && matches!(ui.tabs.keys, Keys::Program);
     if let (true, Some(session)) = (takes, ui.tabs.session()) {
         send(session, |session| keys::paste(text, session.modes()));
     }

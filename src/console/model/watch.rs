@@ -74,6 +74,11 @@ impl Cycles {
         self.0.push_back(Cycle { task, time, paths: paths.to_vec(), more, built, ready, vm, outcome });
     }
 
+    /// Whether a rebuild is under way.
+    pub fn is_busy(&self) -> bool {
+        self.0.iter().any(|cycle| cycle.outcome.is_none())
+    }
+
     /// Hears what comes of one.
     pub(super) fn hear(&mut self, event: &Event) {
         let Some(cycle) = self.0.iter_mut().rev().find(|cycle| cycle.task == event.task) else { return };
@@ -86,5 +91,26 @@ impl Cycles {
             Kind::TaskEnded { outcome, .. } => cycle.outcome = Some(outcome.clone()),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::SCHEMA_VERSION;
+
+    #[test]
+    fn a_rebuild_is_over_when_its_task_is_even_if_a_newer_one_began() {
+        let task = |at: u32| TaskId::parse(&format!("r-{at:011x}-7")).unwrap();
+        let event = |at, kind| Event { v: SCHEMA_VERSION, time: Timestamp::UNIX_EPOCH, task: task(at), kind };
+        let begun = || Kind::WatchTriggered { paths: Vec::new(), more: 0 };
+        let ended = || Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 0 };
+        let mut cycles = Cycles::default();
+        cycles.begin(&event(1, begun()), &[], 0);
+        cycles.begin(&event(2, begun()), &[], 0);
+        cycles.hear(&event(1, ended()));
+        assert!(cycles.is_busy());
+        cycles.hear(&event(2, ended()));
+        assert!(!cycles.is_busy());
     }
 }

@@ -56,8 +56,12 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
     let totals = detail::totals(scene, task, usize::from(tree.width).saturating_sub(16));
     let tree = rule(scene, "Derivations", &totals, part == Part::Tree, tree, buffer);
     detail::draw(scene, task, true, part == Part::Tree, tree, buffer);
-    let source = scene.ui.builds.source(scene.model).map_or("whole task", drv_name);
-    let below = rule(scene, "Log", source, part == Part::Log, below, buffer);
+    let source = match scene.ui.builds.source(scene.model) {
+        Some(drv) if task.source(drv).is_some() => drv_name(drv).to_owned(),
+        Some(drv) => format!("{} has no lines: whole task", drv_name(drv)),
+        None => "whole task".to_owned(),
+    };
+    let below = rule(scene, "Log", &source, part == Part::Log, below, buffer);
     log::draw(scene, &task.log, below, buffer, spots);
 }
 

@@ -100,7 +100,9 @@ pub fn totals(scene: Scene<'_>, task: &TaskModel, room: usize) -> String {
     }
     let failed = builds.failed.max(task.tree.failed().len() as u64);
     let running = builds.running.max(task.tree.running().len() as u64);
-    for (count, word) in [(failed, "failed"), (running, "running"), (builds.waiting(), "waiting")] {
+    // What is left when a task ends waits for nothing.
+    let waiting = if task.ended.is_none() { builds.waiting() } else { 0 };
+    for (count, word) in [(failed, "failed"), (running, "running"), (waiting, "waiting")] {
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }

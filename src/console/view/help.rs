@@ -14,7 +14,7 @@ use crate::console::theme::Role;
 pub fn draw(scene: Scene<'_>, top: u16, area: Rect, buffer: &mut Buffer) {
     let lines = lines(scene);
     let height = (lines.len() as u16).min(area.height.saturating_sub(2));
-    let inner = open(scene, "Help: every command, also by `:`", height, area, buffer);
+    let inner = open(scene, "Help: j and k scroll, `:` runs a command by its name", height, area, buffer);
     let top = top.min((lines.len() as u16).saturating_sub(inner.height));
     Paragraph::new(lines).scroll((top, 0)).render(inner, buffer);
 }

@@ -95,7 +95,13 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) -> Spots {
         Page::Overview => overview::draw(scene, body, buffer, &mut spots),
         page => pane_of(page, scene, body, buffer, &mut spots),
     }
-    frame::footer(scene, footer, buffer, &mut spots);
+    if footer.height > 0 {
+        frame::footer(scene, footer, buffer, &mut spots);
+    } else if scene.ui.word.is_some() {
+        let last = Rect { y: area.bottom() - 1, height: 1, ..area };
+        Clear.render(last, buffer);
+        frame::footer(scene, last, buffer, &mut spots);
+    }
     match &scene.ui.dialog {
         Some(Dialog::Prompt { input, purpose, .. }) if purpose.at_the_foot().is_some() => {
             frame::typed(scene, purpose.at_the_foot().unwrap_or_default(), input, footer, buffer);

@@ -46,7 +46,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
     if let Some(text) = over(tab) {
         blank(last, buffer);
         let (open, close) = (key("reconnect"), key("tab-close"));
-        let text = format!(" {text}: {open} opens it again, {close} closes the tab ");
+        let text = format!(" {text}: {open} opens it again, {close} closes it ");
         Line::styled(text, theme.style(Role::Selected)).render(last, buffer);
     } else if let Keys::Search(input) = &scene.ui.tabs.keys {
         blank(last, buffer);
@@ -56,8 +56,8 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
 
 fn over(tab: &Tab) -> Option<String> {
     match &tab.session {
-        Err(_) => Some("the session did not begin".into()),
-        Ok(session) => session.exit().map(|exit| format!("the session has ended with {exit}")),
+        Err(_) => Some("not begun".into()),
+        Ok(session) => session.exit().map(|exit| format!("ended with {exit}")),
     }
 }
 

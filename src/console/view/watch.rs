@@ -39,7 +39,9 @@ fn line(scene: Scene<'_>, cycle: &Cycle, width: u16) -> Line<'static> {
             format!("build {}  boot {}  ready after {}", brief(build), brief(boot), brief(whole))
         }
         _ if cycle.outcome.is_some() => "no new VM".into(),
-        (Some(build), ..) => format!("build {}  booting for {}", brief(build), brief(so_far)),
+        (Some(build), ..) => {
+            format!("build {}  booting for {}", brief(build), brief(so_far.saturating_sub(build)))
+        }
         _ => format!("building for {}", brief(so_far)),
     };
     let what = match (cycle.paths.is_empty(), cycle.more) {

@@ -104,6 +104,12 @@ fn marks_that_would_widen_a_cell_are_not_drawn() {
 }
 
 #[test]
+fn what_would_join_a_cell_to_the_next_is_not_drawn() {
+    let (screen, _) = fed(10, 1, "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}|");
+    assert_eq!(text(&screen), "\u{1f468}\u{1f469}\u{1f467}|");
+}
+
+#[test]
 fn a_palette_that_was_changed_shows() {
     let (screen, _) = fed(10, 1, "\x1b]4;1;rgb:11/22/33\x07\x1b[31ma");
     assert_eq!(screen.grid().row(0).next().unwrap().style.foreground, Colour::Rgb(0x11, 0x22, 0x33));

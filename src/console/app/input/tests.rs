@@ -15,6 +15,7 @@ use super::*;
 use crate::console::theme::{Depth, Palette, Theme};
 use crate::console::ui::tabs::{Program, Tab};
 use crate::console::view;
+use crate::console::work::Job;
 use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
 use crate::event::vm::{VmInfo, VmSample};
 use crate::event::{Activity, Event, Kind, Level, Outcome, SCHEMA_VERSION, Source, TaskId, TaskKind};
@@ -253,7 +254,7 @@ impl Stage {
             Step::Key(pressed) => drop(key(pressed, keymap, model, ui)),
             Step::Command(index) => drop(call(&COMMANDS[index], model, ui)),
             Step::Palette(typed) => drop(chosen(&typed, 0, model, ui)),
-            Step::Paste(text) => paste(&text, ui),
+            Step::Paste(text) => paste(&text, model, ui),
             Step::Mouse(kind, column, row) => {
                 let modifiers = KeyModifiers::NONE;
                 drop(mouse(MouseEvent { kind, column, row, modifiers }, spots, model, ui));
@@ -323,4 +324,51 @@ proptest! {
             stage.check()?;
         }
     }
+}
+
+fn press(code: KeyCode, ui: &mut Ui) -> Option<Effect> {
+    key(KeyEvent::new(code, KeyModifiers::NONE), &Keymap::default(), &Model::new(1 << 20), ui)
+}
+
+#[test]
+fn what_follows_a_build_command_is_built_whatever_was_built_before() {
+    let mut ui = Ui { flake: Some("/old".into()), ..Ui::default() };
+    press(KeyCode::Char(':'), &mut ui);
+    paste("build /new", &Model::new(1 << 20), &mut ui);
+    match press(KeyCode::Enter, &mut ui) {
+        Some(Effect::Work(Job::Build(wish))) => assert_eq!(wish.flake, "/new"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ui.flake.as_deref(), Some("/new"));
+}
+
+#[test]
+fn a_command_of_another_page_is_done_there() {
+    let mut ui = Ui { page: Page::Vms, ..Ui::default() };
+    press(KeyCode::Char(':'), &mut ui);
+    paste("failed", &Model::new(1 << 20), &mut ui);
+    press(KeyCode::Enter, &mut ui);
+    assert_eq!(ui.page, Page::Builds);
+    assert_eq!(ui.word.as_deref(), Some("nothing failed in this task"));
+}
+
+#[test]
+fn a_megabyte_pasted_where_a_line_is_typed_is_cut() {
+    let mut ui = Ui { page: Page::Builds, ..Ui::default() };
+    press(KeyCode::Char('b'), &mut ui);
+    press(KeyCode::Char('x'), &mut ui);
+    press(KeyCode::Left, &mut ui);
+    paste(&"é\n".repeat(1 << 20), &Model::new(1 << 20), &mut ui);
+    press(KeyCode::Char('y'), &mut ui);
+    let Some(Dialog::Prompt { input, .. }) = &ui.dialog else { panic!("{:?}", ui.dialog) };
+    assert_eq!(input.value(), "é".repeat(MOST_PASTED) + "yx");
+}
+
+#[test]
+fn what_is_pasted_into_the_terminals_search_is_searched_for() {
+    let mut ui = Ui { page: Page::Terminal, ..Ui::default() };
+    ui.tabs.keys = Keys::Search(Line::default());
+    paste("needle", &Model::new(1 << 20), &mut ui);
+    let Keys::Search(input) = &ui.tabs.keys else { panic!("{:?}", ui.tabs.keys) };
+    assert_eq!(input.value(), "needle");
 }
