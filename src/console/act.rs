@@ -47,8 +47,7 @@ const FLAKE: &str = "Flake: a directory, or any reference Nix knows";
 /// Does a command.
 pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
     match action {
-        Action::Quit => return quit(model, ui),
-        Action::End => return Some(Effect::Quit),
+        Action::Quit | Action::End => return quit(model, ui),
         Action::Suspend => return Some(Effect::Suspend),
         Action::Go(page) => {
             ui.page = page;

@@ -245,7 +245,13 @@ pub const COMMANDS: &[Command] = &[
     command("help", &["?"], Everywhere, Action::Help, "show all commands").rank(96),
     command("suspend", &["ctrl-z"], Everywhere, Action::Suspend, "give the shell back until `fg`"),
     command("quit", &["q"], Everywhere, Action::Quit, "leave the console").rank(97),
-    command("end", &["ctrl-c"], Everywhere, Action::End, "leave the console without being asked"),
+    command(
+        "end",
+        &["ctrl-c"],
+        Everywhere,
+        Action::End,
+        "leave the console; in a dialog without being asked",
+    ),
 ];
 
 fn always(_: &Model, _: &Ui) -> Result<(), &'static str> {

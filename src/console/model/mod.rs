@@ -22,6 +22,8 @@ use task::TaskModel;
 use vm::{Start, VmModel};
 use watch::Cycles;
 
+/// Longest description of the machine, in characters.
+const MOST_MACHINE: usize = 60;
 /// Tasks kept; the oldest ended ones go first.
 const MOST_TASKS: usize = 50;
 
@@ -120,7 +122,9 @@ impl Model {
             }
             Kind::Forwarded { vm, map, on } => self.vm_mut(vm).is_some_and(|known| known.forward(map, *on)),
             Kind::Machine { text } => {
-                self.machine.clone_from(text);
+                // Versions need no more; and whoever made a recording may have written anything.
+                let plain = |c: &char| matches!(c, ' '..='~' | '·');
+                self.machine = text.chars().filter(plain).take(MOST_MACHINE).collect();
                 true
             }
             Kind::ClusterSeen { cluster } => self.cluster.see(cluster),

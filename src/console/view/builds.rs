@@ -81,7 +81,7 @@ fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer, spo
     let failed = task.error_lines().next().is_some();
     let log_rows = if failed { 0 } else { (height - listed.min(height)).div_ceil(4) };
     let most = height.saturating_sub(listed + log_rows);
-    let rows = if failed { most } else { detail::wanted(task).min(most) };
+    let rows = if failed { most } else { (detail::wanted(task) + usize::from(listed > 1)).min(most) };
     let [list, tree, below] = Layout::vertical([
         Constraint::Length(listed as u16),
         Constraint::Length(rows as u16),
@@ -89,7 +89,8 @@ fn tile(scene: Scene<'_>, task: &TaskModel, area: Rect, buffer: &mut Buffer, spo
     ])
     .areas(area);
     tasks::draw(scene, task, focused && scene.ui.builds.part == Part::Tasks, list, buffer, spots);
-    detail::draw(scene, task, false, focused && scene.ui.builds.part == Part::Tree, tree, buffer);
+    // Where several are listed, the tree says whose it is.
+    detail::draw(scene, task, listed > 1, focused && scene.ui.builds.part == Part::Tree, tree, buffer);
     let only = scene.ui.builds.source(scene.model).and_then(|drv| task.source(drv));
     log::end(scene, &task.log, only, below, buffer);
 }

@@ -71,7 +71,7 @@ fn state(task: &TaskModel) -> (String, Role) {
         }
         Some(Outcome::Cancelled) => ("cancelled".into(), Role::Dim),
         Some(Outcome::Ok) => match (&task.vm, &task.artifacts) {
-            (Some(vm), _) => (format!("{} {}", vm.name, vm.how), Role::Dim),
+            (Some(vm), _) => (vm.how.clone(), Role::Dim),
             (None, Some(artifacts)) => (artifacts.how.clone(), Role::Dim),
             (None, None) => ("done".into(), Role::Dim),
         },

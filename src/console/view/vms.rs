@@ -50,7 +50,7 @@ impl What {
 }
 
 const COLUMNS: [Column<What>; 9] = [
-    Column::new(What::Name, "NAME", 8, 20, 0),
+    Column::new(What::Name, "NAME", 14, 24, 0),
     Column::new(What::State, "STATE", 7, 8, 1),
     Column::new(What::Cpu, "CPU", 11, 22, 3),
     Column::new(What::Memory, "MEM", 10, 21, 4),
@@ -58,7 +58,7 @@ const COLUMNS: [Column<What>; 9] = [
     Column::new(What::Disk, "DISK", 12, 23, 8),
     Column::new(What::Ports, "PORTS", 9, 24, 6),
     Column::new(What::Up, "UP", 4, 4, 2),
-    Column::new(What::Flake, "FLAKE", 8, 40, 7),
+    Column::new(What::Flake, "FLAKE", 12, 40, 7),
 ];
 
 /// Draws the page or the tile.
