@@ -105,15 +105,11 @@ impl Console {
     /// Leaves it as a user does.
     pub async fn leave(mut self) -> Result<()> {
         self.type_in(b"q")?;
-        let since = Instant::now();
-        while self.pty.exit().is_none() {
-            // What it still writes has to be read, or it would wait for that.
-            match self.take_in(since + DEADLINE).await {
-                Err(error) if self.pty.exit().is_none() => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        let deadline = Instant::now() + DEADLINE;
+        // What it still writes has to be read, or it would wait for that.
+        while self.take_in(deadline).await.is_ok() {}
+        let ended = tokio::time::timeout_at(deadline.into(), self.pty.ended()).await;
+        ended.context("the console does not end")
     }
 
     async fn take_in(&mut self, deadline: Instant) -> Result<()> {

@@ -20,9 +20,11 @@ const MEMORY_MIB: u64 = 256;
 const FRAMES: f64 = 60.0;
 
 const HELP: &str = "Help: every command";
-const PALETTE: &str = "─ Command ";
-const ZOOMED: &str = "─ Derivations ";
-const OVERVIEW: &str = "─ Routes ";
+const PALETTE: &str = "┌ Command ";
+const TREE: &str = "─ Derivations ";
+const OVERVIEW: &str = "┌ Routes ";
+/// The build among the tasks while it goes on.
+const UNDER_WAY: &str = "│⏵ chatty";
 
 /// Keys in the order they are pressed, with what is seen of each; `true` where it comes, else it goes.
 const KEYS: [(&[u8], &str, bool); 8] = [
@@ -30,8 +32,8 @@ const KEYS: [(&[u8], &str, bool); 8] = [
     (b"\x1b", HELP, false),
     (b":", PALETTE, true),
     (b"\x1b", PALETTE, false),
-    (b"z", ZOOMED, false),
-    (b"z", ZOOMED, true),
+    (b"z", TREE, false),
+    (b"z", TREE, true),
     (b"1", OVERVIEW, true),
     (b"2", OVERVIEW, false),
 ];
@@ -48,7 +50,9 @@ async fn flood(place: &Place, flake: &Path) -> Result<Claim> {
     let mut console = Console::open(place.tui(&["--flake", path]), 200, 50)?;
     console.first_frame().await?;
     console.type_in(b"2")?;
-    console.until("the builds page", |screen| screen.contains("Builds") && !screen.contains(OVERVIEW)).await?;
+    console
+        .until("the builds page", |screen| screen.contains("Builds") && !screen.contains(OVERVIEW))
+        .await?;
     let (mut answers, mut flooded, mut frames) = (Vec::new(), Duration::ZERO, 0);
     let mut stated = Vec::new();
     let mut keys = KEYS.iter().cycle();
@@ -56,12 +60,13 @@ async fn flood(place: &Place, flake: &Path) -> Result<Claim> {
         // Another derivation, unknown to earlier runs too.
         fs::write(flake.join("salt"), format!("{} {build}\n", jiff::Timestamp::now()))?;
         console.type_in(b"b")?;
-        console.until("the log", |screen| screen.contains("module_")).await?;
+        let pours = |screen: &str| screen.contains(UNDER_WAY) && screen.contains("module_");
+        console.until("the log", pours).await?;
         let (since, drawn) = (Instant::now(), console.frames.len());
         loop {
             let pause = 20 + rand_core::OsRng.next_u32() % 41;
             console.watch(Duration::from_millis(pause.into())).await?;
-            if console.text().contains("built") {
+            if !console.text().contains(UNDER_WAY) {
                 break;
             }
             let (key, sight, comes) = keys.next().context("a cycle ends")?;
@@ -74,7 +79,9 @@ async fn flood(place: &Place, flake: &Path) -> Result<Claim> {
         stated.push(console.text());
     }
     let memory = process::memory(console.id(), "VmHWM").context("no memory is known")? / 1024;
-    for line in stated.iter() { eprintln!("{line}"); }
+    for line in stated.iter() {
+        eprintln!("{line}");
+    }
     eprintln!("{} answers {flooded:?} {frames} frames {memory} MiB", answers.len());
     ensure!(memory <= MEMORY_MIB, "the console held {memory} MiB, allowed are {MEMORY_MIB}");
     let rate = frames as f64 / flooded.as_secs_f64();

@@ -57,7 +57,7 @@ fn draw(page: Page) -> Result<Vec<Duration>> {
     let mut samples = Vec::new();
     for frame in 0..FRAMES {
         log(&mut model, &task, LINES + frame as u64);
-        sample(&mut model, frame % VMS, SAMPLES + frame);
+        (0..VMS).for_each(|number| sample(&mut model, number, SAMPLES + frame));
         let since = Instant::now();
         next.reset();
         view::show((&model, &mut ui), (&keymap, &theme), Timestamp::now(), AREA, &mut next);
@@ -84,7 +84,11 @@ fn fill(model: &mut Model, task: &TaskId) -> Result<()> {
             sample(model, number, second);
         }
     }
-    apply(model, task, Kind::TaskStarted { kind: TaskKind::Build, title: "nix/examples/hello#minimal".into() });
+    apply(
+        model,
+        task,
+        Kind::TaskStarted { kind: TaskKind::Build, title: "nix/examples/hello#minimal".into() },
+    );
     apply(model, task, Kind::Phase { name: "build".into() });
     for id in 0..DERIVATIONS {
         // Each needs one or two that were begun before it.

@@ -1,6 +1,7 @@
 //! Jobs that are tasks: recorded, and shown among the builds.
 
 use super::{Bench, RunWish};
+use crate::event::relay::Relay;
 use crate::event::{EventSink, Kind, Level, TaskKind};
 use crate::image;
 use crate::run::record::{Recorded, Recorder};
@@ -16,10 +17,10 @@ fn recorded(bench: &Bench) -> EventSink {
         .map_err(|error| bench.say(Level::Warning, format!("a task leaves no record: {error}")))
         .ok();
     let (sink, events) = EventSink::new(bench.id.clone());
-    let (mut events, out) = (Recorded::new(events, recorder), bench.out.clone());
+    let (mut events, mut relay) = (Recorded::new(events, recorder), Relay::new(bench.out.clone()));
     tokio::task::spawn_local(async move {
         while let Some(event) = events.next().await {
-            out.forward(event);
+            relay.pass(event);
         }
     });
     sink
