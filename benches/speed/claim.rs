@@ -108,7 +108,7 @@ fn median(samples: &[Duration]) -> Duration {
 }
 
 /// What so many of a hundred samples do not exceed.
-fn percentile(samples: &[Duration], of_hundred: usize) -> Duration {
+pub fn percentile(samples: &[Duration], of_hundred: usize) -> Duration {
     let mut sorted = samples.to_vec();
     sorted.sort();
     sorted.get(sorted.len() * of_hundred / 100).copied().unwrap_or_default()
@@ -120,6 +120,7 @@ fn spread(samples: &[Duration]) -> String {
     format!("{}  ({} to {})", millis(median(samples)), millis(least).trim(), millis(most).trim())
 }
 
-fn millis(duration: Duration) -> String {
+/// In milliseconds, with a decimal.
+pub fn millis(duration: Duration) -> String {
     format!("{:>9.1} ms", duration.as_secs_f64() * 1000.0)
 }

@@ -24,7 +24,7 @@ pub fn measure(place: &Place) -> Result<Claim> {
     ensure!(bytes == 0, "nothing changed, yet {bytes} bytes went to the terminal");
     let flake = place.flake("nix/examples/hello", &[])?;
     let guest = Guest::boot(place, flake.to_str().context("the path is not UTF-8")?, "0:22")?;
-    let (beside, bytes, frames) = runtime.block_on(watch(place, "bench"))?;
+    let (beside, bytes, frames) = runtime.block_on(watch(place, "running"))?;
     guest.stop()?;
     Ok(Claim {
         what: "mvm tui, nothing changes for 20 s, CPU time",
