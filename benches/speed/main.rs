@@ -9,10 +9,15 @@
 mod boot;
 mod build;
 mod claim;
+mod console;
+mod flood;
+mod frame;
 mod guest;
+mod idle;
 mod log;
 mod place;
 mod process;
+mod start;
 mod status;
 mod terminal;
 
@@ -25,13 +30,17 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 6] = [
+const CLAIMS: [(&str, Measure); 10] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
     ("log", log::measure),
     ("status", status::measure),
     ("terminal", terminal::measure),
+    ("start", start::measure),
+    ("frame", frame::measure),
+    ("flood", flood::measure),
+    ("idle", idle::measure),
 ];
 
 fn main() -> Result<ExitCode> {

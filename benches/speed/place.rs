@@ -33,13 +33,26 @@ impl Place {
 
     /// mvm in release mode; what it says goes into a log.
     pub fn mvm(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mvm"));
-        command.arg("--no-tui").args(arguments).env("MVM_STATE_DIR", &self.state);
-        // Nothing here is in any binary cache.
-        command.env("NIX_CONFIG", "substituters =");
+        let mut command = self.release();
+        command.arg("--no-tui").args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::options().create(true).append(true).open(self.log())?);
         Ok(command)
+    }
+
+    /// `mvm tui` in release mode, to be given a terminal; with the defaults of its configuration.
+    pub fn tui(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = self.release();
+        command.arg("tui").args(arguments).env("XDG_CONFIG_HOME", self.state.join("no-config"));
+        command.env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR").env_remove("MVM_ASCII");
+        command.into()
+    }
+
+    fn release(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mvm"));
+        // Nothing here is in any binary cache.
+        command.env("MVM_STATE_DIR", &self.state).env("NIX_CONFIG", "substituters =");
+        command
     }
 
     fn log(&self) -> PathBuf {

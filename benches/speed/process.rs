@@ -89,6 +89,13 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// How long a process's first thread has waited for a CPU so far, ready to run.
+pub fn waited(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))?;
+    let nanos = text.split(' ').nth(1).context("no time is known")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
+}
+
 /// The children of a process's first thread.
 pub fn children(pid: u32) -> Result<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;

@@ -11,6 +11,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::event::relay::Relay;
 use crate::event::text::clean;
 use crate::event::{Event, EventSink, Kind, SCHEMA_VERSION, Source};
 use crate::host::paths::Paths;
@@ -48,6 +49,7 @@ pub async fn watch(
     let mut vms = Vms::new(paths.clone());
     let mut records = (Records::new(&paths), Trouble::default());
     let mut consoles = Consoles::default();
+    let mut relay = Relay::new(sink.clone());
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut samples, mut squares) = (Every::new(SAMPLE), Every::new(SQUARE));
@@ -64,7 +66,7 @@ pub async fn watch(
                 if samples.is_due(now) {
                     vms.sample(&sink, now);
                 }
-                let read = records.0.read(|event| sink.forward(event));
+                let read = records.0.read(|event| relay.pass(event));
                 records.1.told("the records of tasks cannot be read", read);
             }
         }

@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod line;
+pub mod relay;
 mod stream;
 pub mod text;
 pub mod vm;

@@ -49,16 +49,17 @@ impl EventSink {
         self.forward(Event { v: SCHEMA_VERSION, time: Timestamp::now(), task: self.task.clone(), kind });
     }
 
-    /// Passes on an event as it is, of whatever task.
-    pub fn forward(&self, event: Event) {
+    /// Passes on an event as it is, of whatever task. False when it was dropped.
+    pub fn forward(&self, event: Event) -> bool {
         if event.kind.may_drop() && self.waiting.load(Ordering::Relaxed) >= LOG_CAPACITY {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.sender.send(event).is_err() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        true
     }
 
     /// Enters a phase.

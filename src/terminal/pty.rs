@@ -225,7 +225,7 @@ impl Pty {
             return Vec::new();
         }
         let leader = Pid::from_raw(self.child.id() as i32);
-        let foreground = tcgetpgrp(self.master.get_ref()).ok().filter(|group| *group != leader);
+        let foreground = foreground(self.master.get_ref()).filter(|group| *group != leader);
         [Some(leader), foreground].into_iter().flatten().collect()
     }
 }
@@ -254,6 +254,12 @@ impl From<Size> for TermSize {
     fn from(size: Size) -> Self {
         Self { cols: size.columns(), rows: size.rows() }
     }
+}
+
+/// The process group in the foreground of a terminal, while there is one. Of a terminal without a
+/// session the kernel says 0, by which a signal would be meant for mvm's own group.
+fn foreground(master: &File) -> Option<Pid> {
+    tcgetpgrp(master).ok().filter(|group| group.as_raw() > 0)
 }
 
 /// Makes the standard input the controlling terminal of a new session.
@@ -293,4 +299,16 @@ fn watched(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
     let pidfd = pidfd(Pid::from_raw(child.id() as i32))?;
     // SAFETY: it keeps its descriptor until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_without_a_session_has_no_group_to_be_signalled() {
+        let pair = Pair::open(Size::new(80, 24).into()).unwrap();
+        assert_eq!(tcgetpgrp(&pair.master), Ok(Pid::from_raw(0)));
+        assert_eq!(foreground(&pair.master), None);
+    }
 }

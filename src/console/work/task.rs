@@ -1,6 +1,7 @@
 //! Jobs that are tasks: recorded, and shown among the builds.
 
 use super::{Bench, RunWish};
+use crate::event::relay::Relay;
 use crate::event::{EventSink, Kind, Level, TaskKind};
 use crate::image;
 use crate::run::record::{Recorded, Recorder};
@@ -22,10 +23,10 @@ async fn recorded<T, E: Into<Failure>>(
         .map_err(|error| bench.say(Level::Warning, format!("a task leaves no record: {error}")))
         .ok();
     let (sink, events) = EventSink::new(bench.id.clone());
-    let mut events = Recorded::new(events, recorder);
+    let (mut events, mut relay) = (Recorded::new(events, recorder), Relay::new(bench.out.clone()));
     let shown = async {
         while let Some(event) = events.next().await {
-            bench.out.forward(event);
+            relay.pass(event);
         }
     };
     tokio::join!(task::frame(sink, kind, title, work), shown).0
