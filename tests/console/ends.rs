@@ -1,9 +1,13 @@
 //! However the console ends, the terminal is the shell's again.
 
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
 use nix::sys::signal::Signal;
 
-use crate::support::World;
 use crate::support::terminal::Terminal;
+use crate::support::{DEADLINE, World, wait_until};
 use crate::{PASTE, SIZE, expect_restored, open, open_in, plain};
 
 #[test]
@@ -54,6 +58,31 @@ fn a_terminal_that_goes_away_takes_the_console_with_it() {
     let world = World::empty();
     drop(open(&world, &[]));
     world.expect_nothing_left();
+}
+
+#[test]
+fn a_terminal_that_goes_away_without_a_signal_takes_the_console_with_it() {
+    let world = World::empty();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut console = world.mvm(["tui"]);
+    // The leader of a session without a controlling terminal hears of no hang-up.
+    console.env_remove("CI").env("TERM", "xterm").stderr(Stdio::null());
+    console.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave);
+    // SAFETY: setsid is async-signal-safe and touches nothing of the parent's.
+    unsafe { console.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
+    let mut child = console.spawn().unwrap();
+    // Its descriptors of the terminal would keep that open.
+    drop(console);
+    let mut master = std::fs::File::from(pty.master);
+    let mut seen = Vec::new();
+    while !seen.windows(6).any(|bytes| bytes == b"?2026l") {
+        let mut buffer = [0; 4096];
+        let count = master.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    drop(master);
+    wait_until(DEADLINE, "the end of the console", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

@@ -7,13 +7,17 @@ mod journal;
 mod session;
 mod terminal;
 
+use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crossterm::cursor::SetCursorStyle;
 use crossterm::event::{Event as Input, EventStream as Inputs};
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
 use backing::Backing;
@@ -208,7 +212,7 @@ impl App {
                 // Another thread panicked: what happened is on the shell's screen.
                 () = screen.given_back() => return Ok(End::Panicked),
                 () = tokio::time::sleep_until(due), if self.stale => Woken::Frame,
-                input = inputs.next() => match input {
+                input = next_input(&mut inputs) => match input {
                     Some(input) => Woken::Input(input?),
                     None => return Ok(End::Interrupted),
                 },
@@ -385,4 +389,19 @@ fn cursor_style(cursor: Cursor) -> SetCursorStyle {
         (Shape::Bar, true) => SetCursorStyle::BlinkingBar,
         (Shape::Bar, false) => SetCursorStyle::SteadyBar,
     }
+}
+
+/// The next key; `None` once the terminal is gone. crossterm would read on for ever then, without
+/// letting anything else be done.
+async fn next_input(inputs: &mut Inputs) -> Option<io::Result<Input>> {
+    poll_fn(|context| if is_gone() { Poll::Ready(None) } else { inputs.poll_next_unpin(context) }).await
+}
+
+/// Whether the terminal was hung up.
+fn is_gone() -> bool {
+    let stdin = io::stdin();
+    let mut terminal = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut terminal, PollTimeout::ZERO);
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    polled.is_ok() && terminal[0].revents().is_some_and(|found| found.intersects(gone))
 }
