@@ -73,6 +73,7 @@ impl World {
             profile: None,
             role: None,
             rebuild: false,
+            background: false,
             nix_args: vec!["--substituters".into(), String::new()],
             inputs: FlakeInputs::default(),
         }
@@ -203,6 +204,7 @@ fn one_build_in_a_process_of_its_own() {
         profile: None,
         role: None,
         rebuild: false,
+        background: false,
         nix_args: vec!["--substituters".into(), String::new()],
         inputs: FlakeInputs::default(),
     };

@@ -19,7 +19,7 @@ const MEMORY_MIB: u64 = 256;
 /// Most frames a second.
 const FRAMES: f64 = 60.0;
 
-const HELP: &str = "Help: every command";
+const HELP: &str = "Help: j and k scroll";
 const PALETTE: &str = "┌ Command ";
 const TREE: &str = "─ Derivations ";
 const OVERVIEW: &str = "┌ Routes ";

@@ -96,6 +96,7 @@ impl Place {
             profile: None,
             role: None,
             rebuild: false,
+            background: false,
             nix_args: Vec::new(),
             inputs: runtime.block_on(FlakeInputs::find(&self.paths()?))?,
         };

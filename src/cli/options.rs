@@ -54,6 +54,7 @@ impl FlakeArgs {
             profile: self.profile.clone(),
             role: self.role.clone(),
             rebuild: self.rebuild,
+            background: false,
             nix_args: nix_args.to_vec(),
         }
     }

@@ -153,7 +153,7 @@ pub fn ask_for(action: Action, model: &Model, ui: &mut Ui) -> Result<(), &'stati
 
 /// Builds the watched flake and puts its VM in the place of the one that runs.
 pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
-    let build = BuildWish { flake: ui.flake.clone()?, ..BuildWish::default() };
+    let build = BuildWish { flake: ui.flake.clone()?, background: true, ..BuildWish::default() };
     let old = model.watch.last().and_then(|cycle| cycle.vm.as_ref());
     let old = old.and_then(|id| model.vm(id)).filter(|vm| vm.is_live());
     Some(Effect::Work(Job::Run(RunWish {
@@ -258,7 +258,8 @@ fn confirm(ui: &mut Ui, question: String, action: Confirmed) {
 }
 
 fn build(action: Action, flake: String) -> Effect {
-    let wish = BuildWish { flake, rebuild: action == Action::Rebuild, ..BuildWish::default() };
+    let wish =
+        BuildWish { flake, rebuild: action == Action::Rebuild, background: true, ..BuildWish::default() };
     let run =
         |detach| Job::Run(RunWish { build: wish.clone(), name: None, detach, replaces: None, trigger: None });
     match action {

@@ -64,7 +64,12 @@ pub async fn build(
         .create(&builds)
         .map_err(BuildError::file("make", &builds))?;
     collect::sweep(&builds);
-    let nix = Nix { dir: request.flake.nix_dir(), inputs: Some(&request.inputs), cancel };
+    let nix = Nix {
+        dir: request.flake.nix_dir(),
+        inputs: Some(&request.inputs),
+        background: request.background,
+        cancel,
+    };
     let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
     sink.phase("evaluate");
     let usual = store.median_build_times()?;

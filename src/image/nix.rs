@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BuildError;
-use crate::host::child::{end, tame};
+use crate::host::child::{end, tame, yielding};
 use crate::host::inputs::FlakeInputs;
 use crate::host::nix::{is_alone, nix_command};
 
@@ -38,6 +38,8 @@ pub struct Nix<'a> {
     pub dir: Option<&'a Path>,
     /// mvm's own inputs, for calls that read a flake; others may refuse to hear of them.
     pub inputs: Option<&'a FlakeInputs>,
+    /// Leave the CPUs to others first.
+    pub background: bool,
     /// Ends it.
     pub cancel: &'a CancellationToken,
 }
@@ -77,6 +79,9 @@ impl Nix<'_> {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let run_error = |source| BuildError::Run { program: "nix".into(), source };
+        if self.background {
+            yielding(&mut command);
+        }
         let child = tame(&mut command).spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if self.dir.is_none_or(Path::is_dir) => BuildError::NoNix,
             _ => run_error(source),

@@ -14,6 +14,8 @@ pub struct BuildRequest {
     pub role: Option<String>,
     /// Go round the caches and build even what is built.
     pub rebuild: bool,
+    /// Leave the CPUs to others first, e.g. to a screen that is looked at.
+    pub background: bool,
     /// The user's own arguments for `nix build`.
     pub nix_args: Vec<String>,
     /// mvm's own inputs, told to every call of Nix.

@@ -21,6 +21,8 @@ pub struct BuildWish {
     pub role: Option<String>,
     /// Build even if nothing changed.
     pub rebuild: bool,
+    /// Leave the CPUs to others first, e.g. to a screen that is looked at.
+    pub background: bool,
     /// The user's own arguments for `nix build`.
     pub nix_args: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl BuildWish {
             profile: self.profile,
             role: self.role,
             rebuild: self.rebuild,
+            background: self.background,
             nix_args: self.nix_args,
             inputs: FlakeInputs::find(paths).await?,
         })

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::support::terminal::Terminal;
@@ -64,9 +65,13 @@ fn a_terminal_that_goes_away_takes_the_console_with_it() {
 fn a_terminal_that_goes_away_without_a_signal_takes_the_console_with_it() {
     let world = World::empty();
     let pty = nix::pty::openpty(None, None).unwrap();
-    let mut console = world.mvm(["tui"]);
+    // What the console inherits of it would keep it from being hung up.
+    for end in [&pty.master, &pty.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    let mut console = plain(&world, &[], env!("CARGO_BIN_EXE_mvm"));
     // The leader of a session without a controlling terminal hears of no hang-up.
-    console.env_remove("CI").env("TERM", "xterm").stderr(Stdio::null());
+    console.arg("tui").env("TERM", "xterm").stderr(Stdio::null());
     console.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave);
     // SAFETY: setsid is async-signal-safe and touches nothing of the parent's.
     unsafe { console.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
@@ -75,7 +80,7 @@ fn a_terminal_that_goes_away_without_a_signal_takes_the_console_with_it() {
     drop(console);
     let mut master = std::fs::File::from(pty.master);
     let mut seen = Vec::new();
-    while !seen.windows(6).any(|bytes| bytes == b"?2026l") {
+    while !seen.windows(6).any(|bytes| bytes == b"?1049h") {
         let mut buffer = [0; 4096];
         let count = master.read(&mut buffer).unwrap();
         seen.extend_from_slice(&buffer[..count]);

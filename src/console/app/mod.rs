@@ -191,6 +191,10 @@ impl App {
         mut events: EventStream,
         bell: &Notify,
     ) -> io::Result<End> {
+        if is_gone() {
+            // crossterm would panic.
+            return Ok(End::Interrupted);
+        }
         let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
