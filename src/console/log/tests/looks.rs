@@ -10,7 +10,7 @@ fn motley() -> LogBuffer {
     let mut buffer = LogBuffer::default();
     let rootfs = buffer.add_source("rootfs");
     push(&mut buffer, "these 3 derivations will be built:");
-    push(&mut buffer, "\x1b[31;1merror:\x1b[0m attribute 'packages' missing at /work/flake.nix:12:3");
+    push(&mut buffer, "\x1b[31;1merror:\x1b[0m attribute 'packages' missing at /code/flake.nix:12:3");
     let time = Timestamp::from_second(86_399).unwrap();
     buffer.push(
         time,
