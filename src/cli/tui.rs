@@ -57,9 +57,9 @@ impl TuiArgs {
 /// Opens the console; where there is no terminal for it, says how things stand.
 pub async fn tui(mut context: Context, args: TuiArgs) -> Result<ExitCode> {
     let around = match Surroundings::here() {
-        Ok(around) if !context.no_tui => around,
+        Ok(around) if !context.no_tui && !context.json => around,
         unfit => {
-            let why = unfit.err().map_or("--no-tui is given".into(), |unfit| unfit.to_string());
+            let why = unfit.err().map_or("plain output is asked for".into(), |unfit| unfit.to_string());
             say(&format!("note: no console, as {why}; this is `mvm status`"));
             return status::status(&mut context, StatusArgs::default()).await;
         }
