@@ -84,6 +84,9 @@ fn prompt(
 
 /// A line that is typed, scrolled so that the cursor shows.
 pub fn field(scene: Scene<'_>, before: &str, input: &Input, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
     Line::styled(before, scene.theme.style(Role::Key)).render(area, buffer);
     let taken = (before.width() as u16).min(area.width);
     let area = Rect { x: area.x + taken, width: area.width - taken, ..area };
