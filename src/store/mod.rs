@@ -9,7 +9,7 @@ mod watch;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -18,6 +18,9 @@ const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// Pause between two tries where SQLite does not wait by itself.
+const POLL: Duration = Duration::from_millis(1);
 
 /// The database.
 #[derive(Debug)]
@@ -59,9 +62,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// SQLite says no.
-    #[error(
-        "the state in `{path}` cannot be used: {source}\nhelp: is the disk full, or the directory read-only?"
-    )]
+    #[error("the state in `{path}` cannot be used: {source}\nhelp: {help}", help = help(.source))]
     Open {
         /// The database.
         path: PathBuf,
@@ -118,7 +119,7 @@ impl Store {
         )
         .map_err(open)?;
         connection.busy_timeout(BUSY).map_err(open)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+        use_wal(&connection).map_err(open)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(open)?;
         migrate(&mut connection, path)?;
         Ok(Self { connection })
@@ -134,6 +135,18 @@ impl Store {
         let result = work(&transaction)?;
         transaction.commit()?;
         Ok(result)
+    }
+}
+
+/// Has the database keep a write-ahead log. Two who begin a database at once would wait for each
+/// other, so SQLite tells one of them at once that it is busy; the timeout does not apply.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) && begun.elapsed() < BUSY => std::thread::sleep(POLL),
+            done => return done,
+        }
     }
 }
 
@@ -160,12 +173,14 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 fn help(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process keeps it locked; try again when that is done"
-        }
-        _ => "is the disk full?",
+    match is_busy(error) {
+        true => "another process keeps it locked; try again when that is done",
+        false => "is the disk full, or the directory read-only?",
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -213,6 +228,25 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Store::open(&path).unwrap_err();
         assert!(error.to_string().contains("newer mvm (schema 99"), "{error}");
+    }
+
+    #[test]
+    fn many_who_begin_a_database_at_once_all_open_it() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state.db");
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    start.wait();
+                    Store::open(&path).map(drop)
+                };
+                let opened: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                for one in opened {
+                    one.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 
     #[test]
