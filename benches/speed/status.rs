@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use mvm::host::files::Lock;
 use mvm::store::Store;
 use mvm::store::vms::{VmRow, VmState};
-use mvm::vm::spec::{Network, VmSpec};
+use mvm::vm::spec::{HypervisorKind, Network, StartedBy, VmSpec};
 
 use crate::claim::{Claim, Limit, stated};
 use crate::place::Place;
@@ -73,5 +73,9 @@ fn spec(number: usize, build_dir: std::path::PathBuf) -> Result<VmSpec> {
         role: None,
         boot_timeout_secs: 60,
         remove: false,
+        hypervisor: HypervisorKind::Qemu,
+        cold: false,
+        started_by: StartedBy::Run,
+        restore_from: None,
     })
 }

@@ -13,7 +13,7 @@ use crate::event::TaskKind;
 use crate::run::{self, RunRequest, STOP_DEADLINE};
 use crate::vm::lifecycle;
 use crate::vm::shim::client;
-use crate::vm::spec::VmName;
+use crate::vm::spec::{StartedBy, VmName};
 use crate::vm::ssh::Guest;
 
 const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Leave nothing of the VM once it is over
     #[arg(long)]
     rm: bool,
-    /// Boot afresh (the only way there is yet)
+    /// Boot, even where a ready snapshot could be restored
     #[arg(long)]
     cold: bool,
     /// The VM's name [default: that of the flake's directory, numbered while it is taken]
@@ -69,7 +69,14 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
         machine::prepare(context, false).await?;
     }
     let build = args.flake.request(&context.paths, &[]).await?;
-    let request = RunRequest { build, config, name: args.name, remove: args.rm };
+    let request = RunRequest {
+        build,
+        config,
+        name: args.name,
+        remove: args.rm,
+        cold: args.cold,
+        started_by: StartedBy::Run,
+    };
     let running = task::run(context, TaskKind::Run, flake, async |paths, store, sink, cancel| {
         Ok(run::run(&request, paths, store, sink, cancel).await?)
     })

@@ -17,4 +17,6 @@ pub mod paths;
 pub mod process;
 pub mod program;
 pub mod setup;
+pub mod sparse;
 pub mod tools;
+pub mod versions;

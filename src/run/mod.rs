@@ -24,7 +24,10 @@ use crate::vm::console;
 use crate::vm::hypervisor::qemu;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 use crate::vm::shim::protocol::Word;
-use crate::vm::spec::{HypervisorChoice, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, VmName, VmSpec};
+use crate::vm::spec::{
+    HypervisorChoice, HypervisorKind, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, StartedBy, VmName,
+    VmSpec,
+};
 
 /// Memory a guest gets when nobody says otherwise, in MiB.
 const DEFAULT_MEMORY_MIB: u32 = 256;
@@ -53,6 +56,10 @@ pub struct RunRequest {
     pub name: Option<VmName>,
     /// Whether nothing of the VM stays once it is over.
     pub remove: bool,
+    /// Whether to boot even where a ready snapshot would do.
+    pub cold: bool,
+    /// The command the VM is owed to.
+    pub started_by: StartedBy,
 }
 
 /// A VM that is ready, still on the leash.
@@ -323,5 +330,9 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         role: request.build.role.clone(),
         boot_timeout_secs: config.boot_timeout_secs.unwrap_or(DEFAULT_BOOT_TIMEOUT_SECS),
         remove: request.remove,
+        hypervisor: HypervisorKind::Qemu,
+        cold: request.cold,
+        started_by: request.started_by,
+        restore_from: None,
     })
 }

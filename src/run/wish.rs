@@ -8,7 +8,7 @@ use crate::host::setup::{self, SetupError};
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
 use crate::vm::config::{ConfigError, RuntimeConfig};
-use crate::vm::spec::VmName;
+use crate::vm::spec::{StartedBy, VmName};
 
 /// A flake and what to build of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +66,6 @@ impl BuildWish {
     pub async fn run_request(self, name: Option<VmName>, paths: &Paths) -> Result<RunRequest, WishError> {
         let build = self.request(paths).await?;
         let config = RuntimeConfig::beside(build.flake.nix_dir())?;
-        Ok(RunRequest { build, config, name, remove: false })
+        Ok(RunRequest { build, config, name, remove: false, cold: false, started_by: StartedBy::Run })
     }
 }

@@ -267,6 +267,38 @@ pub enum HypervisorChoice {
     Qemu,
 }
 
+/// The hypervisor a VM really has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HypervisorKind {
+    /// QEMU's microvm machine.
+    #[default]
+    Qemu,
+    /// Firecracker.
+    Firecracker,
+}
+
+impl HypervisorKind {
+    /// Its name as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "QEMU",
+            Self::Firecracker => "Firecracker",
+        }
+    }
+}
+
+/// Which command a VM is owed to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartedBy {
+    /// `mvm run`, of a flake.
+    #[default]
+    Run,
+    /// `mvm dev`: the VM to work in.
+    Dev,
+}
+
 /// How a VM is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -323,6 +355,18 @@ pub struct VmSpec {
     pub boot_timeout_secs: u64,
     /// Whether nothing of it stays once it is over.
     pub remove: bool,
+    /// The hypervisor.
+    #[serde(default)]
+    pub hypervisor: HypervisorKind,
+    /// Whether it boots even where a ready snapshot would do.
+    #[serde(default)]
+    pub cold: bool,
+    /// The command it is owed to.
+    #[serde(default)]
+    pub started_by: StartedBy,
+    /// The snapshot to go on from, with its disks; booted otherwise.
+    #[serde(default)]
+    pub restore_from: Option<PathBuf>,
 }
 
 #[cfg(test)]

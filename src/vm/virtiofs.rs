@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
-use super::hypervisor::qemu::Share;
+use super::hypervisor::Share;
 use super::spec::VolumeSpec;
 use crate::host::child::find_program;
 

@@ -7,7 +7,7 @@ pub mod tap;
 
 use std::path::Path;
 
-use super::hypervisor::qemu::USER_GUEST;
+use super::hypervisor::qemu::usernet::USER_GUEST;
 
 /// The gateway's address as the guest sees it.
 pub const GATEWAY: &str = "172.16.0.1";

@@ -6,29 +6,25 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use rand_core::RngCore;
-use tokio::process::Child;
+use tokio::task::JoinHandle;
 
 use super::endpoint::ssh_greets;
+use super::identity;
 use super::prepare::Prepared;
 use super::protocol::Word;
+use super::volumes::Volumes;
 use super::{LeashEnd, ShimError, keep_console};
 use crate::artifacts::GUEST_CONTRACT;
 use crate::guest::client::{AgentClient, AgentError};
-use crate::guest::frames::{self, Answer, Personalise, Request, VolumeSource};
+use crate::guest::frames::{Answer, Request};
 use crate::host::child::find_program;
-use crate::host::files;
 use crate::host::paths::Paths;
 use crate::vm::console::ConsoleLog;
-use crate::vm::hypervisor::qemu::{self, Disk, Machine, Qemu, Share};
-use crate::vm::hypervisor::qmp::Qmp;
-use crate::vm::hypervisor::tsc;
-use crate::vm::network::{self, dns, mac};
-use crate::vm::spec::VolumeSpec;
-use crate::vm::virtiofs::{self, ShareDaemon};
-use crate::vm::{disks, keys};
+use crate::vm::hypervisor::qemu::{self, tsc};
+use crate::vm::hypervisor::{Hypervisor, Launch, MESSAGES_FILE, Machine, Share, last_words};
+use crate::vm::network::{self, mac};
+use crate::vm::spec::HypervisorKind;
+use crate::vm::virtiofs::ShareDaemon;
 
 /// Pause between two questions whether the guest is ready.
 const POLL: Duration = Duration::from_millis(40);
@@ -38,115 +34,156 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// A booted guest.
 pub struct Booted {
     /// The hypervisor.
-    pub child: Child,
-    /// Its monitor.
-    pub qmp: Qmp,
+    pub hypervisor: Box<dyn Hypervisor>,
     /// The agent; none in an image without one.
-    pub agent: Option<AgentClient>,
+    pub agent: Option<Agent>,
     /// virtio-fs daemons, which end with the VM.
     pub daemons: Vec<ShareDaemon>,
 }
 
+/// The guest agent, and the task that carries its frames.
+pub struct Agent {
+    /// To ask it.
+    pub client: AgentClient,
+    driver: JoinHandle<Result<(), AgentError>>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A start under way.
+struct Start<'a> {
+    prepared: &'a Prepared,
+    leash: &'a mut LeashEnd,
+    lap: Instant,
+    deadline: Instant,
+}
+
 /// Boots the guest and waits until it is ready, reporting each step on the leash.
 pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<Booted, ShimError> {
-    let mut clock = Clock(Instant::now());
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_secs(prepared.spec.boot_timeout_secs);
+    let mut start = Start { prepared, leash, lap: begun, deadline };
     let mut volumes = tokio::select! {
         volumes = Volumes::make(paths, prepared) => volumes?,
-        _ = leash.detached() => return Err(ShimError::Abandoned),
+        _ = start.leash.detached() => return Err(ShimError::Abandoned),
     };
-    let mut booted = start(prepared, &mut volumes).await?;
-    clock.lap("spawn", leash).await;
-    let spec = &prepared.spec;
-    let deadline = Instant::now() + Duration::from_secs(spec.boot_timeout_secs);
-    let late = |what: &str| ShimError::Late {
-        name: spec.name.to_string(),
-        what: what.into(),
-        seconds: spec.boot_timeout_secs,
-    };
-    let Some(agent) = booted.agent.clone() else {
-        let warning =
-            "the image has no guest agent: it is ready when its ssh server greets, and commands go by ssh";
-        leash.say(&Word::Warning { text: warning.into() }).await;
-        let Booted { child, qmp, .. } = &mut booted;
-        let greeting = ssh_greets(spec.network, qmp);
-        watched(child, prepared, leash, deadline, late("did not greet by ssh"), greeting).await?;
-        clock.lap("boot", leash).await;
+    let mut booted = launch(paths, prepared, &mut volumes, Launch::Cold).await?;
+    start.lap("spawn").await;
+    if !prepared.artifacts.has_agent() {
+        start.without_agent(&mut booted).await?;
         return Ok(booted);
-    };
-    let hello =
-        watched(&mut booted.child, prepared, leash, deadline, late("did not start its agent"), agent.hello())
-            .await?;
-    let hello = match hello {
-        Ok(hello) => hello,
-        Err(error) => return Err(agent_failed(&mut booted, prepared, error).await),
-    };
-    if hello.contract != GUEST_CONTRACT {
-        return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT });
     }
-    clock.lap("boot", leash).await;
-    let personalise = Request::Personalise(Box::new(personalise(paths, prepared, &volumes)?));
-    let asked = agent.request(personalise);
-    let answer =
-        watched(&mut booted.child, prepared, leash, deadline, late("did not take its identity"), asked)
-            .await?;
-    if let Err(error) = answer {
-        return Err(agent_failed(&mut booted, prepared, error).await);
-    }
-    clock.lap("personalise", leash).await;
-    let expected = prepared.artifacts.manifest.image.ports.clone();
-    let waiting = ready(agent, expected.clone());
-    let missing = format!(
-        "did not open its ports ({})",
-        expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
-    );
-    let waited = watched(&mut booted.child, prepared, leash, deadline, late(&missing), waiting).await?;
-    if let Err(error) = waited {
-        return Err(agent_failed(&mut booted, prepared, error).await);
-    }
-    clock.lap("ready", leash).await;
+    start.meet_agent(&mut booted).await?;
+    start.lap("boot").await;
+    start.personalise(paths, &volumes, &mut booted).await?;
+    start.lap("personalise").await;
+    start.ready(&mut booted).await?;
+    start.lap("ready").await;
     Ok(booted)
 }
 
-/// Time since the last lap.
-struct Clock(Instant);
-
-impl Clock {
-    async fn lap(&mut self, name: &str, leash: &mut LeashEnd) {
-        let ms = self.0.elapsed().as_millis() as u64;
-        self.0 = Instant::now();
-        leash.say(&Word::Step { name: name.into(), ms }).await;
+impl Start<'_> {
+    /// Tells what a step took that ends here.
+    async fn lap(&mut self, name: &str) {
+        let ms = self.lap.elapsed().as_millis() as u64;
+        self.lap = Instant::now();
+        self.leash.say(&Word::Step { name: name.into(), ms }).await;
     }
-}
 
-/// Awaits `work`, unless the hypervisor ends, the leash is let go, or the deadline passes first.
-async fn watched<T>(
-    child: &mut Child,
-    prepared: &Prepared,
-    leash: &mut LeashEnd,
-    deadline: Instant,
-    late: ShimError,
-    work: impl Future<Output = T>,
-) -> Result<T, ShimError> {
-    tokio::select! {
-        done = work => Ok(done),
-        status = child.wait() => Err(died(prepared, status)),
-        _ = leash.detached() => Err(ShimError::Abandoned),
-        () = tokio::time::sleep_until(deadline.into()) => Err(late),
+    async fn without_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
+        let text =
+            "the image has no guest agent: it is ready when its ssh server greets, and commands go by ssh";
+        self.leash.say(&Word::Warning { text: text.into() }).await;
+        let network = self.prepared.spec.network;
+        let greets = ssh_greets(network, &mut *booted.hypervisor);
+        let late = self.late("did not greet by ssh");
+        tokio::select! {
+            greets = greets => greets.map_err(|status| died(self.prepared, Ok(status)))?,
+            _ = self.leash.detached() => return Err(ShimError::Abandoned),
+            () = tokio::time::sleep_until(self.deadline.into()) => return Err(late),
+        }
+        self.lap("boot").await;
+        Ok(())
+    }
+
+    /// Connects to the agent and waits until it says what it is.
+    async fn meet_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
+        let late = self.late("did not start its agent");
+        let stream = tokio::select! {
+            connected = booted.hypervisor.control() => connected?,
+            _ = self.leash.detached() => return Err(ShimError::Abandoned),
+            () = tokio::time::sleep_until(self.deadline.into()) => return Err(late),
+        };
+        let (client, driver) = AgentClient::start(stream);
+        // Its end shows in every session.
+        let agent = Agent { client: client.clone(), driver: tokio::spawn(driver) };
+        let hello = self.asked(booted, late, client.hello()).await?;
+        if hello.contract != GUEST_CONTRACT {
+            return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT });
+        }
+        booted.agent = Some(agent);
+        Ok(())
+    }
+
+    async fn personalise(
+        &mut self,
+        paths: &Paths,
+        volumes: &Volumes,
+        booted: &mut Booted,
+    ) -> Result<(), ShimError> {
+        let Some(agent) = booted.agent.as_ref().map(|agent| agent.client.clone()) else { return Ok(()) };
+        let who = identity::personalise(paths, self.prepared, volumes)?;
+        let late = self.late("did not take its identity");
+        self.asked(booted, late, agent.request(Request::Personalise(Box::new(who)))).await.map(drop)
+    }
+
+    /// Waits until all ports of the image's listen.
+    async fn ready(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
+        let Some(agent) = booted.agent.as_ref().map(|agent| agent.client.clone()) else { return Ok(()) };
+        let expected = self.prepared.artifacts.manifest.image.ports.clone();
+        let ports: Vec<String> = expected.iter().map(u16::to_string).collect();
+        let late = self.late(&format!("did not open its ports ({})", ports.join(", ")));
+        self.asked(booted, late, ready(agent, expected)).await
+    }
+
+    fn late(&self, what: &str) -> ShimError {
+        let spec = &self.prepared.spec;
+        ShimError::Late { name: spec.name.to_string(), what: what.into(), seconds: spec.boot_timeout_secs }
+    }
+
+    /// Awaits what the agent is asked, unless the hypervisor ends, the leash is let go, or the deadline
+    /// passes first.
+    async fn asked<T>(
+        &mut self,
+        booted: &mut Booted,
+        late: ShimError,
+        work: impl Future<Output = Result<T, AgentError>>,
+    ) -> Result<T, ShimError> {
+        let answer = tokio::select! {
+            answer = work => answer,
+            status = booted.hypervisor.child().wait() => return Err(died(self.prepared, status)),
+            _ = self.leash.detached() => return Err(ShimError::Abandoned),
+            () = tokio::time::sleep_until(self.deadline.into()) => return Err(late),
+        };
+        match answer {
+            Ok(answer) => Ok(answer),
+            // A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
+            Err(error) => match tokio::time::timeout(LAST_MOMENT, booted.hypervisor.child().wait()).await {
+                Ok(status) => Err(died(self.prepared, status)),
+                Err(_) => Err(ShimError::Agent(error.to_string())),
+            },
+        }
     }
 }
 
 fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-    let words = qemu::last_words(&prepared.dir.join("qemu.log")).map(|words| format!(": {words}"));
+    let words = last_words(&prepared.dir.join(MESSAGES_FILE)).map(|words| format!(": {words}"));
     ShimError::Died { how: status + &words.unwrap_or_default() }
-}
-
-/// A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
-async fn agent_failed(booted: &mut Booted, prepared: &Prepared, error: AgentError) -> ShimError {
-    match tokio::time::timeout(LAST_MOMENT, booted.child.wait()).await {
-        Ok(status) => died(prepared, status),
-        Err(_) => ShimError::Agent(error.to_string()),
-    }
 }
 
 /// Asks the agent until all expected ports listen.
@@ -162,8 +199,13 @@ async fn ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError>
     }
 }
 
-async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, ShimError> {
-    let program = find_program(qemu::PROGRAM).ok_or(ShimError::NoHypervisor(qemu::PROGRAM))?;
+/// Starts the hypervisor, with the guest's console going into its log.
+async fn launch(
+    paths: &Paths,
+    prepared: &Prepared,
+    volumes: &mut Volumes,
+    how: Launch<'_>,
+) -> Result<Booted, ShimError> {
     let Prepared { spec, artifacts, dir, .. } = prepared;
     let mut command_line = String::from("console=ttyS0 reboot=t panic=-1 quiet");
     if !spec.kvm
@@ -181,8 +223,10 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
             &format!(" root=/dev/vda ro ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
     }
     let shares: Vec<Share> = volumes.daemons.iter().map(ShareDaemon::share).collect();
+    let program = program(paths, spec.hypervisor)?;
     let machine = Machine {
         program: &program,
+        dir,
         spec,
         kernel: &artifacts.kernel,
         initrd: artifacts.initrd.as_deref(),
@@ -193,100 +237,22 @@ async fn start(prepared: &Prepared, volumes: &mut Volumes) -> Result<Booted, Shi
         tap: prepared.tap.as_ref().map(|tap| tap.tap.as_fd()),
         lock: prepared.lock.as_fd(),
     };
-    let Qemu { mut child, qmp, control } =
-        machine.start(&dir.join("qemu.args"), &dir.join("qemu.log")).await?;
-    if let Some(output) = child.stdout.take() {
+    let mut hypervisor: Box<dyn Hypervisor> = match spec.hypervisor {
+        HypervisorKind::Qemu => Box::new(qemu::start(&machine, how).await?),
+        HypervisorKind::Firecracker => return Err(ShimError::NoHypervisor("firecracker")),
+    };
+    if let Some(output) = hypervisor.child().stdout.take() {
         let log = ConsoleLog::open(dir)
             .map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
         tokio::spawn(keep_console(output, log));
     }
-    let agent = artifacts.has_agent().then(|| {
-        let (agent, driver) = AgentClient::start(control);
-        // Its end shows in every session.
-        tokio::spawn(driver);
-        agent
-    });
-    Ok(Booted { child, qmp, agent, daemons: std::mem::take(&mut volumes.daemons) })
+    Ok(Booted { hypervisor, agent: None, daemons: std::mem::take(&mut volumes.daemons) })
 }
 
-/// Disks and shares of a VM, and what the guest is told of them.
-struct Volumes {
-    disks: Vec<Disk>,
-    daemons: Vec<ShareDaemon>,
-    guest: Vec<frames::Volume>,
-}
-
-impl Volumes {
-    async fn make(paths: &Paths, prepared: &Prepared) -> Result<Self, ShimError> {
-        let Prepared { spec, artifacts, dir, .. } = prepared;
-        let upper = disks::upper(dir, spec.disk_mib).await?;
-        let rootfs = artifacts.rootfs.clone();
-        let mut volumes = Self {
-            disks: vec![Disk { path: rootfs, read_only: true }, Disk { path: upper, read_only: false }],
-            daemons: Vec::new(),
-            guest: Vec::new(),
-        };
-        for (index, volume) in spec.volumes.iter().enumerate() {
-            volumes.add(paths, prepared, volume, index).await?;
-        }
-        Ok(volumes)
+/// Where the hypervisor is.
+fn program(_paths: &Paths, kind: HypervisorKind) -> Result<PathBuf, ShimError> {
+    match kind {
+        HypervisorKind::Qemu => find_program(qemu::PROGRAM).ok_or(ShimError::NoHypervisor(qemu::PROGRAM)),
+        HypervisorKind::Firecracker => Err(ShimError::NoHypervisor("firecracker")),
     }
-
-    async fn add(
-        &mut self,
-        paths: &Paths,
-        prepared: &Prepared,
-        volume: &VolumeSpec,
-        index: usize,
-    ) -> Result<(), ShimError> {
-        let source = match virtiofs::program_for(volume) {
-            Some(program) => {
-                let socket = paths.share_socket(&prepared.spec.id, index);
-                let daemon = ShareDaemon::start(&program, &volume.host, socket, index)
-                    .map_err(|source| ShimError::File { path: program, source })?;
-                let tag = daemon.share().tag;
-                self.daemons.push(daemon);
-                VolumeSource::Tag(tag)
-            }
-            None => {
-                let disk = disks::volume(volume, &prepared.dir, index).await?;
-                self.disks.push(Disk { path: disk.path, read_only: false });
-                VolumeSource::Uuid(disk.uuid)
-            }
-        };
-        self.guest.push(frames::Volume { source, target: volume.guest.clone(), read_only: false });
-        Ok(())
-    }
-}
-
-/// Everything that makes this VM differ from others of its image.
-fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Result<Personalise, ShimError> {
-    let Prepared { spec, dir, .. } = prepared;
-    let file = |path: PathBuf| move |source| ShimError::File { path, source };
-    let host_key = keys::host_key().map_err(file(dir.join("known_hosts")))?;
-    let (_, user_key) = keys::user_key(paths.state()).map_err(file(paths.state().join("ssh")))?;
-    // ssh knows the VM by its id, which is never used again.
-    let known = format!("{} {}\n", spec.id, host_key.public);
-    files::write_atomic(&dir.join("known_hosts"), known.as_bytes(), 0o600)
-        .map_err(file(dir.join("known_hosts")))?;
-    let mut entropy = [0; 64];
-    rand_core::OsRng.fill_bytes(&mut entropy);
-    let gateway = spec.egress.then(|| network::GATEWAY.to_string());
-    Ok(Personalise {
-        time_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default(),
-        entropy: BASE64_STANDARD.encode(entropy),
-        hostname: spec.name.to_string(),
-        ssh_host_key: host_key.openssh,
-        ssh_host_key_dropbear: host_key.dropbear,
-        authorized_keys: vec![user_key],
-        network: Some(frames::Network {
-            address: network::GUEST_CIDR.into(),
-            dns: if spec.egress { dns(spec.network) } else { Vec::new() },
-            gateway,
-            mac: Some(mac(&spec.id)),
-        }),
-        volumes: volumes.guest.clone(),
-        secrets: Default::default(),
-        role: spec.role.clone(),
-    })
 }

@@ -1,13 +1,13 @@
 //! Where a guest's ports answer.
 
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::vm::hypervisor::qemu::Qemu;
-use crate::vm::hypervisor::qmp::Qmp;
+use crate::vm::hypervisor::Hypervisor;
 use crate::vm::network;
 use crate::vm::spec::Network;
 
@@ -19,24 +19,28 @@ const TRY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The address at which a port of the guest answers this process.
-pub async fn endpoint(network: Network, qmp: &mut Qmp, port: u16) -> Result<SocketAddr, String> {
+pub async fn endpoint(
+    network: Network,
+    hypervisor: &mut dyn Hypervisor,
+    port: u16,
+) -> Result<SocketAddr, String> {
     match network {
         Network::Tap => Ok(SocketAddr::new(network::GUEST.parse().map_err(|_| "no address")?, port)),
-        Network::User => match Qemu::forward(qmp, port).await {
-            Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
-            Err(error) => Err(error.to_string()),
-        },
+        Network::User => hypervisor.forward(port).await.map_err(|error| error.to_string()),
     }
 }
 
-/// Waits until the guest's ssh server greets. A connection alone proves nothing: user-mode
+/// Waits until the guest's ssh server greets, or the hypervisor ends. A connection alone proves nothing: user-mode
 /// networking accepts for ports nobody listens on.
-pub async fn ssh_greets(network: Network, qmp: &mut Qmp) {
+pub async fn ssh_greets(network: Network, hypervisor: &mut dyn Hypervisor) -> Result<(), ExitStatus> {
     loop {
-        if let Ok(address) = endpoint(network, qmp, SSH).await
+        if let Ok(address) = endpoint(network, hypervisor, SSH).await
             && tokio::time::timeout(TRY, greets(address)).await.is_ok_and(|greets| greets)
         {
-            return;
+            return Ok(());
+        }
+        if let Ok(Some(status)) = hypervisor.child().try_wait() {
+            return Err(status);
         }
         tokio::time::sleep(PAUSE).await;
     }

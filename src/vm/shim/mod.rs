@@ -10,9 +10,11 @@ pub mod protocol;
 
 mod boot;
 mod endpoint;
+mod identity;
 mod prepare;
 mod relay;
 mod serve;
+mod volumes;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -54,7 +56,7 @@ pub enum ShimError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// QEMU is not there.
+    /// The hypervisor is not there.
     #[error("`{0}` is not installed\nhelp: run `mvm setup`")]
     NoHypervisor(&'static str),
     /// The hypervisor ended during the start.
@@ -105,12 +107,9 @@ pub enum ShimError {
     /// Ports.
     #[error(transparent)]
     Port(#[from] network::ports::PortError),
-    /// QEMU.
+    /// The hypervisor.
     #[error(transparent)]
-    Qemu(#[from] hypervisor::qemu::QemuError),
-    /// QEMU's monitor.
-    #[error("{0}\nhelp: `mvm logs` shows the guest's console")]
-    Qmp(#[from] hypervisor::qmp::QmpError),
+    Hypervisor(#[from] hypervisor::HypervisorError),
     /// Database.
     #[error(transparent)]
     Store(#[from] StoreError),

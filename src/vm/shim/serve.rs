@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +20,7 @@ use crate::guest::frames::Request;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmState;
-use crate::vm::hypervisor::qmp::Qmp;
+use crate::vm::hypervisor::Hypervisor;
 
 /// How long a guest has to end by itself when nobody says otherwise.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -56,9 +55,9 @@ pub async fn serve(
     booted: Booted,
     leash: &mut LeashEnd,
 ) -> Result<Ended, ShimError> {
-    let Booted { mut child, mut qmp, agent, daemons: _daemons } = booted;
+    let Booted { mut hypervisor, agent, daemons: _daemons } = booted;
     let (orders, mut incoming) = mpsc::channel(64);
-    let connection = Connection { orders, agent: agent.clone() };
+    let connection = Connection { orders, agent: agent.as_ref().map(|agent| agent.client.clone()) };
     let socket = listen(paths, &prepared.spec.id)?;
     tokio::spawn(accept_clients(socket, connection.clone()));
     for (map, listener) in &prepared.listeners {
@@ -78,12 +77,12 @@ pub async fn serve(
     let mut leashed = true;
     let stop = loop {
         tokio::select! {
-            status = child.wait() => {
+            status = hypervisor.child().wait() => {
                 return Ok(by_itself(status));
             }
             order = incoming.recv() => match order {
                 Some(Order::Endpoint(port, reply)) => {
-                    let _ = reply.send(endpoint(prepared.spec.network, &mut qmp, port).await);
+                    let _ = reply.send(endpoint(prepared.spec.network, &mut *hypervisor, port).await);
                 }
                 Some(Order::Stop(deadline)) => break deadline,
                 None => break Some(STOP_DEADLINE),
@@ -97,12 +96,12 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        () = end(&mut child, &mut qmp, agent.as_ref(), stop) => return Ok(stopped()),
+        () = end(&mut *hypervisor, agent.as_ref().map(|agent| &agent.client), stop) => return Ok(stopped()),
         // Somebody has no patience for a deadline that another gave.
         () = killed(&mut incoming) => {}
     }
     // It may just have ended by itself.
-    let _ = child.kill().await;
+    let _ = hypervisor.child().kill().await;
     Ok(stopped())
 }
 
@@ -132,7 +131,7 @@ fn by_itself(status: std::io::Result<std::process::ExitStatus>) -> Ended {
 }
 
 /// Ends the guest: by its agent, else by the power button, and by force at the deadline.
-async fn end(child: &mut Child, qmp: &mut Qmp, agent: Option<&AgentClient>, deadline: Option<Duration>) {
+async fn end(hypervisor: &mut dyn Hypervisor, agent: Option<&AgentClient>, deadline: Option<Duration>) {
     if let Some(deadline) = deadline {
         let polite = async {
             let asked = match agent {
@@ -141,16 +140,16 @@ async fn end(child: &mut Child, qmp: &mut Qmp, agent: Option<&AgentClient>, dead
             };
             if !asked {
                 // A guest that is gone already shows in the wait below.
-                let _ = qmp.execute("system_powerdown", serde_json::json!({})).await;
+                let _ = hypervisor.power_button().await;
             }
-            child.wait().await
+            hypervisor.child().wait().await
         };
         if tokio::time::timeout(deadline, polite).await.is_ok() {
             return;
         }
     }
     // It may just have ended by itself.
-    let _ = child.kill().await;
+    let _ = hypervisor.child().kill().await;
 }
 
 fn listen(paths: &Paths, id: &str) -> Result<UnixListener, ShimError> {

@@ -1,0 +1,115 @@
+//! Copies of files with holes, which stay holes.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+
+/// What is looked at as a whole: bytes of a page.
+const PAGE: usize = 4096;
+/// Bytes read at a time.
+const CHUNK: usize = 1024 * 1024;
+
+/// Copies `from` into the new file `to`. Holes, and pages of nothing but zeros, take no space.
+pub fn copy(from: &File, to: &Path) -> io::Result<()> {
+    let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to)?;
+    let end = from.metadata()?.len();
+    target.set_len(end)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while let Some((begin, stop)) = data(from, at, end)? {
+        at = begin;
+        while at < stop {
+            let length = CHUNK.min((stop - at) as usize);
+            from.read_exact_at(&mut buffer[..length], at)?;
+            write_pages(&target, &buffer[..length], at)?;
+            at += length as u64;
+        }
+    }
+    Ok(())
+}
+
+/// The next stretch of data at or after `at`.
+fn data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+    if at >= end {
+        return Ok(None);
+    }
+    match lseek(file, at as i64, Whence::SeekData) {
+        // Nothing but a hole is left.
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+        Ok(begin) => {
+            let stop = lseek(file, begin, Whence::SeekHole)?;
+            Ok(Some((begin as u64, (stop as u64).min(end))))
+        }
+    }
+}
+
+/// Writes those pages that hold something, neighbours at once.
+fn write_pages(target: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    let is_empty = |page: &[u8]| page == &[0; PAGE][..page.len()];
+    let mut begin = None;
+    for (index, page) in bytes.chunks(PAGE).enumerate() {
+        let offset = index * PAGE;
+        match (is_empty(page), begin) {
+            (false, None) => begin = Some(offset),
+            (true, Some(start)) => {
+                target.write_all_at(&bytes[start..offset], at + start as u64)?;
+                begin = None;
+            }
+            _ => {}
+        }
+    }
+    match begin {
+        Some(start) => target.write_all_at(&bytes[start..], at + start as u64),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn copied(content: &[u8], hole: u64) -> (Vec<u8>, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        let from = File::create_new(dir.path().join("from")).unwrap();
+        from.write_all_at(content, hole).unwrap();
+        let to = dir.path().join("to");
+        copy(&File::open(dir.path().join("from")).unwrap(), &to).unwrap();
+        let blocks = to.metadata().unwrap().blocks();
+        (std::fs::read(to).unwrap(), blocks * 512)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_copy_has_the_same_bytes(
+            pages in proptest::collection::vec((any::<bool>(), any::<u8>()), 0..40),
+            rest in 0_usize..PAGE,
+            hole in 0_u64..100_000,
+        ) {
+            let mut content: Vec<u8> = Vec::new();
+            for (is_zero, byte) in pages {
+                content.extend([if is_zero { 0 } else { byte }; PAGE]);
+            }
+            content.extend(vec![7; rest]);
+            let mut whole = vec![0; if content.is_empty() { 0 } else { hole as usize }];
+            whole.extend(&content);
+            prop_assert!(copied(&content, hole).0 == whole);
+        }
+    }
+
+    #[test]
+    fn holes_and_zeros_take_no_space() {
+        let mut content = vec![0; 3 * CHUNK];
+        content[2 * CHUNK] = 1;
+        let (copy, space) = copied(&content, 64 * 1024 * 1024);
+        assert_eq!(copy.len(), 64 * 1024 * 1024 + 3 * CHUNK);
+        assert!(space <= 64 * 1024, "{space}");
+    }
+}

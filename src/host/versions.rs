@@ -1,0 +1,73 @@
+//! Versions of programs, asked for once and remembered until the program changes.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::paths::Paths;
+use super::{files, program};
+
+/// What a program said, and which file said it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Said {
+    size: u64,
+    changed_ns: i128,
+    text: String,
+}
+
+/// The first line of what `program --version` says, `None` when it does not run.
+///
+/// No process is started for a program whose file is as it was the last time.
+pub async fn version(paths: &Paths, program: &Path) -> Option<String> {
+    let cache = paths.state().join("versions.json");
+    let meta = std::fs::metadata(program).ok()?;
+    let (size, changed_ns) =
+        (meta.len(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
+    // What cannot be read is found out anew.
+    let mut known: BTreeMap<PathBuf, Said> =
+        std::fs::read(&cache).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    if let Some(said) = known.get(program).filter(|said| (said.size, said.changed_ns) == (size, changed_ns)) {
+        return Some(said.text.clone());
+    }
+    let output = program::output(Command::new(program).arg("--version")).await.ok()?;
+    let text = output.lines().next()?.trim().to_string();
+    known.insert(program.into(), Said { size, changed_ns, text: text.clone() });
+    if let Ok(json) = serde_json::to_vec(&known) {
+        // It is asked again where it cannot be remembered.
+        let _ = files::write_atomic(&cache, &json, 0o600);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_program_is_asked_once_and_again_when_its_file_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
+        let program = dir.path().join("program");
+        let write = |version: &str| {
+            let text =
+                format!("#!/bin/sh\necho asked >> {}/log\necho {version}\necho more\n", dir.path().display());
+            let beside = dir.path().join("beside");
+            std::fs::write(&beside, text).unwrap();
+            std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::rename(&beside, &program).unwrap();
+        };
+        assert_eq!(version(&paths, &program).await, None);
+        write("program 1.0");
+        for _ in 0..2 {
+            assert_eq!(version(&paths, &program).await.as_deref(), Some("program 1.0"));
+        }
+        write("program 1.0.1");
+        assert_eq!(version(&paths, &program).await.as_deref(), Some("program 1.0.1"));
+        let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(log.lines().count(), 2);
+    }
+}

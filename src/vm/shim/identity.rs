@@ -1,0 +1,58 @@
+//! What makes one VM out of a sealed guest.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rand_core::RngCore;
+
+use super::ShimError;
+use super::prepare::Prepared;
+use super::volumes::Volumes;
+use crate::guest::frames::{self, Personalise};
+use crate::host::files;
+use crate::host::paths::Paths;
+use crate::vm::keys;
+use crate::vm::network::{self, dns, mac};
+
+/// Everything that makes this VM differ from others of its image.
+pub fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Result<Personalise, ShimError> {
+    let Prepared { spec, dir, .. } = prepared;
+    let file = |path: PathBuf| move |source| ShimError::File { path, source };
+    let host_key = keys::host_key().map_err(file(dir.join("known_hosts")))?;
+    let (_, user_key) = keys::user_key(paths.state()).map_err(file(paths.state().join("ssh")))?;
+    // ssh knows the VM by its id, which is never used again.
+    let known = format!("{} {}\n", spec.id, host_key.public);
+    files::write_atomic(&dir.join("known_hosts"), known.as_bytes(), 0o600)
+        .map_err(file(dir.join("known_hosts")))?;
+    let gateway = spec.egress.then(|| network::GATEWAY.to_string());
+    Ok(Personalise {
+        time_ns: now_ns(),
+        entropy: entropy(),
+        hostname: spec.name.to_string(),
+        ssh_host_key: host_key.openssh,
+        ssh_host_key_dropbear: host_key.dropbear,
+        authorized_keys: vec![user_key],
+        network: Some(frames::Network {
+            address: network::GUEST_CIDR.into(),
+            dns: if spec.egress { dns(spec.network) } else { Vec::new() },
+            gateway,
+            mac: Some(mac(&spec.id)),
+        }),
+        volumes: volumes.guest.clone(),
+        secrets: Default::default(),
+        role: spec.role.clone(),
+    })
+}
+
+/// The time, in nanoseconds since the epoch.
+pub fn now_ns() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default()
+}
+
+/// Randomness for a guest, base64.
+pub fn entropy() -> String {
+    let mut entropy = [0; 64];
+    rand_core::OsRng.fill_bytes(&mut entropy);
+    BASE64_STANDARD.encode(entropy)
+}
