@@ -56,7 +56,7 @@ in
 pkgs.runCommand "mvm-${name}"
   {
     info = builtins.toJSON {
-      contract = 1;
+      contract = 2;
       ports = [ 22 ] ++ builtins.filter (port: port != 22) config.mvm.ports;
       min_mem_mib = config.mvm.minMemMib;
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Version of the agreement between host and image (device layout, labels, agent frames).
-pub const GUEST_CONTRACT: u32 = 1;
+pub const GUEST_CONTRACT: u32 = 2;
 
 /// The files of one build, as they lie in `dev/builds/<id>/`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -85,7 +85,7 @@ assert
 build "mvm-${name}" ./join.sh {
   inherit initrd kernel rootfs;
   info = builtins.toJSON {
-    contract = 1;
+    contract = 2;
     ports = [ 22 ] ++ builtins.filter (port: port != 22) ports;
     min_mem_mib = minMemMib;
   };

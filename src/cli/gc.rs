@@ -1,7 +1,6 @@
 //! `mvm gc`.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
+use crate::host::files;
 use crate::image::collect;
 use crate::run::record;
 use crate::vm::lifecycle;
@@ -87,7 +87,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
         waste.push(Waste {
             what: format!("VM {} ({})", vm.name, vm.id),
             why: format!("it is {}", vm.state.as_str()),
-            bytes: size(&path),
+            bytes: files::disk_usage(&path),
             path,
             kind: WasteKind::Vm(vm.id.clone()),
         });
@@ -108,7 +108,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
                     build.attribute
                 ),
                 why: if old { "not used for 14 days" } else { "no VM runs it" }.into(),
-                bytes: size(&path),
+                bytes: files::disk_usage(&path),
                 path,
                 kind: WasteKind::Build(build.id.clone()),
             });
@@ -124,7 +124,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             waste.push(Waste {
                 what: format!("directory {name}"),
                 why: "the database does not know it".into(),
-                bytes: size(&path),
+                bytes: files::disk_usage(&path),
                 path,
                 kind: WasteKind::Directory,
             });
@@ -163,20 +163,4 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
         WasteKind::Directory => whole(&item.path)?,
     }
     Ok(())
-}
-
-/// What a directory holds on disk, in bytes (holes do not count).
-fn size(dir: &Path) -> u64 {
-    let mut total = 0;
-    let mut waiting = vec![dir.to_path_buf()];
-    while let Some(dir) = waiting.pop() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => waiting.push(entry.path()),
-                Ok(meta) => total += meta.blocks() * 512,
-                Err(_) => {}
-            }
-        }
-    }
-    total
 }

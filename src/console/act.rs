@@ -367,7 +367,7 @@ mod tests {
         let trigger = || Kind::WatchTriggered { paths: Vec::new(), more: 0 };
         let ready = |vm: &str| {
             let (name, how) = (vm.into(), "booted".into());
-            Kind::VmStarted { vm: vm.into(), name, how, steps: Vec::new() }
+            Kind::VmStarted { vm: vm.into(), name, how, why: None, steps: Vec::new() }
         };
         let running = |vm: &str| Kind::VmState { vm: vm.into(), name: vm.into(), state: "running".into() };
         let (own, other) = (TaskId::new('r'), TaskId::parse("r-1-1").unwrap());

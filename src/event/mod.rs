@@ -175,6 +175,9 @@ pub enum Kind {
         name: String,
         /// `booted` or `restored`.
         how: String,
+        /// Why it was not restored, where it could have been.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
         /// Steps in order with their length in milliseconds.
         steps: Vec<(String, u64)>,
     },

@@ -43,6 +43,7 @@ pub enum AgentError {
 #[derive(Debug, Clone)]
 pub struct AgentClient {
     pub(super) link: Arc<Link>,
+    number: u32,
     frames: mpsc::UnboundedSender<Frame>,
     hello: watch::Receiver<Option<Hello>>,
 }
@@ -92,7 +93,7 @@ impl AgentClient {
         // Asked for, as an agent in a restored guest does not know that its host is another.
         let _ = frames.send(Frame::number(0, FrameKind::Hello, number));
         let driver = Driver { link: link.clone(), hello: said, number };
-        (Self { link, frames, hello }, driver.run(stream, outgoing))
+        (Self { link, number, frames, hello }, driver.run(stream, outgoing))
     }
 
     /// What the agent last said of itself; waits until it says so. The caller sets the deadline.
@@ -100,6 +101,16 @@ impl AgentClient {
         let mut hello = self.hello.clone();
         let said = hello.wait_for(Option::is_some).await.map_err(|_| self.link.why())?;
         said.clone().ok_or(AgentError::Closed)
+    }
+
+    /// Ends all sessions, and waits until the agent has nothing more to read or to say: the guest may be
+    /// saved then. This client is of no use any more.
+    pub async fn retire(&self) -> Result<(), AgentError> {
+        let mut hello = self.hello.clone();
+        hello.borrow_and_update();
+        self.post(Frame::number(0, FrameKind::Hello, self.number))?;
+        self.link.break_with(AgentError::Restarted);
+        hello.changed().await.map_err(|_| AgentError::Closed)
     }
 
     /// Asks and waits for the answer. The caller sets the deadline; dropping the future gives up.
@@ -141,6 +152,9 @@ impl AgentClient {
 
     /// Hands a frame to the driver.
     pub(super) fn post(&self, frame: Frame) -> Result<(), AgentError> {
+        if let Some(error) = &self.link.lock().broken {
+            return Err(error.clone());
+        }
         self.frames.send(frame).map_err(|_| self.link.why())
     }
 }

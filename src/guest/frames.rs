@@ -163,6 +163,13 @@ pub struct Hello {
 pub enum Request {
     /// Makes the sealed guest one particular VM, then starts its services.
     Personalise(Box<Personalise>),
+    /// Brings a personalised guest that was saved, and goes on, up to now.
+    Wake {
+        /// Wall clock, nanoseconds since the epoch.
+        time_ns: u64,
+        /// Entropy to credit, base64, at least 32 bytes.
+        entropy: String,
+    },
     /// Which TCP ports listen? Answered by [`Answer::Ready`].
     Ready,
     /// Runs a command.

@@ -35,9 +35,7 @@ pub fn is_personalised(root: &Path) -> bool {
 /// Applies everything but the image's start; `root` stands before every path.
 pub fn apply(root: &Path, system: &dyn System, what: &Personalise) -> Result<(), StepError> {
     let step = |step, result: io::Result<()>| result.map_err(|source| StepError { step, source });
-    // The clock first, as the next steps may wait; entropy before anything draws from it.
-    step("clock", system.set_clock(what.time_ns))?;
-    step("entropy", entropy(system, &what.entropy))?;
+    wake(system, what.time_ns, &what.entropy)?;
     step("hostname", hostname(root, system, &what.hostname))?;
     step("machine-id", machine_id(root))?;
     step("ssh host key", host_keys(root, what))?;
@@ -50,6 +48,14 @@ pub fn apply(root: &Path, system: &dyn System, what: &Personalise) -> Result<(),
     step("secrets", secrets(root, system, what))?;
     step("role", role(root, what.role.as_deref()))?;
     step("marker", put(&marker(root), b"", 0o600))
+}
+
+/// Brings a guest that stood still up to now, with random numbers that no other copy of it has.
+pub fn wake(system: &dyn System, time_ns: u64, base64: &str) -> Result<(), StepError> {
+    let step = |step, result: io::Result<()>| result.map_err(|source| StepError { step, source });
+    // The clock first, as the next steps may wait; entropy before anything draws from it.
+    step("clock", system.set_clock(time_ns))?;
+    step("entropy", entropy(system, base64))
 }
 
 fn marker(root: &Path) -> PathBuf {

@@ -54,6 +54,13 @@ impl Agent {
             // A newer host may ask for what this agent does not know.
             Err(error) => self.refuse(id, format!("request not understood: {error}")),
             Ok(Request::Personalise(what)) => self.personalise(id, *what),
+            Ok(Request::Wake { time_ns, entropy }) => {
+                let woken = personalise::wake(&*self.system, time_ns, &entropy);
+                self.reply(
+                    id,
+                    woken.map_or_else(|error| Reply::Error(error.to_string()), |()| Reply::Ok(Answer::Done)),
+                );
+            }
             Ok(Request::Exec(exec)) => self.exec(id, &exec),
             Ok(Request::Ready) => {
                 let sealed = self.seal != Seal::Open;

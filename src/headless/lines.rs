@@ -103,11 +103,12 @@ impl Lines {
                 "failed" => lasting("failed", name.clone()),
                 _ => None,
             },
-            Kind::VmStarted { name, how, steps, .. } => {
+            Kind::VmStarted { name, how, why, steps, .. } => {
                 let total = steps.iter().fold(0_u64, |sum, (_, ms)| sum.saturating_add(*ms));
                 let parts: Vec<_> =
                     steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
-                lasting("ready", format!("{name} {how} in {}: {}", millis(total), parts.join(", ")))
+                let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+                lasting("ready", format!("{name} {how} in {}{why}: {}", millis(total), parts.join(", ")))
             }
             _ => None,
         }

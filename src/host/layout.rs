@@ -36,18 +36,22 @@ pub fn finish(next: &Path, dir: &Path, stamp: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    if dir.exists() {
-        // An exchange, so that who reads `dir` sees the old one or the new one.
-        if renameat2(AT_FDCWD, next, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE).is_err() {
-            // Some file systems cannot exchange.
-            remove(dir)?;
-            fs::rename(next, dir)?;
-        }
-        remove(next)?;
-    } else {
-        fs::rename(next, dir)?;
-    }
+    replace(next, dir)?;
     files::write_atomic(&stamp_file(dir), stamp.as_bytes(), 0o600)
+}
+
+/// Puts `next` in the place of `dir`, which is gone then, without a stamp.
+pub fn replace(next: &Path, dir: &Path) -> io::Result<()> {
+    if !dir.exists() {
+        return fs::rename(next, dir);
+    }
+    // An exchange, so that who reads `dir` sees the old one or the new one.
+    if renameat2(AT_FDCWD, next, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE).is_err() {
+        // Some file systems cannot exchange.
+        remove(dir)?;
+        return fs::rename(next, dir);
+    }
+    remove(next)
 }
 
 fn stamp_file(dir: &Path) -> PathBuf {

@@ -94,6 +94,16 @@ impl Paths {
         self.state.join("vms")
     }
 
+    /// The snapshot of one VM.
+    pub fn vm_snapshot(&self, id: &str) -> PathBuf {
+        self.vm(id).join("snapshot")
+    }
+
+    /// Ready snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.state.join("dev/snapshots")
+    }
+
     /// Events of tasks.
     pub fn tasks(&self) -> PathBuf {
         self.state.join("tasks")

@@ -1,4 +1,4 @@
-//! Copies of files with holes, which stay holes.
+//! Files with holes, and copies of them in which they stay holes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,8 +16,13 @@ const CHUNK: usize = 1024 * 1024;
 /// Copies `from` into the new file `to`. Holes, and pages of nothing but zeros, take no space.
 pub fn copy(from: &File, to: &Path) -> io::Result<()> {
     let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to)?;
+    target.set_len(from.metadata()?.len())?;
+    read(from, |bytes, at| write_pages(&target, bytes, at))
+}
+
+/// Hands all of a file that is not a hole to `take`, piece by piece, with its place.
+pub fn read(from: &File, mut take: impl FnMut(&[u8], u64) -> io::Result<()>) -> io::Result<()> {
     let end = from.metadata()?.len();
-    target.set_len(end)?;
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while let Some((begin, stop)) = data(from, at, end)? {
@@ -25,7 +30,7 @@ pub fn copy(from: &File, to: &Path) -> io::Result<()> {
         while at < stop {
             let length = CHUNK.min((stop - at) as usize);
             from.read_exact_at(&mut buffer[..length], at)?;
-            write_pages(&target, &buffer[..length], at)?;
+            take(&buffer[..length], at)?;
             at += length as u64;
         }
     }

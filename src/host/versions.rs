@@ -14,7 +14,7 @@ use super::{files, program};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Said {
     size: u64,
-    changed_ns: i128,
+    changed_ns: i64,
     text: String,
 }
 
@@ -24,8 +24,7 @@ struct Said {
 pub async fn version(paths: &Paths, program: &Path) -> Option<String> {
     let cache = paths.state().join("versions.json");
     let meta = std::fs::metadata(program).ok()?;
-    let (size, changed_ns) =
-        (meta.len(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
+    let (size, changed_ns) = (meta.len(), meta.ctime() * 1_000_000_000 + meta.ctime_nsec());
     // What cannot be read is found out anew.
     let mut known: BTreeMap<PathBuf, Said> =
         std::fs::read(&cache).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();

@@ -42,8 +42,8 @@ const CONSOLE_TAIL: usize = 60;
 /// How long a guest has to end by itself when nobody says otherwise.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Steps of a start, in the order in which the shim ends them.
-const STEPS: [&str; 4] = ["spawn", "boot", "personalise", "ready"];
+/// The step with which every start begins.
+const FIRST_STEP: &str = "spawn";
 
 /// What to run.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ async fn boot(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
-    sink.phase(STEPS[0]);
+    sink.phase(FIRST_STEP);
     let starting = lifecycle::start(paths, store, spec, exact)?;
     let id = starting.id.clone();
     let ready = until_ready(paths, starting, sink, cancel).await;
@@ -214,17 +214,17 @@ async fn until_ready(
         };
         match word {
             Some(Word::Step { name, ms }) => {
-                let next = STEPS.iter().skip_while(|step| **step != name).nth(1);
-                next.into_iter().for_each(|step| sink.phase(step));
+                sink.phase(after(&name));
                 steps.push((name, ms));
             }
             Some(Word::Warning { text }) => sink.warn(text),
-            Some(Word::Ready { ports }) => {
+            Some(Word::Ready { ports, restored, why }) => {
                 sink.send(state("running"));
                 sink.send(Kind::VmStarted {
                     vm: id.clone(),
                     name: name.clone(),
-                    how: "booted".into(),
+                    how: if restored { "restored" } else { "booted" }.into(),
+                    why,
                     steps,
                 });
                 return Ok(Running { starting, ports });
@@ -243,6 +243,15 @@ async fn until_ready(
                 });
             }
         }
+    }
+}
+
+/// What is under way once a step has ended.
+fn after(step: &str) -> &'static str {
+    match step {
+        FIRST_STEP => "boot",
+        "boot" | "snapshot" | "load" => "personalise",
+        _ => "ready",
     }
 }
 

@@ -14,6 +14,9 @@ use crate::host::child::find_program;
 /// Label by which the guest's init finds the upper disk.
 pub const UPPER_LABEL: &str = "mvm-upper";
 
+/// Name of the upper disk in a VM's directory.
+pub const UPPER_FILE: &str = "upper.ext4";
+
 /// Why a disk could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -53,7 +56,7 @@ pub struct VolumeDisk {
 
 /// The upper disk in `dir`: made, unless the VM brought its own.
 pub async fn upper(dir: &Path, mib: u64) -> Result<PathBuf, DiskError> {
-    let path = dir.join("upper.ext4");
+    let path = dir.join(UPPER_FILE);
     if !path.exists() {
         make_upper(&path, mib).await?;
     }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod network;
 pub mod shim;
+pub mod snapshot;
 pub mod spec;
 pub mod ssh;
 pub mod usage;

@@ -33,10 +33,14 @@ pub trait Hypervisor: Send + std::fmt::Debug {
     /// the guest takes it. The caller sets the deadline. One at a time is of use.
     async fn control(&mut self) -> Result<UnixStream, HypervisorError>;
 
+    /// Loads what [`Hypervisor::save`] wrote into `dir`, once, after a start with [`Launch::Restore`] of the
+    /// same directory. The machine is paused then. One that cannot be loaded is of no use any more.
+    async fn load(&mut self, dir: &Path) -> Result<(), HypervisorError>;
+
     /// Halts the CPUs.
     async fn pause(&mut self) -> Result<(), HypervisorError>;
 
-    /// Has the CPUs go on after [`Hypervisor::pause`] or a start with [`Launch::Restore`].
+    /// Has the CPUs go on after [`Hypervisor::pause`] or [`Hypervisor::load`].
     async fn resume(&mut self) -> Result<(), HypervisorError>;
 
     /// Writes the paused machine's memory and devices into `dir`, which holds nothing of the kind.
@@ -100,8 +104,8 @@ pub struct Machine<'a> {
 pub enum Launch<'a> {
     /// Switched on.
     Cold,
-    /// Paused, as it was saved in this directory. Everything a machine is made from must be as it
-    /// was then but for paths.
+    /// To be loaded with what was saved in this directory. Everything a machine is made from must be as
+    /// it was then, but for paths.
     Restore(&'a Path),
 }
 
@@ -119,6 +123,14 @@ pub enum HypervisorError {
     /// It ended, or did not speak.
     #[error("{name} did not start: {reason}\nhelp: run `mvm doctor`")]
     Start {
+        /// The hypervisor.
+        name: &'static str,
+        /// The end of what it wrote, or what went wrong.
+        reason: String,
+    },
+    /// What was saved cannot be loaded.
+    #[error("{name} does not take the snapshot: {reason}\nhelp: `--cold` boots without it")]
+    Load {
         /// The hypervisor.
         name: &'static str,
         /// The end of what it wrote, or what went wrong.

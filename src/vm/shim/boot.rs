@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::endpoint::ssh_greets;
 use super::identity;
 use super::prepare::Prepared;
 use super::protocol::Word;
+use super::save::{self, Completing};
 use super::volumes::Volumes;
 use super::{LeashEnd, ShimError, keep_console};
 use crate::artifacts::GUEST_CONTRACT;
@@ -19,15 +20,22 @@ use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::{Answer, Request};
 use crate::host::child::find_program;
 use crate::host::paths::Paths;
+use crate::host::versions;
 use crate::vm::console::ConsoleLog;
+use crate::vm::disks::{self, UPPER_FILE};
 use crate::vm::hypervisor::qemu::{self, tsc};
-use crate::vm::hypervisor::{Hypervisor, Launch, MESSAGES_FILE, Machine, Share, last_words};
+use crate::vm::hypervisor::{Disk, Hypervisor, Launch, MESSAGES_FILE, Machine, Share, last_words};
 use crate::vm::network::{self, mac};
+use crate::vm::snapshot::Snapshot;
+use crate::vm::snapshot::fit::Fit;
+use crate::vm::snapshot::ready::{self, NotReady};
 use crate::vm::spec::HypervisorKind;
 use crate::vm::virtiofs::ShareDaemon;
 
 /// Pause between two questions whether the guest is ready.
 const POLL: Duration = Duration::from_millis(40);
+/// How long going on from a snapshot may take before the guest is booted in its place.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a hypervisor whose channel broke may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -39,6 +47,14 @@ pub struct Booted {
     pub agent: Option<Agent>,
     /// virtio-fs daemons, which end with the VM.
     pub daemons: Vec<ShareDaemon>,
+    /// Disks: the root, the VM's own, volumes.
+    pub disks: Vec<Disk>,
+    /// Whether it was restored from a snapshot.
+    pub restored: bool,
+    /// Why it was not restored, where it could have been.
+    pub why: Option<String>,
+    /// A ready snapshot of it on its way to the disk.
+    pub completing: Option<Completing>,
 }
 
 /// The guest agent, and the task that carries its frames.
@@ -54,36 +70,69 @@ impl Drop for Agent {
     }
 }
 
+/// What a ready snapshot can do for a VM.
+enum Ready {
+    /// It goes on from this one.
+    Restore(Box<Snapshot>),
+    /// It boots: why, and whether one is to be taken.
+    Boot { why: Option<String>, take: bool },
+}
+
 /// A start under way.
 struct Start<'a> {
+    paths: &'a Paths,
     prepared: &'a Prepared,
     leash: &'a mut LeashEnd,
     lap: Instant,
     deadline: Instant,
 }
 
-/// Boots the guest and waits until it is ready, reporting each step on the leash.
+/// Brings the guest up until it is ready, reporting each step on the leash.
 pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<Booted, ShimError> {
     let begun = Instant::now();
     let deadline = begun + Duration::from_secs(prepared.spec.boot_timeout_secs);
-    let mut start = Start { prepared, leash, lap: begun, deadline };
-    let mut volumes = tokio::select! {
-        volumes = Volumes::make(paths, prepared) => volumes?,
-        _ = start.leash.detached() => return Err(ShimError::Abandoned),
-    };
-    let mut booted = launch(paths, prepared, &mut volumes, Launch::Cold).await?;
-    start.lap("spawn").await;
-    if !prepared.artifacts.has_agent() {
-        start.without_agent(&mut booted).await?;
-        return Ok(booted);
+    let mut start = Start { paths, prepared, leash, lap: begun, deadline };
+    if let Some(dir) = &prepared.restore_from {
+        return start.go_on_from(dir).await;
     }
-    start.meet_agent(&mut booted).await?;
-    start.lap("boot").await;
-    start.personalise(paths, &volumes, &mut booted).await?;
-    start.lap("personalise").await;
-    start.ready(&mut booted).await?;
-    start.lap("ready").await;
+    let inherited = prepared.dir.join(UPPER_FILE).exists();
+    let mut volumes = start.unless_abandoned(Volumes::make(paths, prepared)).await??;
+    let fit = fit(paths, prepared, &volumes.disks).await?;
+    let (why, take) = match start.ready_snapshot(&fit, &volumes, inherited) {
+        Ready::Boot { why, take } => (why, take),
+        Ready::Restore(snapshot) => match start.restore(&snapshot, &mut volumes).await {
+            Ok(booted) => return Ok(booted),
+            Err(error @ (ShimError::Abandoned | ShimError::Contract { .. })) => return Err(error),
+            Err(error) => {
+                let error = error.to_string();
+                let reason = error.lines().next().unwrap_or_default();
+                let key = &fit.key()[..12];
+                (
+                    Some(format!(
+                        "restoring failed: {reason} (`mvm snapshot rm {key}` removes the snapshot)"
+                    )),
+                    false,
+                )
+            }
+        },
+    };
+    if let Some(text) = why.as_ref().filter(|_| !take) {
+        start.leash.say(&Word::Warning { text: format!("booting afresh: {text}") }).await;
+    }
+    let mut booted = start.cold(&fit, &mut volumes, take).await?;
+    booted.why = why;
     Ok(booted)
+}
+
+/// What a snapshot must be like for the VM to go on from it.
+pub async fn fit(paths: &Paths, prepared: &Prepared, disks: &[Disk]) -> Result<Fit, ShimError> {
+    let Prepared { spec, artifacts, .. } = prepared;
+    let program = program(paths, spec.hypervisor)?;
+    let version = versions::version(paths, &program).await.unwrap_or_default();
+    let size = |disk: &Disk| std::fs::metadata(&disk.path).map(|meta| meta.len());
+    let sizes = disks[2..].iter().map(size).collect::<std::io::Result<_>>();
+    let sizes = sizes.map_err(|source| ShimError::File { path: prepared.dir.clone(), source })?;
+    Ok(Fit::of(spec, artifacts, version, sizes))
 }
 
 impl Start<'_> {
@@ -92,6 +141,122 @@ impl Start<'_> {
         let ms = self.lap.elapsed().as_millis() as u64;
         self.lap = Instant::now();
         self.leash.say(&Word::Step { name: name.into(), ms }).await;
+    }
+
+    async fn unless_abandoned<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ShimError> {
+        tokio::select! {
+            done = work => Ok(done),
+            _ = self.leash.detached() => Err(ShimError::Abandoned),
+        }
+    }
+
+    fn ready_snapshot(&self, fit: &Fit, volumes: &Volumes, inherited: bool) -> Ready {
+        let never = |why: &str| Ready::Boot { why: Some(why.into()), take: false };
+        match () {
+            () if self.prepared.spec.cold || inherited || !self.prepared.artifacts.has_agent() => {
+                Ready::Boot { why: None, take: false }
+            }
+            () if !volumes.daemons.is_empty() => never("a shared directory cannot be part of a snapshot"),
+            () => match ready::find(self.paths, fit) {
+                Ok(snapshot) => Ready::Restore(Box::new(snapshot)),
+                Err(NotReady::Unusable(why)) => Ready::Boot { why: Some(why), take: false },
+                Err(NotReady::Missing(why)) => Ready::Boot { why: Some(why), take: true },
+            },
+        }
+    }
+
+    /// Boots the guest; with `take` it is saved at the seal.
+    async fn cold(&mut self, fit: &Fit, volumes: &mut Volumes, take: bool) -> Result<Booted, ShimError> {
+        let (dir, mib) = (&self.prepared.dir, self.prepared.spec.disk_mib);
+        self.unless_abandoned(disks::upper(dir, mib)).await??;
+        let mut booted = launch(self.paths, self.prepared, volumes, Launch::Cold).await?;
+        self.lap("spawn").await;
+        if !self.prepared.artifacts.has_agent() {
+            self.without_agent(&mut booted).await?;
+            return Ok(booted);
+        }
+        self.meet_agent(&mut booted).await?;
+        self.lap("boot").await;
+        if take {
+            match save::ready(self.paths, self.prepared, fit, &mut booted).await {
+                Ok(completing) => booted.completing = Some(completing),
+                Err(error) => {
+                    let text = format!("no ready snapshot could be taken: {error}");
+                    self.leash.say(&Word::Warning { text }).await;
+                }
+            }
+            self.meet_agent(&mut booted).await?;
+            self.lap("snapshot").await;
+        }
+        self.personalise(volumes, &mut booted).await?;
+        self.ready(&mut booted).await?;
+        Ok(booted)
+    }
+
+    /// Goes on from a ready snapshot. What is left of a failure is not in the way of a boot.
+    async fn restore(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
+        let whole = self.deadline;
+        self.deadline = whole.min(Instant::now() + RESTORE_DEADLINE);
+        let restored = self.restore_within(snapshot, volumes).await;
+        self.deadline = whole;
+        if restored.is_err() {
+            // Made anew for the boot; it may not even be there.
+            drop(std::fs::remove_file(self.prepared.dir.join(UPPER_FILE)));
+            self.lap = Instant::now();
+        }
+        restored
+    }
+
+    async fn restore_within(
+        &mut self,
+        snapshot: &Snapshot,
+        volumes: &mut Volumes,
+    ) -> Result<Booted, ShimError> {
+        snapshot.copy_disks(&self.prepared.dir)?;
+        let mut booted = self.load(snapshot, volumes).await?;
+        let personalised = async {
+            self.meet_agent(&mut booted).await?;
+            self.lap("load").await;
+            self.personalise(volumes, &mut booted).await?;
+            self.ready(&mut booted).await
+        };
+        let personalised = personalised.await;
+        if personalised.is_err() {
+            // It may have ended by itself.
+            drop(booted.hypervisor.child().kill().await);
+        }
+        personalised.map(|()| booted)
+    }
+
+    /// Goes on from the snapshot of a VM.
+    async fn go_on_from(&mut self, dir: &Path) -> Result<Booted, ShimError> {
+        let snapshot = Snapshot::open(dir)?;
+        snapshot.copy_disks(&self.prepared.dir)?;
+        save::take_known_hosts(dir, self.prepared)?;
+        let mut volumes = Volumes::make(self.paths, self.prepared).await?;
+        snapshot.check(&fit(self.paths, self.prepared, &volumes.disks).await?)?;
+        let mut booted = self.load(&snapshot, &mut volumes).await?;
+        if self.prepared.artifacts.has_agent() {
+            self.meet_agent(&mut booted).await?;
+            self.lap("load").await;
+            let late = self.late("did not wake");
+            let wake = Request::Wake { time_ns: identity::now_ns(), entropy: identity::entropy() };
+            self.ask(&mut booted, late, async |agent| agent.request(wake).await.map(drop)).await?;
+            self.lap("wake").await;
+            self.ready(&mut booted).await?;
+        }
+        Ok(booted)
+    }
+
+    /// Has a hypervisor go on from what was saved.
+    async fn load(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
+        let how = Launch::Restore(&snapshot.dir);
+        let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
+        self.lap("spawn").await;
+        booted.hypervisor.load(&snapshot.dir).await?;
+        booted.hypervisor.resume().await?;
+        booted.restored = true;
+        Ok(booted)
     }
 
     async fn without_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
@@ -110,44 +275,32 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Connects to the agent and waits until it says what it is.
     async fn meet_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
         let late = self.late("did not start its agent");
-        let stream = tokio::select! {
-            connected = booted.hypervisor.control() => connected?,
-            _ = self.leash.detached() => return Err(ShimError::Abandoned),
-            () = tokio::time::sleep_until(self.deadline.into()) => return Err(late),
-        };
-        let (client, driver) = AgentClient::start(stream);
-        // Its end shows in every session.
-        let agent = Agent { client: client.clone(), driver: tokio::spawn(driver) };
-        let hello = self.asked(booted, late, client.hello()).await?;
-        if hello.contract != GUEST_CONTRACT {
-            return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT });
+        tokio::select! {
+            met = booted.meet_agent(self.prepared) => met,
+            _ = self.leash.detached() => Err(ShimError::Abandoned),
+            () = tokio::time::sleep_until(self.deadline.into()) => Err(late),
         }
-        booted.agent = Some(agent);
-        Ok(())
     }
 
-    async fn personalise(
-        &mut self,
-        paths: &Paths,
-        volumes: &Volumes,
-        booted: &mut Booted,
-    ) -> Result<(), ShimError> {
-        let Some(agent) = booted.agent.as_ref().map(|agent| agent.client.clone()) else { return Ok(()) };
-        let who = identity::personalise(paths, self.prepared, volumes)?;
+    async fn personalise(&mut self, volumes: &Volumes, booted: &mut Booted) -> Result<(), ShimError> {
+        let who = identity::personalise(self.paths, self.prepared, volumes)?;
         let late = self.late("did not take its identity");
-        self.asked(booted, late, agent.request(Request::Personalise(Box::new(who)))).await.map(drop)
+        let request = Request::Personalise(Box::new(who));
+        self.ask(booted, late, async |agent| agent.request(request).await.map(drop)).await?;
+        self.lap("personalise").await;
+        Ok(())
     }
 
     /// Waits until all ports of the image's listen.
     async fn ready(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
-        let Some(agent) = booted.agent.as_ref().map(|agent| agent.client.clone()) else { return Ok(()) };
         let expected = self.prepared.artifacts.manifest.image.ports.clone();
         let ports: Vec<String> = expected.iter().map(u16::to_string).collect();
         let late = self.late(&format!("did not open its ports ({})", ports.join(", ")));
-        self.asked(booted, late, ready(agent, expected)).await
+        self.ask(booted, late, async |agent| until_ready(agent, expected).await).await?;
+        self.lap("ready").await;
+        Ok(())
     }
 
     fn late(&self, what: &str) -> ShimError {
@@ -155,27 +308,64 @@ impl Start<'_> {
         ShimError::Late { name: spec.name.to_string(), what: what.into(), seconds: spec.boot_timeout_secs }
     }
 
-    /// Awaits what the agent is asked, unless the hypervisor ends, the leash is let go, or the deadline
+    /// Asks the agent something, unless the hypervisor ends, the leash is let go, or the deadline
     /// passes first.
-    async fn asked<T>(
+    async fn ask(
         &mut self,
         booted: &mut Booted,
         late: ShimError,
-        work: impl Future<Output = Result<T, AgentError>>,
-    ) -> Result<T, ShimError> {
-        let answer = tokio::select! {
-            answer = work => answer,
-            status = booted.hypervisor.child().wait() => return Err(died(self.prepared, status)),
-            _ = self.leash.detached() => return Err(ShimError::Abandoned),
-            () = tokio::time::sleep_until(self.deadline.into()) => return Err(late),
-        };
-        match answer {
-            Ok(answer) => Ok(answer),
-            // A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
-            Err(error) => match tokio::time::timeout(LAST_MOMENT, booted.hypervisor.child().wait()).await {
-                Ok(status) => Err(died(self.prepared, status)),
-                Err(_) => Err(ShimError::Agent(error.to_string())),
+        question: impl AsyncFnOnce(AgentClient) -> Result<(), AgentError>,
+    ) -> Result<(), ShimError> {
+        let Some(agent) = booted.client() else { return Ok(()) };
+        tokio::select! {
+            answer = question(agent) => match answer {
+                Ok(()) => Ok(()),
+                Err(error) => Err(booted.agent_failed(self.prepared, error).await),
             },
+            status = booted.hypervisor.child().wait() => Err(died(self.prepared, status)),
+            _ = self.leash.detached() => Err(ShimError::Abandoned),
+            () = tokio::time::sleep_until(self.deadline.into()) => Err(late),
+        }
+    }
+}
+
+impl Booted {
+    /// To ask the agent.
+    pub fn client(&self) -> Option<AgentClient> {
+        self.agent.as_ref().map(|agent| agent.client.clone())
+    }
+
+    /// Has a saved machine go on.
+    pub async fn go_on(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
+        self.hypervisor.resume().await?;
+        self.meet_agent(prepared).await
+    }
+
+    /// Connects to the agent and waits until it says what it is. The caller sets the deadline.
+    pub async fn meet_agent(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
+        if !prepared.artifacts.has_agent() {
+            return Ok(());
+        }
+        let (client, driver) = AgentClient::start(self.hypervisor.control().await?);
+        // Its end shows in every session.
+        let agent = Agent { client, driver: tokio::spawn(driver) };
+        let hello = tokio::select! {
+            hello = agent.client.hello() => hello,
+            status = self.hypervisor.child().wait() => return Err(died(prepared, status)),
+        };
+        match hello {
+            Ok(hello) if hello.contract == GUEST_CONTRACT => self.agent = Some(agent),
+            Ok(hello) => return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT }),
+            Err(error) => return Err(self.agent_failed(prepared, error).await),
+        }
+        Ok(())
+    }
+
+    /// A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
+    async fn agent_failed(&mut self, prepared: &Prepared, error: AgentError) -> ShimError {
+        match tokio::time::timeout(LAST_MOMENT, self.hypervisor.child().wait()).await {
+            Ok(status) => died(prepared, status),
+            Err(_) => ShimError::Agent(error.to_string()),
         }
     }
 }
@@ -187,7 +377,7 @@ fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
 }
 
 /// Asks the agent until all expected ports listen.
-async fn ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
+async fn until_ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
     loop {
         match agent.request(Request::Ready).await {
             Ok(Answer::Ready { ports, .. }) if expected.iter().all(|port| ports.contains(port)) => {
@@ -246,7 +436,15 @@ async fn launch(
             .map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
         tokio::spawn(keep_console(output, log));
     }
-    Ok(Booted { hypervisor, agent: None, daemons: std::mem::take(&mut volumes.daemons) })
+    Ok(Booted {
+        hypervisor,
+        agent: None,
+        daemons: std::mem::take(&mut volumes.daemons),
+        disks: volumes.disks.clone(),
+        restored: false,
+        why: None,
+        completing: None,
+    })
 }
 
 /// Where the hypervisor is.

@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use super::protocol::{self, Ask, Said};
+use super::protocol::{self, Ask, Said, Saved};
 use crate::guest::client::AgentClient;
 
 /// Why a shim did not do as asked.
@@ -27,7 +27,7 @@ async fn ask(socket: &Path, ask: &Ask) -> Result<BufReader<UnixStream>, ClientEr
     match protocol::read(&mut stream).await? {
         Some(Said::Done) => Ok(stream),
         Some(Said::Error { message }) => Err(ClientError::Refused(message)),
-        None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }
 
@@ -48,6 +48,17 @@ async fn end(socket: &Path, ask: &Ask) -> Result<(), ClientError> {
         Ok(Some(Said::Error { message })) => Err(ClientError::Refused(message)),
         // The shim's end closes, or resets, the connection.
         _ => Ok(()),
+    }
+}
+
+/// Saves the machine into the VM's directory; with `stop` the VM is over then.
+pub async fn save(socket: &Path, stop: bool) -> Result<Saved, ClientError> {
+    let mut stream = BufReader::new(UnixStream::connect(socket).await?);
+    protocol::write(&mut stream, &Ask::Save { stop }).await?;
+    match protocol::read(&mut stream).await? {
+        Some(Said::Saved(saved)) => Ok(saved),
+        Some(Said::Error { message }) => Err(ClientError::Refused(message)),
+        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }
 

@@ -13,6 +13,7 @@ mod endpoint;
 mod identity;
 mod prepare;
 mod relay;
+mod save;
 mod serve;
 mod volumes;
 
@@ -29,6 +30,7 @@ use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
 use crate::store::vms::VmState;
 use crate::store::{Store, StoreError};
+use crate::vm::snapshot::SnapshotError;
 use crate::vm::spec::VmSpec;
 use crate::vm::{console, disks, hypervisor, network};
 use prepare::Prepared;
@@ -98,6 +100,15 @@ pub enum ShimError {
     /// The command that started the VM went away.
     #[error("the command that started the VM went away")]
     Abandoned,
+    /// The thread that writes a snapshot.
+    #[error("the snapshot was not written: {0}\nhelp: see the VM's `shim.log`")]
+    Thread(#[from] tokio::task::JoinError),
+    /// It cannot be saved.
+    #[error("the VM cannot be saved: {0}")]
+    Unsavable(&'static str),
+    /// A snapshot.
+    #[error("{0}\nhelp: `mvm run` boots a new VM; the snapshot is kept")]
+    Snapshot(#[from] SnapshotError),
     /// Disks.
     #[error(transparent)]
     Disk(#[from] disks::DiskError),

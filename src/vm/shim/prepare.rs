@@ -16,6 +16,8 @@ use crate::vm::spec::{Network, PortMap, VmSpec};
 pub struct Prepared {
     /// The specification; ports are those really listened on.
     pub spec: VmSpec,
+    /// The snapshot to go on from.
+    pub restore_from: Option<PathBuf>,
     /// What it boots.
     pub artifacts: Artifacts,
     /// Its directory.
@@ -49,7 +51,9 @@ impl Prepared {
             Network::Tap => Some(TapNetwork::enter(id, spec.egress)?),
             Network::User => None,
         };
-        Ok(Self { spec, artifacts, dir, lock, listeners, tap })
+        // Once it runs it is a VM like others.
+        let restore_from = spec.restore_from.take();
+        Ok(Self { spec, restore_from, artifacts, dir, lock, listeners, tap })
     }
 }
 

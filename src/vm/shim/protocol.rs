@@ -24,6 +24,11 @@ pub enum Ask {
         /// Port in the guest.
         port: u16,
     },
+    /// Save the machine into the VM's directory, for it to go on from.
+    Save {
+        /// Whether the VM is over then.
+        stop: bool,
+    },
     /// Talk to the guest agent. After [`Said::Done`] the connection carries its frames.
     Agent,
 }
@@ -34,11 +39,24 @@ pub enum Ask {
 pub enum Said {
     /// As asked.
     Done,
+    /// Saved.
+    Saved(Saved),
     /// Not as asked: why.
     Error {
         /// Why.
         message: String,
     },
+}
+
+/// What a snapshot took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// How long the guest stood still, in milliseconds.
+    pub paused_ms: u64,
+    /// How long it took in all, in milliseconds.
+    pub ms: u64,
 }
 
 /// What the shim tells the command that started it.
@@ -61,6 +79,10 @@ pub enum Word {
     Ready {
         /// Published ports, none of them 0 any more.
         ports: Vec<PortMap>,
+        /// Whether it was restored from a snapshot; booted otherwise.
+        restored: bool,
+        /// Why it was not restored, where it could have been.
+        why: Option<String>,
     },
     /// The VM could not be started, or ended.
     Failed {

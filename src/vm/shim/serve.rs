@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::boot::Booted;
 use super::endpoint::endpoint;
 use super::prepare::Prepared;
-use super::protocol::{self, Ask, Said, Word};
+use super::protocol::{self, Ask, Said, Saved, Word};
 use super::relay;
+use super::save::{self, Completing};
 use super::{LeashEnd, ShimError, record, remove};
 use crate::guest::client::AgentClient;
 use crate::guest::frames::Request;
@@ -24,6 +25,11 @@ use crate::vm::hypervisor::Hypervisor;
 
 /// How long a guest has to end by itself when nobody says otherwise.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long saving a guest may take.
+const SAVE_DEADLINE: Duration = Duration::from_secs(180);
+/// How long the end of a VM waits for its ready snapshot.
+const COMPLETE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a VM ended.
 pub struct Ended {
@@ -39,25 +45,34 @@ enum Order {
     Endpoint(u16, oneshot::Sender<Result<SocketAddr, String>>),
     /// End the guest; no deadline means at once.
     Stop(Option<Duration>),
+    /// Save the guest; it ends then when true.
+    Save(bool, oneshot::Sender<Result<Saved, String>>),
 }
 
 /// What each connection needs.
 #[derive(Clone)]
 struct Connection {
     orders: mpsc::Sender<Order>,
-    agent: Option<AgentClient>,
+    /// None in an image without one, and while the guest is being saved.
+    agent: watch::Receiver<Option<AgentClient>>,
+}
+
+impl Connection {
+    fn agent(&self) -> Option<AgentClient> {
+        self.agent.borrow().clone()
+    }
 }
 
 /// Serves the VM until it is over.
 pub async fn serve(
     paths: &Paths,
     prepared: &Prepared,
-    booted: Booted,
+    mut booted: Booted,
     leash: &mut LeashEnd,
 ) -> Result<Ended, ShimError> {
-    let Booted { mut hypervisor, agent, daemons: _daemons } = booted;
     let (orders, mut incoming) = mpsc::channel(64);
-    let connection = Connection { orders, agent: agent.as_ref().map(|agent| agent.client.clone()) };
+    let (agent, current) = watch::channel(booted.client());
+    let connection = Connection { orders, agent: current };
     let socket = listen(paths, &prepared.spec.id)?;
     tokio::spawn(accept_clients(socket, connection.clone()));
     for (map, listener) in &prepared.listeners {
@@ -69,7 +84,8 @@ pub async fn serve(
         .store
         .set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
     record(paths, &prepared.spec.id, VmState::Running, None);
-    leash.say(&Word::Ready { ports: prepared.spec.ports.clone() }).await;
+    let (ports, restored, why) = (prepared.spec.ports.clone(), booted.restored, booted.why.take());
+    leash.say(&Word::Ready { ports, restored, why }).await;
 
     let fail = |source| ShimError::File { path: "signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
@@ -77,14 +93,26 @@ pub async fn serve(
     let mut leashed = true;
     let stop = loop {
         tokio::select! {
-            status = hypervisor.child().wait() => {
+            status = booted.hypervisor.child().wait() => {
+                settle(booted.completing.take()).await;
                 return Ok(by_itself(status));
             }
             order = incoming.recv() => match order {
                 Some(Order::Endpoint(port, reply)) => {
-                    let _ = reply.send(endpoint(prepared.spec.network, &mut *hypervisor, port).await);
+                    let _ = reply.send(endpoint(prepared.spec.network, &mut *booted.hypervisor, port).await);
                 }
                 Some(Order::Stop(deadline)) => break deadline,
+                Some(Order::Save(stop, reply)) => {
+                    agent.send_replace(None);
+                    let saved = save(paths, prepared, &mut booted, stop).await;
+                    agent.send_replace(booted.client());
+                    let over = stop && saved.is_ok();
+                    // Who asked may be gone.
+                    let _ = reply.send(saved);
+                    if over {
+                        break None;
+                    }
+                }
                 None => break Some(STOP_DEADLINE),
             },
             detached = leash.detached(), if leashed => match detached {
@@ -95,14 +123,39 @@ pub async fn serve(
             _ = interrupt.recv() => break Some(STOP_DEADLINE),
         }
     };
-    tokio::select! {
-        () = end(&mut *hypervisor, agent.as_ref().map(|agent| &agent.client), stop) => return Ok(stopped()),
+    let client = booted.client();
+    let patient = tokio::select! {
+        () = end(&mut *booted.hypervisor, client.as_ref(), stop) => true,
         // Somebody has no patience for a deadline that another gave.
-        () = killed(&mut incoming) => {}
+        () = killed(&mut incoming) => false,
+    };
+    if !patient {
+        // It may just have ended by itself.
+        let _ = booted.hypervisor.child().kill().await;
     }
-    // It may just have ended by itself.
-    let _ = hypervisor.child().kill().await;
+    settle(booted.completing.take()).await;
     Ok(stopped())
+}
+
+/// Saves the VM; a ready snapshot that is being completed comes first.
+async fn save(paths: &Paths, prepared: &Prepared, booted: &mut Booted, stop: bool) -> Result<Saved, String> {
+    settle(booted.completing.take()).await;
+    let saved = async { save::vm(paths, prepared, booted, stop).await?.await.map_err(ShimError::from)? };
+    tokio::time::timeout(SAVE_DEADLINE, saved)
+        .await
+        .map_err(|_| format!("the guest could not be saved within {} s", SAVE_DEADLINE.as_secs()))?
+        .map_err(|error: ShimError| error.to_string())
+}
+
+/// Waits until a ready snapshot is on the disk for good; what went wrong is for the log.
+async fn settle(completing: Option<Completing>) {
+    let Some(completing) = completing else { return };
+    match tokio::time::timeout(COMPLETE_DEADLINE, completing).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => eprintln!("mvm shim: {error}"),
+        Ok(Err(error)) => eprintln!("mvm shim: {error}"),
+        Err(_) => eprintln!("mvm shim: the ready snapshot did not get to the disk in time"),
+    }
 }
 
 /// Waits for the order to end the guest at once; others have no more answer.
@@ -204,6 +257,13 @@ async fn dial(connection: &Connection, port: u16) -> Result<TcpStream, String> {
     TcpStream::connect(address).await.map_err(|error| format!("port {port} of the guest: {error}"))
 }
 
+async fn save_for(connection: &Connection, stop: bool) -> Result<Saved, String> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || "the VM is over".to_string();
+    connection.orders.send(Order::Save(stop, reply)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
+}
+
 async fn answer(stream: UnixStream, connection: Connection) {
     let mut stream = BufReader::new(stream);
     let Ok(Some(ask)) = protocol::read::<Ask>(&mut stream).await else {
@@ -219,14 +279,20 @@ async fn answer(stream: UnixStream, connection: Connection) {
             }
             Err(message) => Said::Error { message },
         },
-        Ask::Agent => match connection.agent {
+        Ask::Save { stop } => match save_for(&connection, stop).await {
+            Ok(saved) => Said::Saved(saved),
+            Err(message) => Said::Error { message },
+        },
+        Ask::Agent => match connection.agent() {
             Some(agent) => {
                 if protocol::write(&mut stream, &Said::Done).await.is_ok() {
                     relay::relay(stream, agent).await;
                 }
                 return;
             }
-            None => Said::Error { message: "the image has no guest agent".into() },
+            None => Said::Error {
+                message: "its agent is not to be had: the image has none, or it is being saved".into(),
+            },
         },
         Ask::Stop { .. } | Ask::Kill => {
             let deadline = match ask {

@@ -20,10 +20,10 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Makes what is not there yet.
+    /// Makes volumes that are not there yet. The VM's own disk is only named.
     pub async fn make(paths: &Paths, prepared: &Prepared) -> Result<Self, ShimError> {
         let Prepared { spec, artifacts, dir, .. } = prepared;
-        let upper = disks::upper(dir, spec.disk_mib).await?;
+        let upper = dir.join(disks::UPPER_FILE);
         let rootfs = artifacts.rootfs.clone();
         let mut volumes = Self {
             disks: vec![Disk { path: rootfs, read_only: true }, Disk { path: upper, read_only: false }],

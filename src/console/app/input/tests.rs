@@ -185,6 +185,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         (vm(), text(), number()).prop_map(|(vm, name, ms)| Kind::VmStarted {
             vm,
             how: name.clone(),
+            why: None,
             steps: vec![(name.clone(), ms); 3],
             name
         }),

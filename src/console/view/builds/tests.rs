@@ -78,7 +78,10 @@ fn busy() -> Model {
     done.built(0, 4, "web-rootfs", &[]);
     done.phase(5, "boot");
     let steps = vec![("spawn".into(), 120), ("boot".into(), 1830)];
-    done.send(7, Kind::VmStarted { vm: "v".into(), name: "web".into(), how: "booted".into(), steps });
+    done.send(
+        7,
+        Kind::VmStarted { vm: "v".into(), name: "web".into(), how: "booted".into(), why: None, steps },
+    );
     done.end(7, Outcome::Ok);
     failed(&mut model, 10);
     let mut task = Teller::new(&mut model, "b-2-c3", TaskKind::Build, "/home/me/projects/hello#minimal", 20);

@@ -63,7 +63,10 @@ fn three() -> Model {
     let (vm, name) = ("v-00000001".to_string(), "hello".to_string());
     let steps =
         [("spawn", 120), ("boot", 2100), ("personalise", 80), ("ready", 400)].map(|(s, ms)| (s.into(), ms));
-    apply(&mut model, Kind::VmStarted { vm: vm.clone(), name, how: "booted".into(), steps: steps.to_vec() });
+    apply(
+        &mut model,
+        Kind::VmStarted { vm: vm.clone(), name, how: "booted".into(), why: None, steps: steps.to_vec() },
+    );
     (0..30).for_each(|step| sample(&mut model, 1, step));
     apply(&mut model, Kind::Forwarded { vm: vm.clone(), map: "127.0.0.1:2201:22".into(), on: true });
     let source = Source::Console { vm };
@@ -140,7 +143,13 @@ fn a_task_of_long_ago_brings_no_vm_back_and_yet_tells_how_one_came_up() {
     let (vm, name) = ("v-00000001".to_string(), "hello".to_string());
     let event = |task, kind| Event { v: SCHEMA_VERSION, time: at(NOW), task, kind };
     let state = |state: &str| Kind::VmState { vm: vm.clone(), name: name.clone(), state: state.into() };
-    let start = Kind::VmStarted { vm: vm.clone(), name: name.clone(), how: "booted".into(), steps: vec![] };
+    let start = Kind::VmStarted {
+        vm: vm.clone(),
+        name: name.clone(),
+        how: "booted".into(),
+        why: None,
+        steps: vec![],
+    };
     model.apply(&event(TaskId::machine(), state("running")));
     model.apply(&event(TaskId::machine(), start));
     assert!(model.vms.is_empty());
@@ -193,9 +202,13 @@ fn event() -> impl Strategy<Value = Kind> {
             }
             2 => Kind::VmGone { vm },
             3 => Kind::Forwarded { vm, map: text, on: value % 2 == 0 },
-            4 => {
-                Kind::VmStarted { vm, name: text.clone(), how: text.clone(), steps: vec![(text, value >> 8)] }
-            }
+            4 => Kind::VmStarted {
+                vm,
+                name: text.clone(),
+                how: text.clone(),
+                why: None,
+                steps: vec![(text, value >> 8)],
+            },
             _ => {
                 let (rx_bps, tx_bps) = (Some(value), Some(value).filter(|v| v % 3 > 0));
                 let (cpu_permille, memory_kib) = (value as u32, value);

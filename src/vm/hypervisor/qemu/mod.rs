@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use async_trait::async_trait;
@@ -43,6 +43,8 @@ pub struct Qemu {
     control: StdUnixStream,
     /// The guest's memory, unless it is a private mapping of a snapshot's.
     memory: Option<File>,
+    /// What it writes to its standard error.
+    messages: PathBuf,
 }
 
 /// Starts QEMU. Its command line goes into the file `qemu.args` of the VM's directory.
@@ -90,18 +92,11 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Qemu, Hy
         .spawn()
         .map_err(|source| HypervisorError::Spawn { program: machine.program.into(), source })?;
     drop((qmp_theirs, control_theirs));
-    let begin = async {
-        let mut qmp = Qmp::start(tokio_stream(qmp).map_err(failed)?).await?;
-        if let Some(dir) = snapshot {
-            migrate::load(&mut qmp, dir, saved.is_some()).await?;
-        }
-        Ok(qmp)
-    };
-    let qmp = begin.await.map_err(|error: HypervisorError| HypervisorError::Start {
-        name: NAME,
-        reason: last_words(&messages).unwrap_or_else(|| error.to_string()),
+    let qmp = Qmp::start(tokio_stream(qmp).map_err(failed)?).await.map_err(|error| {
+        let reason = last_words(&messages).unwrap_or_else(|| error.to_string());
+        HypervisorError::Start { name: NAME, reason }
     })?;
-    Ok(Qemu { child, qmp, control, memory })
+    Ok(Qemu { child, qmp, control, memory, messages })
 }
 
 /// A file in memory for the guest's; only what the guest touches of it takes any.
@@ -125,6 +120,14 @@ impl Hypervisor for Qemu {
     async fn control(&mut self) -> Result<UnixStream, HypervisorError> {
         let copy = self.control.try_clone().and_then(tokio_stream);
         copy.map_err(|source| HypervisorError::Lost { name: NAME, source })
+    }
+
+    async fn load(&mut self, dir: &Path) -> Result<(), HypervisorError> {
+        let mapped = self.memory.is_none();
+        migrate::load(&mut self.qmp, dir, mapped).await.map_err(|error| {
+            let reason = last_words(&self.messages).unwrap_or_else(|| error.to_string());
+            HypervisorError::Load { name: NAME, reason }
+        })
     }
 
     async fn pause(&mut self) -> Result<(), HypervisorError> {

@@ -1,0 +1,157 @@
+//! A running machine, saved to disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::boot::Booted;
+use super::prepare::Prepared;
+use super::protocol::Saved;
+use super::{ShimError, boot};
+use crate::artifacts::Artifacts;
+use crate::host::paths::Paths;
+use crate::host::{files, layout};
+use crate::vm::snapshot::fit::Fit;
+use crate::vm::snapshot::stamp::{Digested, Stamp};
+use crate::vm::snapshot::{self, SnapshotError, Taken, ready};
+
+/// How long the agent may take to fall silent.
+const SILENCE: Duration = Duration::from_secs(5);
+/// ssh's note of the guest's key, kept with the snapshot.
+const KNOWN_HOSTS: &str = "known_hosts";
+
+/// A snapshot of which all is written, but not yet on disk for good.
+pub type Completing = JoinHandle<Result<(), ShimError>>;
+
+/// Halts the machine with its agent silent, and writes it and its disks into `dir`.
+async fn write(
+    booted: &mut Booted,
+    dir: &Path,
+    copy_disks: impl FnOnce() -> Result<(), SnapshotError>,
+) -> Result<(), ShimError> {
+    if let Some(agent) = booted.agent.take() {
+        let silent = tokio::time::timeout(SILENCE, agent.client.retire()).await;
+        let silent = silent.map_err(|_| "it does not answer".to_string());
+        silent.and_then(|silent| silent.map_err(|error| error.to_string())).map_err(ShimError::Agent)?;
+    }
+    booted.hypervisor.pause().await?;
+    let saved = booted.hypervisor.save(dir).await.map_err(ShimError::from);
+    let saved = saved.and_then(|()| Ok(copy_disks()?));
+    if saved.is_err() {
+        booted.hypervisor.resume().await?;
+    }
+    saved
+}
+
+/// Saves a sealed guest as a ready snapshot. The guest goes on; the agent is to be met again.
+pub async fn ready(
+    paths: &Paths,
+    prepared: &Prepared,
+    fit: &Fit,
+    booted: &mut Booted,
+) -> Result<Completing, ShimError> {
+    let Prepared { spec, artifacts, dir, .. } = prepared;
+    let place = ready::begin(paths, &spec.id)
+        .map_err(|source| ShimError::File { path: paths.snapshots(), source })?;
+    let written = write(booted, &place, || snapshot::save_upper(dir, &place)).await;
+    let stamps = written.and_then(|()| outside(artifacts));
+    let stamps = stamps.inspect_err(|_| drop(ready::abandon(paths, &spec.id)))?;
+    booted.hypervisor.resume().await?;
+    let taken = taken(prepared, fit, stamps);
+    let (paths, key) = (paths.clone(), fit.key());
+    Ok(tokio::task::spawn_blocking(move || {
+        let path = place.clone();
+        let published = snapshot::complete(&place, taken).map_err(ShimError::from).and_then(|()| {
+            ready::publish(&paths, &place, &key).map_err(|source| ShimError::File { path, source })
+        });
+        if published.is_err() {
+            // What went wrong first is what is told.
+            drop(std::fs::remove_dir_all(&place));
+        }
+        published
+    }))
+}
+
+/// Saves a VM with all its disks into its directory, in the place of an earlier snapshot. The guest
+/// goes on and its agent is met again, unless it is to `stop`.
+pub async fn vm(
+    paths: &Paths,
+    prepared: &Prepared,
+    booted: &mut Booted,
+    stop: bool,
+) -> Result<JoinHandle<Result<Saved, ShimError>>, ShimError> {
+    let Prepared { spec, artifacts, dir, .. } = prepared;
+    if !booted.daemons.is_empty() {
+        return Err(ShimError::Unsavable("its shared directories cannot be saved; give volumes a size"));
+    }
+    if stop && spec.remove {
+        return Err(ShimError::Unsavable("it was started with `--rm`: nothing of it stays"));
+    }
+    let begun = Instant::now();
+    let fit = boot::fit(paths, prepared, &booted.disks).await?;
+    let target = paths.vm_snapshot(&spec.id);
+    let next = layout::begin(&target).map_err(|source| ShimError::File { path: target.clone(), source })?;
+    let copy = || {
+        snapshot::save_disks(dir, &next)?;
+        let path = next.join(KNOWN_HOSTS);
+        match std::fs::copy(dir.join(KNOWN_HOSTS), &path) {
+            // An image without the agent has a key that mvm does not know.
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(SnapshotError::File { path, source })
+            }
+            _ => Ok(()),
+        }
+    };
+    let written = write(booted, &next, copy).await;
+    let stamps = written.and_then(|()| {
+        let mut stamps = outside(artifacts)?;
+        // A user's own images may be large: they are not read.
+        for disk in booted.disks[2..].iter().filter(|disk| !disk.path.starts_with(dir)) {
+            stamps.push(stamp(&disk.path, None)?);
+        }
+        Ok(stamps)
+    });
+    let paused_ms = begun.elapsed().as_millis() as u64;
+    match &stamps {
+        Ok(_) if stop => {}
+        Ok(_) => booted.go_on(prepared).await?,
+        Err(_) => {
+            drop(std::fs::remove_dir_all(&next));
+            booted.meet_agent(prepared).await?;
+        }
+    }
+    let taken = taken(prepared, &fit, stamps?);
+    Ok(tokio::task::spawn_blocking(move || {
+        snapshot::complete(&next, taken)?;
+        layout::replace(&next, &target).map_err(|source| ShimError::File { path: target.clone(), source })?;
+        let bytes = files::disk_usage(&target);
+        Ok(Saved { bytes, paused_ms, ms: begun.elapsed().as_millis() as u64 })
+    }))
+}
+
+/// Gives a VM that goes on from a snapshot its note of the guest's key.
+pub fn take_known_hosts(snapshot: &Path, prepared: &Prepared) -> Result<(), ShimError> {
+    let path = prepared.dir.join(KNOWN_HOSTS);
+    let Ok(known) = std::fs::read_to_string(snapshot.join(KNOWN_HOSTS)) else { return Ok(()) };
+    let Some((_, key)) = known.split_once(' ') else { return Ok(()) };
+    files::write_atomic(&path, format!("{} {key}", prepared.spec.id).as_bytes(), 0o600)
+        .map_err(|source| ShimError::File { path, source })
+}
+
+fn taken(prepared: &Prepared, fit: &Fit, outside: Vec<Stamp>) -> Taken {
+    let (vm, name) = (prepared.spec.id.clone(), prepared.spec.name.to_string());
+    Taken { fit: fit.clone(), vm, name, outside }
+}
+
+/// The files of the build, whose digests are known.
+fn outside(artifacts: &Artifacts) -> Result<Vec<Stamp>, ShimError> {
+    let files = artifacts.manifest.files.iter();
+    files
+        .map(|file| stamp(&artifacts.dir.join(&file.name), Some(Digested::Whole(file.sha256.clone()))))
+        .collect()
+}
+
+fn stamp(path: &Path, sha256: Option<Digested>) -> Result<Stamp, ShimError> {
+    Stamp::known(path, sha256).map_err(|source| ShimError::File { path: path.into(), source })
+}

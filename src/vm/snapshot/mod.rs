@@ -1,0 +1,258 @@
+//! Machines saved to disk, to go on from there.
+//!
+//! A snapshot is a directory: what the hypervisor wrote, the disks as they were, and a manifest that
+//! is written last. Without a manifest it is none.
+
+pub mod fit;
+pub mod ready;
+pub mod stamp;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::disks::UPPER_FILE;
+use super::hypervisor::{MEMORY_FILE, STATE_FILE};
+use crate::host::{files, sparse};
+use fit::Fit;
+use stamp::Stamp;
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+
+/// What is known of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format.
+    pub v: u32,
+    /// What it fits.
+    pub fit: Fit,
+    /// Id of the VM it was taken of.
+    pub vm: String,
+    /// Its name.
+    pub name: String,
+    /// When it was taken.
+    pub created: Timestamp,
+    /// The files it rests on, as they were.
+    pub files: Vec<Stamp>,
+}
+
+/// A snapshot on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What is known of it.
+    pub manifest: Manifest,
+}
+
+/// Why a VM cannot go on from a snapshot. It is kept in any case.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is none, or one that was not completed.
+    #[error("there is no snapshot in `{dir}`: {source}")]
+    None {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another mvm's.
+    #[error("the snapshot `{dir}` has format {found}, this mvm reads {FORMAT}")]
+    Format {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// This machine, or what is asked of it, is another.
+    #[error("the snapshot does not fit: {}", .0.join("; "))]
+    Misfit(Vec<String>),
+    /// A file it rests on is another.
+    #[error("the snapshot cannot be used: {}", .0.join("; "))]
+    Changed(Vec<String>),
+    /// It could not be written or copied.
+    #[error("the snapshot's `{path}`: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Snapshot {
+    /// Opens the snapshot in `dir`.
+    pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
+        let none = |source| SnapshotError::None { dir: dir.into(), source };
+        let json = std::fs::read(dir.join(MANIFEST)).map_err(none)?;
+        let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| none(error.into()))?;
+        let found = value["v"].as_u64().unwrap_or_default() as u32;
+        if found != FORMAT {
+            return Err(SnapshotError::Format { dir: dir.into(), found });
+        }
+        let manifest = serde_json::from_value(value).map_err(|error| none(error.into()))?;
+        Ok(Self { dir: dir.into(), manifest })
+    }
+
+    /// Whether a machine like `fit` can go on from it. Nothing of it is loaded before.
+    pub fn check(&self, fit: &Fit) -> Result<(), SnapshotError> {
+        let differences = fit.differences(&self.manifest.fit);
+        if !differences.is_empty() {
+            return Err(SnapshotError::Misfit(differences));
+        }
+        let changed: Vec<String> =
+            self.manifest.files.iter().filter_map(|stamp| stamp.difference(&self.dir)).collect();
+        if changed.is_empty() { Ok(()) } else { Err(SnapshotError::Changed(changed)) }
+    }
+
+    /// Copies the disks that belong to it into a VM's directory.
+    pub fn copy_disks(&self, to: &Path) -> Result<(), SnapshotError> {
+        for name in
+            disks(&self.dir).map_err(|source| SnapshotError::File { path: self.dir.clone(), source })?
+        {
+            copy(&self.dir, to, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes it takes on disk; holes do not count.
+    pub fn bytes(&self) -> u64 {
+        files::disk_usage(&self.dir)
+    }
+}
+
+/// What a snapshot that is being taken rests on.
+#[derive(Debug)]
+pub struct Taken {
+    /// What it fits.
+    pub fit: Fit,
+    /// Id of the VM.
+    pub vm: String,
+    /// Name of the VM.
+    pub name: String,
+    /// Files outside of its directory.
+    pub outside: Vec<Stamp>,
+}
+
+/// Copies the disks in a VM's directory into the snapshot in `to`.
+pub fn save_disks(vm: &Path, to: &Path) -> Result<(), SnapshotError> {
+    for name in disks(vm).map_err(|source| SnapshotError::File { path: vm.into(), source })? {
+        copy(vm, to, &name)?;
+    }
+    Ok(())
+}
+
+/// Copies a VM's own disk into the ready snapshot in `to`: volumes are the VM's alone.
+pub fn save_upper(vm: &Path, to: &Path) -> Result<(), SnapshotError> {
+    copy(vm, to, UPPER_FILE)
+}
+
+/// Completes the snapshot in `dir`: has everything on disk, then writes the manifest.
+pub fn complete(dir: &Path, taken: Taken) -> Result<(), SnapshotError> {
+    let file = |path: PathBuf| move |source| SnapshotError::File { path, source };
+    let mut names = disks(dir).map_err(file(dir.into()))?;
+    names.extend([STATE_FILE, MEMORY_FILE].map(String::from));
+    let mut stamps = taken.outside;
+    for name in names {
+        let path = dir.join(&name);
+        if name == MEMORY_FILE && !path.exists() {
+            continue;
+        }
+        File::open(&path).and_then(|file| file.sync_all()).map_err(file(path.clone()))?;
+        stamps.push(Stamp::read(dir, &name).map_err(file(path))?);
+    }
+    let (fit, vm, name) = (taken.fit, taken.vm, taken.name);
+    let manifest = Manifest { v: FORMAT, fit, vm, name, created: Timestamp::now(), files: stamps };
+    let path = dir.join(MANIFEST);
+    let json = serde_json::to_vec_pretty(&manifest).map_err(|error| file(path.clone())(error.into()))?;
+    files::write_atomic(&path, &json, 0o600).map_err(file(path))
+}
+
+/// Names of the disk images in a directory.
+fn disks(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".ext4") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn copy(from: &Path, to: &Path, name: &str) -> Result<(), SnapshotError> {
+    let target = to.join(name);
+    let copied = File::open(from.join(name)).and_then(|file| sparse::copy(&file, &target));
+    copied.map_err(|source| SnapshotError::File { path: target, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fit::tests::fit;
+
+    /// A snapshot in a directory of its own.
+    pub(super) fn snapshot(dir: &Path) -> Snapshot {
+        let vm = tempfile::tempdir().unwrap();
+        for name in ["upper.ext4", "volume-0.ext4", "console.log"] {
+            std::fs::write(vm.path().join(name), name).unwrap();
+        }
+        std::fs::write(dir.join(STATE_FILE), "state").unwrap();
+        std::fs::write(dir.join(MEMORY_FILE), "memory").unwrap();
+        save_disks(vm.path(), dir).unwrap();
+        assert!(matches!(Snapshot::open(dir), Err(SnapshotError::None { .. })), "no manifest yet");
+        let taken = Taken { fit: fit(), vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+        complete(dir, taken).unwrap();
+        Snapshot::open(dir).unwrap()
+    }
+
+    #[test]
+    fn a_complete_snapshot_fits_and_gives_its_disks() {
+        let (dir, vm) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let snapshot = snapshot(dir.path());
+        snapshot.check(&fit()).unwrap();
+        snapshot.copy_disks(vm.path()).unwrap();
+        assert_eq!(disks(vm.path()).unwrap(), ["upper.ext4", "volume-0.ext4"]);
+        assert!(snapshot.bytes() > 0);
+    }
+
+    #[test]
+    fn a_snapshot_of_another_machine_is_refused_with_what_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = snapshot(dir.path()).check(&Fit { cpus: 2, ..fit() }).unwrap_err();
+        assert_eq!(error.to_string(), "the snapshot does not fit: cpus was 1 and is 2");
+    }
+
+    #[test]
+    fn a_truncated_or_changed_file_is_refused_by_its_name() {
+        for (name, content, said) in [
+            (MEMORY_FILE, "mem", "has 3 bytes and had 6"),
+            (STATE_FILE, "STATE", "was changed since"),
+            ("upper.ext4", "Upper.ext4", "was changed since"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let snapshot = snapshot(dir.path());
+            std::fs::write(dir.path().join(name), content).unwrap();
+            let error = snapshot.check(&fit()).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_another_format_or_half_of_one_is_no_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        snapshot(dir.path());
+        let path = dir.path().join(MANIFEST);
+        let json = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &json[..json.len() / 2]).unwrap();
+        assert!(matches!(Snapshot::open(dir.path()), Err(SnapshotError::None { .. })));
+        std::fs::write(&path, json.replace("\"v\": 1", "\"v\": 9")).unwrap();
+        assert!(matches!(Snapshot::open(dir.path()), Err(SnapshotError::Format { found: 9, .. })));
+    }
+}
