@@ -3,6 +3,7 @@
 pub mod follow;
 pub mod record;
 pub mod restart;
+pub mod snapshot;
 pub mod task;
 pub mod wish;
 
