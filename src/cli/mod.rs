@@ -22,6 +22,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use context::Context;
 
+use crate::host::kvm;
+
 const EXAMPLES: &str = "\
 Examples:
   mvm run --setup --flake nix/examples/hello -- uname -a
@@ -92,6 +94,9 @@ enum Command {
     /// Runs one VM (started by `mvm run`)
     #[command(hide = true)]
     Shim(vm::ShimArgs),
+    /// Runs the least of guests on /dev/kvm (started by mvm, which may end it)
+    #[command(hide = true)]
+    ProbeKvm,
     /// Connects standard input and output to a port of a VM (used by ssh)
     #[command(hide = true)]
     Proxy(vm::ProxyArgs),
@@ -101,6 +106,10 @@ enum Command {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Shim(args) => return vm::shim(&args),
+        Command::ProbeKvm => {
+            kvm::try_guest()?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mvm", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
@@ -161,6 +170,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
-        Command::Shim(_) | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
+        Command::Shim(_) | Command::ProbeKvm | Command::Completions { .. } | Command::Man { .. } => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -80,7 +80,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         nix_store(),
         qemu,
         firecracker,
-        hardware(),
+        hardware(paths),
         laid_out("kernel", kernel::version(paths)),
         laid_out("host tools", layout::stamp(&paths.host_tools()).map(|_| show(&paths.host_tools()))),
         laid_out(
@@ -142,17 +142,10 @@ fn nix_store() -> Check {
     }
 }
 
-fn hardware() -> Check {
-    match kvm::usable() {
+fn hardware(paths: &Paths) -> Check {
+    match kvm::usable(paths) {
         Ok(()) => ok("KVM", "usable"),
-        Err(why) => {
-            let help = if why.contains("/dev/kvm") {
-                "add yourself to the group kvm: sudo usermod -aG kvm $USER, then log in again"
-            } else {
-                "guests run in software emulation, several times slower; use a machine with (nested) virtualisation for speed"
-            };
-            bad("KVM", Status::Warning, why, help)
-        }
+        Err(why) => bad("KVM", Status::Warning, why.reason(), why.help()),
     }
 }
 

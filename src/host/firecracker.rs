@@ -54,7 +54,7 @@ pub async fn lay_out(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<bool, ProgramError> {
-    if find(paths).is_some() || kvm::usable().is_err() {
+    if find(paths).is_some() || kvm::usable(paths).is_err() {
         return Ok(false);
     }
     sink.phase("firecracker");

@@ -133,7 +133,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     // What cannot work is said before a long build.
-    let machine = MachineChoice::new(&request.config)?;
+    let machine = MachineChoice::new(&request.config, paths)?;
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
@@ -269,7 +269,7 @@ struct MachineChoice {
 }
 
 impl MachineChoice {
-    fn new(config: &RuntimeConfig) -> Result<Self, RunError> {
+    fn new(config: &RuntimeConfig, paths: &Paths) -> Result<Self, RunError> {
         let unavailable = |what: String, help: &str| RunError::Unavailable { what, help: help.into() };
         let have = |program| crate::host::child::find_program(program).is_some();
         if config.hypervisor == Some(HypervisorChoice::Firecracker) {
@@ -295,9 +295,9 @@ impl MachineChoice {
             NetworkChoice::Auto if can_tap => Network::Tap,
             NetworkChoice::Auto | NetworkChoice::User => Network::User,
         };
-        let (kvm, why_no_kvm) = match kvm::usable() {
+        let (kvm, why_no_kvm) = match kvm::usable(paths) {
             Ok(()) => (true, String::new()),
-            Err(why) => (false, why),
+            Err(why) => (false, why.reason()),
         };
         Ok(Self { network, kvm, why_no_kvm })
     }
