@@ -4,6 +4,7 @@ pub mod report;
 
 mod build;
 mod context;
+mod dev;
 mod exec;
 mod gc;
 mod logs;
@@ -58,6 +59,10 @@ enum Command {
     Build(build::BuildArgs),
     /// Build a flake, boot it, and open ssh or run a command in it
     Run(run::RunArgs),
+    /// Open the VM to work in, with all that takes: set up, build, boot, ssh
+    Dev(dev::DevArgs),
+    /// Make everything ready without asking: set up, build the dev VM's image
+    Bootstrap(dev::BootstrapArgs),
     /// Shut VMs down
     Stop(vm::StopArgs),
     /// Show versions, VMs and builds
@@ -158,6 +163,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Build(args) => build::build(&mut context, args).await,
         Command::Run(args) => run::run(&mut context, args).await,
+        Command::Dev(args) => dev::dev(&mut context, args).await,
+        Command::Bootstrap(args) => dev::bootstrap(&mut context, args).await,
         Command::Stop(args) => vm::stop(&mut context, args).await,
         Command::Status(args) => status::status(&mut context, args).await,
         Command::Ssh(args) => vm::ssh(&mut context, args).await,

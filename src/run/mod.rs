@@ -1,5 +1,6 @@
 //! Build, then boot, as one task.
 
+pub mod dev;
 pub mod follow;
 pub mod record;
 pub mod restart;
