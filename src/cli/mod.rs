@@ -11,6 +11,7 @@ mod logs;
 mod machine;
 mod options;
 mod run;
+mod shell;
 mod status;
 mod task;
 mod tui;
@@ -61,6 +62,8 @@ enum Command {
     Run(run::RunArgs),
     /// Open the VM to work in, with all that takes: set up, build, boot, ssh
     Dev(dev::DevArgs),
+    /// Open a shell with Nix, Firecracker and mvm on PATH, or run a command there
+    Shell(shell::ShellArgs),
     /// Make everything ready without asking: set up, build the dev VM's image
     Bootstrap(dev::BootstrapArgs),
     /// Shut VMs down
@@ -105,6 +108,13 @@ enum Command {
     /// Connects standard input and output to a port of a VM (used by ssh)
     #[command(hide = true)]
     Proxy(vm::ProxyArgs),
+}
+
+impl Cli {
+    /// Whether the command has to do with this machine's Linux: completions and manuals do not.
+    pub fn is_for_linux(&self) -> bool {
+        !matches!(self.command, Command::Completions { .. } | Command::Man { .. })
+    }
 }
 
 /// Runs the command.
@@ -157,6 +167,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tui(args) if args.is_demo() => {
             return tui::demo(args, cli.no_tui, cli.json, cli.verbose).await;
         }
+        // It leaves the state alone.
+        Command::Shell(args) => return shell::shell(args).await,
         command => command,
     };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
@@ -177,8 +189,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
-        Command::Shim(_) | Command::ProbeKvm | Command::Completions { .. } | Command::Man { .. } => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Shell(_)
+        | Command::Shim(_)
+        | Command::ProbeKvm
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }

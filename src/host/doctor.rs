@@ -9,6 +9,7 @@ use super::child::find_program;
 use super::kernel;
 use super::kvm;
 use super::layout;
+use super::lima;
 use super::packages::{PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
@@ -91,6 +92,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         packages(),
         tap_network(),
         virtiofsd,
+        lima().await,
         state(paths),
         disk(paths),
     ];
@@ -208,6 +210,17 @@ fn tap_network() -> Check {
         );
     }
     ok(name, "ip, nft and /dev/net/tun are there")
+}
+
+async fn lima() -> Check {
+    let name = "Lima";
+    if let Some(version) = lima::outside() {
+        return ok(name, format!("this is the VM of Lima {version}"));
+    }
+    match find_program(lima::PROGRAM) {
+        None => ok(name, "not on PATH; Linux needs none"),
+        Some(_) => version_of(name, lima::PROGRAM, Status::Warning, "").await,
+    }
 }
 
 async fn virtiofsd() -> Check {

@@ -40,10 +40,14 @@ pub enum DevError {
     )]
     Taken,
     /// Another command boots it, and does not get there.
-    #[error("the dev VM is still booting\nhelp: `mvm logs {NAME}` shows its console; `mvm dev --recreate` begins anew")]
+    #[error(
+        "the dev VM is still booting\nhelp: `mvm logs {NAME}` shows its console; `mvm dev --recreate` begins anew"
+    )]
     Booting,
     /// The flake cannot be written.
-    #[error("cannot write the dev VM's flake in `{path}`: {source}\nhelp: free some space or mend its permissions")]
+    #[error(
+        "cannot write the dev VM's flake in `{path}`: {source}\nhelp: free some space or mend its permissions"
+    )]
     Write {
         /// The directory.
         path: PathBuf,
