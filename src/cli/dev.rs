@@ -48,6 +48,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
     dev::wish(&context.paths, false)?;
     // Wrong words are said before anything is installed.
     let config = args.runtime.over(Some(&context.paths.dev_flake()))?;
+    let lock = dev::lock(&context.paths, || say("waiting for another `mvm dev`")).await?;
     if args.recreate {
         dev::remove(&context.paths, &mut context.store).await?;
     }
@@ -69,6 +70,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
             lifecycle::find_running(&context.store, &id)?
         }
     };
+    drop(lock);
     run::enter(context, &vm, args.user, args.command).await
 }
 

@@ -85,11 +85,13 @@ fn table(vms: &[&VmRow], builds: &[BuildRow]) -> Table {
         let spec = lifecycle::spec_of(vm);
         let spec = spec.as_ref();
         let ports = spec.map(|spec| spec.ports.iter().map(port).collect::<Vec<_>>().join(" "));
-        let flake = builds.iter().find(|build| build.id == vm.build).map(|build| short(&build.flake));
+        let is_dev = dev::is_dev(vm);
+        let flake = builds.iter().find(|build| build.id == vm.build).filter(|_| !is_dev);
+        let flake = flake.map(|build| short(&build.flake));
         table.add_row([
             vm.name.clone(),
             vm.state.as_str().into(),
-            if dev::is_dev(vm) { "dev" } else { "run" }.into(),
+            if is_dev { "dev" } else { "run" }.into(),
             vm.id.clone(),
             spec.map(|spec| spec.cpus.to_string()).unwrap_or_default(),
             spec.map(|spec| format!("{}M", spec.memory_mib)).unwrap_or_default(),

@@ -10,7 +10,7 @@ use super::wish::{BuildWish, WishError};
 use super::{RunError, RunRequest, Running, STOP_DEADLINE, restart, run};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
-use crate::host::files;
+use crate::host::files::{self, Lock};
 use crate::host::paths::Paths;
 use crate::image::flake::{RefError, Tree};
 use crate::store::vms::{VmRow, VmState};
@@ -86,6 +86,23 @@ fn write(file: &Path, content: &str) -> io::Result<()> {
     match std::fs::read(file) {
         Ok(there) if there == content.as_bytes() => Ok(()),
         _ => files::write_atomic(file, content.as_bytes(), 0o600),
+    }
+}
+
+/// Keeps another `mvm dev` from making a second one; `told` is called if there is one to wait for.
+pub async fn lock(paths: &Paths, told: impl Fn()) -> Result<Lock, DevError> {
+    let file = paths.dev_flake().with_extension("lock");
+    let mut waits = false;
+    loop {
+        let taken = Lock::try_take(&file).map_err(|source| DevError::Write { path: file.clone(), source })?;
+        if let Some(lock) = taken {
+            return Ok(lock);
+        }
+        if !waits {
+            told();
+            waits = true;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -187,6 +187,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn the_vm_gets_the_firecracker_that_mvm_fetches() {
+        use crate::host::firecracker::{ARCHIVE, VERSION};
+        assert!(TEMPLATE.contains(&format!("version={VERSION}\n")));
+        assert!(TEMPLATE.contains(&format!("{}) digest={} ;;", ARCHIVE.0, ARCHIVE.1)));
+    }
+
+    #[test]
     fn a_path_goes_to_lima_as_one_value_whatever_is_in_it() {
         assert_eq!(quoted(r#"/a "b"\c"#), r#""/a \"b\"\\c""#);
     }
