@@ -13,6 +13,8 @@
             value.default = mvm.lib.mkGuest {
               name = "dev";
               profile = "dev";
+              # mvm writes another one to have the root file system built from scratch.
+              files."/etc/mvm-serial" = ./serial;
               inherit system;
             };
           })

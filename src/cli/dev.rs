@@ -100,11 +100,11 @@ pub async fn bootstrap(context: &mut Context, _: BootstrapArgs) -> Result<ExitCo
     Ok(code)
 }
 
-/// Builds the dev VM's image, the default one of this machine.
-pub async fn image(context: &mut Context, rebuild: bool) -> Result<()> {
+/// Builds the dev VM's image, the default one of this machine; from scratch if wished.
+pub async fn image(context: &mut Context, scratch: bool) -> Result<()> {
     let title = "the dev VM's image".to_string();
     task::run(context, TaskKind::Build, title, async |paths, store, sink, cancel| {
-        let request = dev::wish(paths, rebuild)?.request(paths).await?;
+        let request = dev::wish(paths, scratch)?.request(paths).await?;
         Ok(build::build(&request, paths, store, sink, cancel).await?)
     })
     .await?;

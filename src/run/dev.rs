@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::wish::{BuildWish, WishError};
@@ -71,15 +72,27 @@ pub enum DevError {
     Store(#[from] StoreError),
 }
 
-/// Lays out the flake and tells how its image is built.
-pub fn wish(paths: &Paths, rebuild: bool) -> Result<BuildWish, DevError> {
+/// A part of the root file system: where it is another one, Nix builds all from scratch. Its own
+/// `--rebuild` is of the outermost derivation only.
+const SERIAL: &str = "serial";
+
+/// Lays out the flake and tells how its image is built; from scratch if wished.
+pub fn wish(paths: &Paths, scratch: bool) -> Result<BuildWish, DevError> {
     let dir = paths.dev_flake();
     let written = std::fs::create_dir_all(&dir)
         .and_then(|()| FILES.iter().try_for_each(|(name, content)| write(&dir.join(name), content)));
+    let serial = dir.join(SERIAL);
+    let written = written.and_then(|()| match scratch || !serial.exists() {
+        true => {
+            let number = if scratch { Timestamp::now().as_millisecond() } else { 0 };
+            files::write_atomic(&serial, format!("{number}\n").as_bytes(), 0o600)
+        }
+        false => Ok(()),
+    });
     written.map_err(|source| DevError::Write { path: dir.clone(), source })?;
     // Of a state inside a git work tree Nix would see nothing but what is tracked.
     let scheme = if Tree::find(&dir)?.git { "path:" } else { "" };
-    Ok(BuildWish { flake: format!("{scheme}{}", dir.display()), rebuild, ..BuildWish::default() })
+    Ok(BuildWish { flake: format!("{scheme}{}", dir.display()), ..BuildWish::default() })
 }
 
 fn write(file: &Path, content: &str) -> io::Result<()> {
@@ -155,7 +168,7 @@ pub async fn remove(paths: &Paths, store: &mut Store) -> Result<(), DevError> {
 /// Boots the dev VM of an earlier day with what it wrote to its disk, or else a new one.
 pub async fn start(
     config: RuntimeConfig,
-    rebuild: bool,
+    scratch: bool,
     paths: &Paths,
     store: &mut Store,
     sink: &EventSink,
@@ -174,7 +187,7 @@ pub async fn start(
         remove(paths, store).await?;
     }
     let request = RunRequest {
-        build: wish(paths, rebuild)?.request(paths).await?,
+        build: wish(paths, scratch)?.request(paths).await?,
         config,
         name: Some(name()),
         remove: false,
@@ -203,7 +216,12 @@ mod tests {
         wish(&paths, false).unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), written);
         std::fs::write(&file, "{ }").unwrap();
+        let serial = || std::fs::read_to_string(paths.dev_flake().join(SERIAL)).unwrap();
+        wish(&paths, true).unwrap();
+        let another = serial();
+        assert_ne!(another, "0\n");
         wish(&paths, false).unwrap();
+        assert_eq!(serial(), another);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), FILES[0].1);
     }
 
