@@ -29,6 +29,7 @@ use crate::host::kvm;
 const EXAMPLES: &str = "\
 Examples:
   mvm run --setup --flake nix/examples/hello -- uname -a
+  mvm dev
   mvm run --flake . --detach -p 8080:8080
   mvm ssh hello
   mvm status
