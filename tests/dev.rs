@@ -50,6 +50,7 @@ fn once_stopped_it_comes_back_with_its_disk_until_it_is_recreated() {
     let world = World::new();
     says(&world, &["--", "sh", "-c", "echo kept > note; sync"]);
     world.ok(["stop", "dev"]);
+    world.ok(["gc", "--builds"]);
     let output = dev(&world, &["--cpus", "2", "--", "cat", "note"]).output().unwrap();
     assert_eq!(stdout(&output), "kept\n", "{}", stderr(&output));
     assert!(stderr(&output).contains("--recreate makes it anew"), "{}", stderr(&output));
@@ -62,6 +63,20 @@ fn the_exit_code_of_its_command_is_mvms() {
     let world = World::new();
     let output = dev(&world, &["--", "sh", "-c", "exit 7"]).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+}
+
+#[test]
+fn what_never_came_up_is_not_gone_on_with() {
+    let world = World::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let said = stderr(&dev(&world, &["-p", &format!("{port}:80"), "--", "true"]).output().unwrap());
+    assert!(said.contains(&port.to_string()) && said.contains("help: "), "{said}");
+    let output = dev(&world, &["-p", "0:80", "--", "true"]).output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("--recreate"), "{}", stderr(&output));
+    let vms = dev_vms(&world);
+    assert_eq!(vms.len(), 1);
+    assert!(vms[0]["spec"]["ports"][0].as_str().unwrap().ends_with(":80"), "{vms:?}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
     if args.recreate {
         dev::remove(&context.paths, &mut context.store).await?;
     }
-    let had = dev::find(&context.store)?.is_some();
+    let had = dev::find(&context.paths, &context.store)?.is_some();
     if had && asked {
         say("note: the dev VM is there already, and stays what it was made of; --recreate makes it anew");
     }
@@ -64,7 +64,11 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
             let running = task::run(context, TaskKind::Run, title, async |paths, store, sink, cancel| {
                 Ok(dev::start(config, args.recreate, paths, store, sink, cancel).await?)
             })
-            .await?;
+            .await;
+            if had && running.is_err() {
+                say("note: `mvm dev --recreate` makes a new one in its place");
+            }
+            let running = running?;
             let id = running.starting.id.clone();
             running.starting.detach().await?;
             lifecycle::find_running(&context.store, &id)?

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
 use crate::image::collect;
-use crate::run::record;
+use crate::run::{dev, record};
+use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 
 /// A build that no VM uses stays this long after it was last asked for, in milliseconds.
@@ -24,7 +25,7 @@ const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, the dev VM, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
 )]
 pub struct GcArgs {
     /// Only say what would go, and why
@@ -82,7 +83,9 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     let directories: Vec<_> = [paths.vms(), paths.builds()].iter().flat_map(list).collect();
     let vms = context.store.vms()?;
     let mut waste = Vec::new();
-    for vm in vms.iter().filter(|vm| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id)) {
+    // The dev VM is worked in again: its disk is in use while it is stopped, too.
+    let kept = |vm: &&VmRow| vm.state.is_live() || dev::is_dev(vm);
+    for vm in vms.iter().filter(|vm| !kept(vm) && !lifecycle::is_running(paths, &vm.id)) {
         let path = paths.vm(&vm.id);
         waste.push(Waste {
             what: format!("VM {} ({})", vm.name, vm.id),
@@ -92,8 +95,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             kind: WasteKind::Vm(vm.id.clone()),
         });
     }
-    let used: HashSet<&str> =
-        vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.build.as_str()).collect();
+    let used: HashSet<&str> = vms.iter().filter(kept).map(|vm| vm.build.as_str()).collect();
     let builds = context.store.builds()?;
     let now = Timestamp::now().as_millisecond();
     for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {

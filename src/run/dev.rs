@@ -29,6 +29,9 @@ const FILES: [(&str, &str); 2] = [
     ("mvm.toml", include_str!("../../nix/dev/mvm.toml")),
 ];
 
+/// Lies in the directory of a VM whose first boot failed: there is nothing in it to go on with.
+const NEVER_UP: &str = "never-up";
+
 /// Pause between two looks at a VM that another command boots.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -119,9 +122,10 @@ pub async fn lock(paths: &Paths, told: impl Fn()) -> Result<Lock, DevError> {
     }
 }
 
-/// The dev VM: the live one, else the newest.
-pub fn find(store: &Store) -> Result<Option<VmRow>, StoreError> {
+/// The dev VM: the live one, else the newest that ever came up.
+pub fn find(paths: &Paths, store: &Store) -> Result<Option<VmRow>, StoreError> {
     let mut all = of_dev(store)?;
+    all.retain(|vm| vm.state.is_live() || !paths.vm(&vm.id).join(NEVER_UP).exists());
     let live = all.iter().position(|vm| vm.state.is_live()).unwrap_or(0);
     Ok((!all.is_empty()).then(|| all.swap_remove(live)))
 }
@@ -141,7 +145,7 @@ pub async fn running(paths: &Paths, store: &mut Store) -> Result<Option<VmRow>, 
     loop {
         // It may end on the way, without a word too.
         lifecycle::square(paths, store)?;
-        let Some(vm) = find(store)?.filter(|vm| vm.state.is_live()) else { return Ok(None) };
+        let Some(vm) = find(paths, store)?.filter(|vm| vm.state.is_live()) else { return Ok(None) };
         if !matches!(vm.state, VmState::Created | VmState::Booting) {
             return Ok(Some(vm));
         }
@@ -156,11 +160,15 @@ pub async fn running(paths: &Paths, store: &mut Store) -> Result<Option<VmRow>, 
 
 /// Ends and removes every dev VM.
 pub async fn remove(paths: &Paths, store: &mut Store) -> Result<(), DevError> {
-    for vm in of_dev(store)? {
+    remove_but(None, paths, store).await
+}
+
+async fn remove_but(kept: Option<&str>, paths: &Paths, store: &mut Store) -> Result<(), DevError> {
+    for vm in of_dev(store)?.iter().filter(|vm| kept != Some(&vm.id)) {
         if vm.state.is_live() {
-            lifecycle::stop(paths, store, &vm, Some(STOP_DEADLINE)).await?;
+            lifecycle::stop(paths, store, vm, Some(STOP_DEADLINE)).await?;
         }
-        lifecycle::remove(paths, store, &vm)?;
+        lifecycle::remove(paths, store, vm)?;
     }
     Ok(())
 }
@@ -177,15 +185,18 @@ pub async fn start(
     if lifecycle::find_running(store, NAME).is_ok_and(|vm| !is_dev(&vm)) {
         return Err(DevError::Taken);
     }
-    if let Some(old) = find(store)?.filter(|vm| !vm.state.is_live()) {
+    if let Some(old) = find(paths, store)?.filter(|vm| !vm.state.is_live()) {
         let bootable = lifecycle::spec_of(&old).is_some_and(|spec| Artifacts::open(&spec.build_dir).is_ok());
         if bootable && paths.vm(&old.id).is_dir() {
             sink.info("booting the dev VM again, with what it wrote");
-            return Ok(restart::restart(&old.id, paths, store, sink, cancel).await?);
+            let running = restart::restart(&old.id, paths, store, sink, cancel).await?;
+            // Attempts that did not come up have the same disk.
+            remove_but(Some(&running.starting.id), paths, store).await?;
+            return Ok(running);
         }
         sink.warn("what the last dev VM booted is gone; this is a new one");
-        remove(paths, store).await?;
     }
+    remove(paths, store).await?;
     let request = RunRequest {
         build: wish(paths, scratch)?.request(paths).await?,
         config,
@@ -194,7 +205,14 @@ pub async fn start(
         cold: false,
         started_by: StartedBy::Dev,
     };
-    Ok(run(&request, paths, store, sink, cancel).await?)
+    let running = run(&request, paths, store, sink, cancel).await;
+    if running.is_err() {
+        for vm in of_dev(store)? {
+            // Where it cannot be marked, --recreate still helps.
+            let _ = std::fs::write(paths.vm(&vm.id).join(NEVER_UP), "");
+        }
+    }
+    Ok(running?)
 }
 
 fn name() -> VmName {
