@@ -1,5 +1,6 @@
 //! Build, then boot, as one task.
 
+pub mod dev;
 pub mod follow;
 pub mod record;
 pub mod restart;
@@ -134,7 +135,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     // What cannot work is said before a long build.
-    let machine = MachineChoice::new(&request.config)?;
+    let machine = MachineChoice::new(&request.config, paths)?;
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
@@ -207,8 +208,7 @@ async fn until_ready(
         let word = tokio::select! {
             word = starting.next() => word,
             () = cancel.cancelled() => {
-                drop(starting);
-                gone(paths, &id).await;
+                starting.end().await;
                 sink.send(state("stopped"));
                 return Err(RunError::Cancelled);
             }
@@ -231,7 +231,7 @@ async fn until_ready(
                 return Ok(Running { starting, ports });
             }
             failed => {
-                gone(paths, &id).await;
+                starting.end().await;
                 sink.send(state("failed"));
                 let (error, late) = match failed {
                     Some(Word::Failed { error, late }) => (error, late),
@@ -261,16 +261,6 @@ fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
     format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
 }
 
-/// Waits, within bounds, until nothing of a VM runs any more.
-pub async fn gone(paths: &Paths, id: &str) {
-    for _ in 0..2000 {
-        if !lifecycle::is_running(paths, id) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// What this machine offers for what was asked.
 struct MachineChoice {
     network: Network,
@@ -279,7 +269,7 @@ struct MachineChoice {
 }
 
 impl MachineChoice {
-    fn new(config: &RuntimeConfig) -> Result<Self, RunError> {
+    fn new(config: &RuntimeConfig, paths: &Paths) -> Result<Self, RunError> {
         let unavailable = |what: String, help: &str| RunError::Unavailable { what, help: help.into() };
         let have = |program| crate::host::child::find_program(program).is_some();
         if config.hypervisor == Some(HypervisorChoice::Firecracker) {
@@ -305,9 +295,9 @@ impl MachineChoice {
             NetworkChoice::Auto if can_tap => Network::Tap,
             NetworkChoice::Auto | NetworkChoice::User => Network::User,
         };
-        let (kvm, why_no_kvm) = match kvm::usable() {
+        let (kvm, why_no_kvm) = match kvm::usable(paths) {
             Ok(()) => (true, String::new()),
-            Err(why) => (false, why),
+            Err(why) => (false, why.reason()),
         };
         Ok(Self { network, kvm, why_no_kvm })
     }

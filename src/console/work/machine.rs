@@ -4,12 +4,13 @@ use tokio::process::Command;
 
 use crate::event::{EventSink, Kind};
 use crate::host::child::find_program;
+use crate::host::paths::Paths;
 use crate::host::{kvm, program};
 use crate::vm::hypervisor::qemu;
 
 /// Tells hypervisor and Nix, e.g. `qemu/tcg · nix 2.8.0`.
-pub async fn describe(sink: EventSink) {
-    let hypervisor = match (find_program(qemu::PROGRAM), kvm::usable()) {
+pub async fn describe(paths: Paths, sink: EventSink) {
+    let hypervisor = match (find_program(qemu::PROGRAM), kvm::usable(&paths)) {
         (None, _) => "no qemu",
         (Some(_), Ok(())) => "qemu/kvm",
         (Some(_), Err(_)) => "qemu/tcg",
