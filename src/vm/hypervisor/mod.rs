@@ -201,6 +201,16 @@ fn memory_fits(mib: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Refuses a saved memory that is not all there: a hypervisor may take what is missing for zeros.
+fn memory_is_whole(file: &Path, mib: u32) -> Result<(), String> {
+    let expected = u64::from(mib) * 1024 * 1024;
+    match std::fs::metadata(file).map(|meta| meta.len()) {
+        Ok(length) if length == expected => Ok(()),
+        Ok(length) => Err(format!("its memory has {length} bytes of {expected}")),
+        Err(error) => Err(format!("`{}`: {error}", file.display())),
+    }
+}
+
 /// The end of what a hypervisor wrote to its log.
 pub fn last_words(messages: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&std::fs::read(messages).ok()?).into_owned();

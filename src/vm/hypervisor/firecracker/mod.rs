@@ -28,6 +28,7 @@ use tokio::process::{Child, Command};
 
 use super::{
     Hypervisor, HypervisorError, Launch, MEMORY_FILE, MESSAGES_FILE, Machine, Tap, last_words, memory_fits,
+    memory_is_whole,
 };
 use crate::guest::frames::VSOCK_PORT;
 use crate::host::firecracker::{OLDEST, Version};
@@ -66,6 +67,7 @@ pub struct Firecracker {
     place: Place,
     dir: PathBuf,
     version: Version,
+    memory_mib: u32,
 }
 
 /// Starts Firecracker in the VM's directory; the machine too, unless it is to be loaded.
@@ -75,11 +77,11 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Firecrac
     let place = Place::open(machine.dir).map_err(|error| failed(error.to_string()))?;
     let child = spawn(machine)?;
     let dir = machine.dir.to_path_buf();
-    let mut started = Firecracker { child, place, dir, version: OLDEST };
+    let mut started = Firecracker { child, place, dir, version: OLDEST, memory_mib: machine.spec.memory_mib };
     let begun = started.begin(machine, launch).await;
     match begun {
         Ok(()) => Ok(started),
-        Err(error) => Err(failed(started.reason(error).await)),
+        Err(error) => Err(failed(started.give_up(error).await)),
     }
 }
 
@@ -210,14 +212,17 @@ impl Firecracker {
         Some(format!("it ended ({how}){}", words.unwrap_or_default()))
     }
 
-    /// Why it does not do what it was started for.
-    async fn reason(&mut self, error: HypervisorError) -> String {
-        match error {
+    /// Ends it: why it does not do what it was started for. What it had open, others can open then.
+    async fn give_up(&mut self, error: HypervisorError) -> String {
+        let reason = match error {
             HypervisorError::Refused { what, reason, .. } => format!("{what}: {reason}"),
             HypervisorError::Silent { what, .. } => format!("no answer to {what}"),
             HypervisorError::Lost { source, .. } => self.end().await.unwrap_or_else(|| source.to_string()),
             error => error.to_string(),
-        }
+        };
+        // It may have ended by itself.
+        drop(self.child.kill().await);
+        reason
     }
 }
 
@@ -246,12 +251,14 @@ impl Hypervisor for Firecracker {
     }
 
     async fn load(&mut self, dir: &Path) -> Result<(), HypervisorError> {
-        let linked = link(&self.dir, bodies::SNAPSHOT, dir);
-        linked.map_err(|error| HypervisorError::Load { name: NAME, reason: error.to_string() })?;
+        let whole = memory_is_whole(&dir.join(MEMORY_FILE), self.memory_mib);
+        let linked =
+            whole.and_then(|()| link(&self.dir, bodies::SNAPSHOT, dir).map_err(|error| error.to_string()));
+        linked.map_err(|reason| HypervisorError::Load { name: NAME, reason })?;
         let loaded = self.put("/snapshot/load", bodies::load(self.version), LOAD_DEADLINE).await;
         match loaded {
             Ok(()) => Ok(()),
-            Err(error) => Err(HypervisorError::Load { name: NAME, reason: self.reason(error).await }),
+            Err(error) => Err(HypervisorError::Load { name: NAME, reason: self.give_up(error).await }),
         }
     }
 

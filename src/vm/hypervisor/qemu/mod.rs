@@ -24,6 +24,7 @@ use tokio::process::{Child, Command};
 
 use super::{
     Hypervisor, HypervisorError, Launch, MEMORY_FILE, MESSAGES_FILE, Machine, Tap, last_words, memory_fits,
+    memory_is_whole,
 };
 use crate::host::sparse;
 use arguments::{Inherited, Memory};
@@ -62,6 +63,10 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Qemu, Hy
         Launch::Restore(dir) => Some(dir),
     };
     let saved = snapshot.map(|dir| dir.join(MEMORY_FILE)).filter(|file| file.exists());
+    if let Some(file) = &saved {
+        memory_is_whole(file, machine.spec.memory_mib)
+            .map_err(|reason| HypervisorError::Load { name: NAME, reason })?;
+    }
     // Shared, so that it can be saved by copying what is in use of it.
     let memory = match saved {
         Some(_) => None,
