@@ -15,16 +15,18 @@ use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
 use crate::run::record;
+use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
+use crate::vm::snapshot::{Snapshot, ready};
 
-/// A build that no VM uses stays this long after it was last asked for, in milliseconds.
-const BUILD_REST_MS: i64 = 14 * 24 * 3600 * 1000;
+/// A build that no VM uses, or a ready snapshot, stays this long after it was last of use.
+const BUILD_REST: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long a directory may be there before the database knows it.
 const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run, their builds, and builds used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), their builds, and builds and ready\nsnapshots used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
 )]
 pub struct GcArgs {
     /// Only say what would go, and why
@@ -82,7 +84,9 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     let directories: Vec<_> = [paths.vms(), paths.builds()].iter().flat_map(list).collect();
     let vms = context.store.vms()?;
     let mut waste = Vec::new();
-    for vm in vms.iter().filter(|vm| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id)) {
+    let is_saved = |vm: &VmRow| Snapshot::open(&paths.vm_snapshot(&vm.id)).is_ok();
+    let is_over = |vm: &&VmRow| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id);
+    for vm in vms.iter().filter(is_over).filter(|vm| !is_saved(vm)) {
         let path = paths.vm(&vm.id);
         waste.push(Waste {
             what: format!("VM {} ({})", vm.name, vm.id),
@@ -93,11 +97,11 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
         });
     }
     let used: HashSet<&str> =
-        vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.build.as_str()).collect();
+        vms.iter().filter(|vm| vm.state.is_live() || is_saved(vm)).map(|vm| vm.build.as_str()).collect();
     let builds = context.store.builds()?;
     let now = Timestamp::now().as_millisecond();
     for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {
-        let old = now - build.used_ms > BUILD_REST_MS;
+        let old = now - build.used_ms > BUILD_REST.as_millis() as i64;
         if old || all_builds {
             let path = paths.builds().join(&build.id);
             waste.push(Waste {
@@ -114,10 +118,37 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             });
         }
     }
+    let has_build = |snapshot: &Snapshot| builds.iter().any(|build| build.id == snapshot.manifest.fit.build);
+    for snapshot in ready::list(paths) {
+        let rested = ready::used(&snapshot).elapsed().is_ok_and(|rest| rest > BUILD_REST);
+        if has_build(&snapshot) && !rested && !all_builds {
+            continue;
+        }
+        waste.push(Waste {
+            what: format!("ready snapshot {}", name_of(&snapshot.dir)),
+            why: if rested { "not used for 14 days" } else { "it is of a build that goes or is gone" }.into(),
+            bytes: snapshot.bytes(),
+            path: snapshot.dir,
+            kind: WasteKind::Directory,
+        });
+    }
+    // Taken by VMs that were killed meanwhile, or damaged so that they are none.
+    for path in list(&paths.snapshots()).into_iter().filter(|path| Snapshot::open(path).is_err()) {
+        let vm = name_of(&path).trim_start_matches('.').to_string();
+        if !lifecycle::is_running(paths, &vm) && is_old(&path) {
+            waste.push(Waste {
+                what: format!("half a snapshot {}", name_of(&path)),
+                why: "it was never completed".into(),
+                bytes: files::disk_usage(&path),
+                path,
+                kind: WasteKind::Directory,
+            });
+        }
+    }
     let known: HashSet<&str> =
         vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
     for path in directories {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name_of(&path);
         let unknown = !known.contains(name.as_str()) && !used.contains(name.as_str());
         // What another command makes right now bears a leading dot.
         if unknown && !name.starts_with('.') && !lifecycle::is_running(paths, &name) && is_old(&path) {
@@ -135,6 +166,10 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
 
 fn list(dir: &PathBuf) -> Vec<PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A build's directory is there a moment before the database knows it.

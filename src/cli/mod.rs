@@ -10,6 +10,7 @@ mod logs;
 mod machine;
 mod options;
 mod run;
+mod snapshot;
 mod status;
 mod task;
 mod tui;
@@ -69,6 +70,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Forward a local port to a VM until ^C
     Forward(vm::ForwardArgs),
+    /// Save VMs to disk, go on from there, and see what is kept
+    Snapshot(snapshot::SnapshotArgs),
     /// Remove VMs with their disks and logs
     Destroy(vm::DestroyArgs),
     /// Remove what is not in use: ended VMs, old builds, old records
@@ -156,6 +159,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => logs::logs(&mut context, args).await,
         Command::Forward(args) => vm::forward(&mut context, args).await,
         Command::Destroy(args) => vm::destroy(&mut context, args).await,
+        Command::Snapshot(args) => snapshot::snapshot(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,

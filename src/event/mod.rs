@@ -181,6 +181,19 @@ pub enum Kind {
         /// Steps in order with their length in milliseconds.
         steps: Vec<(String, u64)>,
     },
+    /// A VM was saved.
+    SnapshotTaken {
+        /// The VM's id.
+        vm: String,
+        /// Its name.
+        name: String,
+        /// Bytes on disk.
+        bytes: u64,
+        /// How long the guest stood still, in milliseconds.
+        paused_ms: u64,
+        /// How long it took in all, in milliseconds.
+        ms: u64,
+    },
     /// A VM as the records have it: sent when it is first seen and whenever something changed.
     VmSeen {
         /// All there is to know.
@@ -266,6 +279,8 @@ pub enum TaskKind {
     Run,
     /// The machine is being prepared.
     Setup,
+    /// A VM is saved, or goes on from where it was saved.
+    Snapshot,
 }
 
 impl TaskKind {
@@ -275,6 +290,7 @@ impl TaskKind {
             Self::Build => 'b',
             Self::Run => 'r',
             Self::Setup => 's',
+            Self::Snapshot => 'n',
         }
     }
 }

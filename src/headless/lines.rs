@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::console::model::clock::since;
 use crate::event::text::{clean, strip};
-use crate::event::words::{drv_name, duration};
+use crate::event::words::{bytes, drv_name, duration};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
 /// A line: a word that says what it is about, and the text.
@@ -109,6 +109,11 @@ impl Lines {
                     steps.iter().map(|(step, ms)| format!("{step} {}", millis(*ms))).collect();
                 let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
                 lasting("ready", format!("{name} {how} in {}{why}: {}", millis(total), parts.join(", ")))
+            }
+            Kind::SnapshotTaken { name, bytes: size, paused_ms, ms, .. } => {
+                let size = bytes(*size);
+                let (paused, whole) = (millis(*paused_ms), millis(*ms));
+                lasting("saved", format!("{name} in {whole} ({size}, the guest stood still for {paused})"))
             }
             _ => None,
         }

@@ -4,6 +4,7 @@ pub mod follow;
 mod machine;
 pub mod record;
 pub mod restart;
+pub mod snapshot;
 pub mod task;
 pub mod wish;
 

@@ -18,6 +18,7 @@ use tokio::process::Command;
 use super::network::tap;
 use super::shim::client::{self, ClientError};
 use super::shim::protocol::{self, Leash, Word};
+use super::snapshot::ready;
 use super::spec::{Network, VmName, VmSpec};
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
@@ -190,6 +191,8 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
         if store.set_vm_state(&vm.id, VmState::Failed, Some("its process ended without a word"))? {
             lost_tap |= shares_the_host(&vm);
             remove_sockets(paths, &vm.id);
+            // Should it stay, `mvm gc` finds it.
+            let _ = ready::abandon(paths, &vm.id);
             lost.push(vm.name);
         }
     }

@@ -1,0 +1,89 @@
+//! A VM saved, and gone on from.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, Running, boot};
+use crate::event::{EventSink, Kind};
+use crate::host::paths::Paths;
+use crate::store::Store;
+use crate::store::vms::{VmRow, VmState};
+use crate::vm::console;
+use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::shim::client;
+use crate::vm::shim::protocol::Saved;
+use crate::vm::snapshot::Snapshot;
+use crate::vm::spec::VmSpec;
+
+/// Saves a running VM with all its disks, in the place of its earlier snapshot; it goes on
+/// afterwards, or is over with `stop`.
+pub async fn save(
+    name: &str,
+    stop: bool,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Saved, RunError> {
+    let vm = lifecycle::find_running(store, name)?;
+    sink.phase("save");
+    let socket = paths.shim_socket(&vm.id);
+    let saved = tokio::select! {
+        saved = client::save(&socket, stop) => saved.map_err(LifecycleError::from)?,
+        // The VM's process brings it to an end by itself.
+        () = cancel.cancelled() => return Err(RunError::Cancelled),
+    };
+    if stop {
+        lifecycle::over(paths, &vm.id).await;
+        store.set_vm_state(&vm.id, VmState::Stopped, None).map_err(LifecycleError::from)?;
+    }
+    let Saved { bytes, paused_ms, ms } = saved;
+    sink.send(Kind::SnapshotTaken { vm: vm.id, name: vm.name, bytes, paused_ms, ms });
+    Ok(saved)
+}
+
+/// Has a VM that is over go on from its snapshot, as a new VM of the same name with the same
+/// identity. The snapshot goes with it; the old VM is removed once the new one runs.
+pub async fn restore(
+    name: &str,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
+    let old = saved_vm(name, paths, store)?;
+    let unreadable = || RunError::Unavailable {
+        what: format!("the record of the VM `{}` cannot be read", old.name),
+        help: "`mvm run` boots a new one".into(),
+    };
+    let spec = lifecycle::spec_of(&old).ok_or_else(unreadable)?;
+    let snapshot = paths.vm_snapshot(&old.id);
+    let id = lifecycle::new_id();
+    let spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
+    let running = boot(paths, store, spec, true, sink, cancel).await?;
+    let target = paths.vm_snapshot(&id);
+    // Its memory is mapped already; only its name changes.
+    let moved = std::fs::rename(&snapshot, &target);
+    moved.map_err(|source| LifecycleError::File { path: target, source })?;
+    // The log goes on where the old one's ended; it is no reason to fail.
+    let _ = console::inherit(&paths.vm(&old.id), &paths.vm(&id));
+    lifecycle::remove(paths, store, &old)?;
+    Ok(running)
+}
+
+/// The VM with this name or id that is over and has a snapshot.
+fn saved_vm(name: &str, paths: &Paths, store: &Store) -> Result<VmRow, RunError> {
+    let found = lifecycle::find(store, name)?;
+    if found.state.is_live() {
+        return Err(RunError::Unavailable {
+            what: format!("the VM `{}` is running", found.name),
+            help: format!("`mvm stop {}` ends it; what it did since its snapshot is lost then", found.name),
+        });
+    }
+    let vms = store.vms().map_err(LifecycleError::from)?;
+    let bears = |vm: &&VmRow| vm.name == name || vm.id == name;
+    let saved = vms.iter().filter(bears).find(|vm| Snapshot::open(&paths.vm_snapshot(&vm.id)).is_ok());
+    saved.cloned().ok_or_else(|| RunError::Unavailable {
+        what: format!("there is no snapshot of the VM `{name}`"),
+        help: "`mvm snapshot create NAME` takes one of a running VM; `mvm snapshot ls` lists them".into(),
+    })
+}
