@@ -98,7 +98,10 @@ fn obstacle(network: NetworkChoice, offer: &Offer) -> Option<(String, &'static s
         return Some((format!("Firecracker needs KVM: {why}"), other));
     }
     if network == NetworkChoice::User {
-        return Some(("Firecracker has no user-mode networking".into(), "leave `--network user` away"));
+        return Some((
+            "Firecracker has no user-mode networking".into(),
+            "leave out `--network user`, or use `--hypervisor qemu`",
+        ));
     }
     if let Err(why) = &offer.tap {
         return Some((

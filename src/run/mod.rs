@@ -1,7 +1,7 @@
 //! Build, then boot, as one task.
 
 pub mod follow;
-mod machine;
+pub mod machine;
 pub mod record;
 pub mod restart;
 pub mod snapshot;

@@ -167,7 +167,7 @@ impl Desk {
         let (holds, mut held) = mpsc::unbounded_channel();
         let (paths, sink) = (self.paths.clone(), self.sink.clone());
         tokio::task::spawn_local(source::watch(paths, interest, sink, all.child_token()));
-        tokio::task::spawn_local(machine::describe(self.sink.clone()));
+        tokio::task::spawn_local(machine::describe(self.paths.clone(), self.sink.clone()));
         loop {
             tokio::select! {
                 biased;
