@@ -128,6 +128,10 @@ fn choose(wish: HypervisorChoice, network: NetworkChoice, offer: Offer) -> Resul
         (HypervisorChoice::Firecracker, Some((what, help))) => return unavailable(what, help),
         (HypervisorChoice::Firecracker, None) => HypervisorKind::Firecracker,
         (HypervisorChoice::Auto, None) if !offer.shares => HypervisorKind::Firecracker,
+        (HypervisorChoice::Auto, None) => {
+            notes.push("QEMU is used: Firecracker shares no directories, it would copy them".into());
+            HypervisorKind::Qemu
+        }
         (HypervisorChoice::Auto, Some((why, _))) if offer.firecracker.is_some() && offer.kvm.is_ok() => {
             notes.push(format!("QEMU is used: {why}"));
             HypervisorKind::Qemu
@@ -179,7 +183,9 @@ mod tests {
     fn otherwise_qemu_is_and_what_stands_in_firecrackers_way_is_said_where_it_is_there() {
         let qemu = HypervisorKind::Qemu;
         assert_eq!(chosen(Offer { firecracker: None, ..offer() }), (qemu, Network::Tap, vec![]));
-        assert_eq!(chosen(Offer { shares: true, ..offer() }), (qemu, Network::Tap, vec![]));
+        let (kind, _, notes) = chosen(Offer { shares: true, ..offer() });
+        assert_eq!(kind, qemu);
+        assert_eq!(notes, ["QEMU is used: Firecracker shares no directories, it would copy them"]);
         let (kind, _, notes) = chosen(Offer { kvm: Err("no vmx".into()), ..offer() });
         assert_eq!((kind, notes), (qemu, vec!["software emulation: no vmx".to_string()]));
         let (kind, network, notes) =

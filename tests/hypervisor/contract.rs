@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use mvm::vm::hypervisor::{HypervisorError, Launch, MEMORY_FILE, STATE_FILE};
 use mvm::vm::network::tap::TapNetwork;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
 
 use crate::machine::{Backend, Vm};
-use crate::support::{DEADLINE, is_root, wait_until};
+use crate::support::{DEADLINE, is_root, mount_tmpfs, wait_until};
 
 /// What an error is to people: what failed, and what to do.
 #[track_caller]
@@ -145,6 +147,28 @@ pub async fn a_snapshot_that_was_cut_short_is_refused_in_words(backend: Backend,
     let mut other = backend.load(&place.join("other"), &snapshot).await.unwrap();
     other.hypervisor.resume().await.unwrap();
     other.console.number().await;
+}
+
+pub async fn a_full_disk_fails_the_save_in_words_and_the_machine_goes_on(backend: Backend, place: &Path) {
+    if !is_root() {
+        return;
+    }
+    let snapshot = place.join("snapshot");
+    fs::create_dir(&snapshot).unwrap();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount_tmpfs(&snapshot, "size=2M", MsFlags::empty());
+    let mut vm = backend.boot(&place.join("vm")).await;
+    let last = vm.pause().await;
+    let error = vm.hypervisor.save(&snapshot).await.unwrap_err();
+    println!("{error}");
+    expect_words(&error, "No space left on device");
+    expect_words(&error, "mvm gc");
+    vm.hypervisor.resume().await.unwrap();
+    assert_eq!(vm.console.number().await, last + 1);
+    vm.end().await;
+    umount2(&snapshot, MntFlags::MNT_DETACH).unwrap();
 }
 
 pub async fn a_program_or_a_kernel_that_is_not_there_is_named(backend: Backend, place: &Path) {

@@ -16,17 +16,27 @@ mod firecracker;
 mod machine;
 
 use std::path::Path;
+use std::thread;
 
 use machine::Backend;
 
-/// Runs a test of a backend, if it can be had, in a directory of its own.
-fn prove(backend: impl AsyncFnOnce(&Path) -> Option<Backend>, item: impl AsyncFnOnce(Backend, &Path)) {
-    let place = tempfile::Builder::new().prefix("mvm").tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        if let Some(backend) = backend(place.path()).await {
-            item(backend, place.path()).await;
-        }
+/// Runs a test of a backend, if it can be had, in a directory and on a thread of its own: namespaces belong
+/// to threads.
+fn prove(
+    backend: impl AsyncFnOnce(&Path) -> Option<Backend> + Send,
+    item: impl AsyncFnOnce(Backend, &Path) + Send,
+) {
+    let work = || {
+        let place = tempfile::Builder::new().prefix("mvm").tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            if let Some(backend) = backend(place.path()).await {
+                item(backend, place.path()).await;
+            }
+        });
+    };
+    thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
@@ -48,6 +58,7 @@ macro_rules! every_item {
             a_snapshot_takes_no_space_for_memory_that_is_empty
             clones_of_one_snapshot_run_side_by_side_each_on_disks_of_its_own
             a_snapshot_that_was_cut_short_is_refused_in_words
+            a_full_disk_fails_the_save_in_words_and_the_machine_goes_on
             a_program_or_a_kernel_that_is_not_there_is_named
             a_machine_it_cannot_be_is_refused_with_its_own_words
             one_that_dies_at_once_has_its_last_words_told

@@ -275,7 +275,11 @@ impl Hypervisor for Firecracker {
         let file = |source| HypervisorError::File { path: memory.clone(), source };
         link(&self.dir, bodies::SNAPSHOT, dir).map_err(file)?;
         let saved = self.put("/snapshot/create", bodies::create(), SAVE_DEADLINE).await;
-        self.explained(saved).await?;
+        self.explained(saved).await.map_err(|error| match error {
+            // Mostly for want of space.
+            HypervisorError::Refused { reason, .. } => file(io::Error::other(reason)),
+            error => error,
+        })?;
         // All of the memory was written; what is zero of it needs no space. From here on it never changes.
         File::options()
             .read(true)
