@@ -323,16 +323,19 @@ fn without_qemu_it_says_what_installs_it_before_a_long_build() {
         mount_over("/dev/null".as_ref(), &qemu.canonicalize().unwrap());
         let expected =
             format!("exit 1\nerror: `{program}` is not installed\nhelp: run `mvm setup`, or add --setup\n");
-        assert_eq!(said(&world, &["run", "--flake", "flake"]), expected);
+        assert_eq!(said(&world, &["run", "--flake", "flake", "--hypervisor", "qemu"]), expected);
     });
 }
 
 #[test]
 fn a_hypervisor_that_cannot_be_had_is_refused() {
-    assert_snapshot!(said(&world(), &["run", "--flake", "flake", "--hypervisor", "firecracker"]), @"
+    let mut world = world();
+    // Nix may be anywhere, and is not asked for.
+    world.env("PATH", "/usr/bin:/bin");
+    assert_snapshot!(said(&world, &["run", "--flake", "flake", "--hypervisor", "firecracker"]), @"
     exit 1
-    error: Firecracker is asked for, and this mvm cannot drive it yet
-    help: use `--hypervisor qemu` or `auto`
+    error: Firecracker is not installed
+    help: put `firecracker` on PATH, or use `--hypervisor qemu`
     ");
 }
 

@@ -84,7 +84,7 @@ pub struct RuntimeArgs {
     /// The guest does not reach the outside
     #[arg(long)]
     no_egress: bool,
-    /// Which hypervisor
+    /// Which hypervisor; by default Firecracker where it can be used, else QEMU
     #[arg(long, value_enum, env = "MVM_HYPERVISOR")]
     hypervisor: Option<HypervisorChoice>,
     /// How long the guest has until it is ready, in seconds

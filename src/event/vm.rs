@@ -28,7 +28,7 @@ pub struct VmInfo {
     /// Their names and sizes in bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<(String, u64)>,
-    /// `qemu/tcg` or `qemu/kvm`.
+    /// `firecracker`, `qemu/kvm` or `qemu/tcg`.
     pub hypervisor: String,
     /// `tap` or `user`.
     pub network: String,

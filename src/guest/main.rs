@@ -28,7 +28,12 @@ fn main() -> ExitCode {
         }
         _ => return usage(),
     };
-    match line.and_then(|line| agent::serve(line, "/".into(), Arc::new(Linux))) {
+    // A machine with vsock is Firecracker's, which goes on when its guest powers off, and ends at a reset.
+    let serve = |line: Line| {
+        let linux = Linux { ends_by_reset: matches!(line, Line::Listener(_)) };
+        agent::serve(line, "/".into(), Arc::new(linux))
+    };
+    match line.and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mvm-guest: {error}");

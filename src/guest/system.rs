@@ -38,13 +38,16 @@ pub trait System: Send + Sync {
     fn keep_in_memory(&self, dir: &Path) -> io::Result<()>;
     /// Gives a file to a user.
     fn chown(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()>;
-    /// Writes disks back and powers off.
+    /// Writes disks back and ends the machine.
     fn power_off(&self) -> io::Result<()>;
 }
 
 /// The guest itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Linux;
+pub struct Linux {
+    /// Whether the machine ends at a reset, and not when it is powered off.
+    pub ends_by_reset: bool,
+}
 
 /// A [`System`] that only notes what it was asked.
 #[derive(Debug, Default)]
@@ -117,7 +120,8 @@ impl System for Linux {
 
     fn power_off(&self) -> io::Result<()> {
         nix::unistd::sync();
-        match reboot(RebootMode::RB_POWER_OFF)? {}
+        let how = if self.ends_by_reset { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
+        match reboot(how)? {}
     }
 }
 

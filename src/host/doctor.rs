@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use super::child::find_program;
+use super::firecracker::{OLDEST, Version};
 use super::kernel;
 use super::kvm;
 use super::layout;
@@ -76,6 +77,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         ),
         virtiofsd(),
     );
+    let firecracker = new_enough(firecracker);
     let checks = vec![
         nix,
         nix_store(),
@@ -121,6 +123,20 @@ async fn version_of(name: &'static str, program: &str, absent: Status, help: &st
             let first = error.to_string().lines().next().unwrap_or_default().to_string();
             bad(name, Status::Broken, first, "reinstall it")
         }
+    }
+}
+
+/// Firecracker is of use from a version on.
+fn new_enough(firecracker: Check) -> Check {
+    let version = firecracker.found.split(" (").next().and_then(Version::parse);
+    match version.filter(|version| firecracker.status == Status::Ok && *version < OLDEST) {
+        Some(version) => bad(
+            firecracker.name,
+            Status::Warning,
+            format!("version {version} is older than {OLDEST}"),
+            "QEMU is used in its place; install a newer one",
+        ),
+        None => firecracker,
     }
 }
 
@@ -268,6 +284,13 @@ fn disk(paths: &Paths) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_firecracker_that_is_too_old_is_of_no_use() {
+        let found = |text: &str| new_enough(ok("Firecracker", text)).status;
+        assert_eq!(found("Firecracker v1.16.1 (/bin/firecracker)"), Status::Ok);
+        assert_eq!(found("Firecracker v1.6.0 (/bin/firecracker)"), Status::Warning);
+    }
 
     #[tokio::test]
     async fn an_empty_state_misses_its_layouts_and_each_problem_has_its_help() {

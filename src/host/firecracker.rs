@@ -1,5 +1,6 @@
 //! Firecracker's release: one version, known by its digest.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,12 @@ use super::paths::Paths;
 use super::program::{self, ProgramError};
 use super::{files, kvm};
 use crate::event::EventSink;
+
+/// The program's name.
+pub const PROGRAM: &str = "firecracker";
+
+/// The oldest version mvm drives.
+pub const OLDEST: Version = Version::new(1, 7, 0);
 
 /// The release that is fetched.
 pub const VERSION: &str = "v1.17.0";
@@ -39,7 +46,37 @@ enum FetchError {
 
 /// Where Firecracker is: on PATH, else where setup put it.
 pub fn find(paths: &Paths) -> Option<PathBuf> {
-    find_program("firecracker").or_else(|| Some(place(paths)).filter(|file| file.is_file()))
+    find_program(PROGRAM).or_else(|| Some(place(paths)).filter(|file| file.is_file()))
+}
+
+/// A version of Firecracker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+    patch: u32,
+}
+
+impl Version {
+    /// By its numbers.
+    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// From what Firecracker says of itself: `Firecracker v1.16.1`, or only `1.16.1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers = text.trim().rsplit(' ').next()?.trim_start_matches('v');
+        // A build between releases has a name behind its numbers.
+        let mut numbers = numbers.split(['-', '+']).next()?.split('.').map(|number| number.parse().ok());
+        let version = Self::new(numbers.next()??, numbers.next()??, numbers.next()??);
+        numbers.next().is_none().then_some(version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
 }
 
 fn place(paths: &Paths) -> PathBuf {
@@ -125,6 +162,17 @@ fn clear(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_read_from_what_firecracker_says_and_compares_by_its_numbers() {
+        assert_eq!(Version::parse("Firecracker v1.16.1"), Some(Version::new(1, 16, 1)));
+        assert_eq!(Version::parse("1.17.0-dev"), Some(Version::new(1, 17, 0)));
+        for strange in ["", "Firecracker", "v1.16", "1.16.x", "1.2.3.4", "1.16.1 and more"] {
+            assert_eq!(Version::parse(strange), None, "{strange}");
+        }
+        assert!(Version::new(1, 6, 9) < OLDEST && Version::new(1, 10, 0) > OLDEST);
+        assert_eq!(OLDEST.to_string(), "1.7.0");
+    }
 
     #[tokio::test]
     async fn only_an_archive_with_the_right_digest_is_unpacked() {

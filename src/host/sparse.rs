@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 /// What is looked at as a whole: bytes of a page.
@@ -18,6 +19,21 @@ pub fn copy(from: &File, to: &Path) -> io::Result<()> {
     let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to)?;
     target.set_len(from.metadata()?.len())?;
     read(from, |bytes, at| write_pages(&target, bytes, at))
+}
+
+/// Gives back the space of a file's pages of nothing but zeros, where the file system can.
+pub fn punch(file: &File) -> io::Result<()> {
+    let empty = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let punched = read(file, |bytes, at| {
+        for (offset, length) in stretches(bytes, true) {
+            fallocate(file, empty, (at + offset as u64) as i64, length as i64)?;
+        }
+        Ok(())
+    });
+    match punched {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        punched => punched,
+    }
 }
 
 /// Hands all of a file that is not a hole to `take`, piece by piece, with its place.
@@ -55,23 +71,25 @@ fn data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
 
 /// Writes those pages that hold something, neighbours at once.
 fn write_pages(target: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    let is_empty = |page: &[u8]| page == &[0; PAGE][..page.len()];
-    let mut begin = None;
+    stretches(bytes, false)
+        .into_iter()
+        .try_for_each(|(offset, length)| target.write_all_at(&bytes[offset..][..length], at + offset as u64))
+}
+
+/// Where pages that are empty, or those that are not, lie next to each other: offset and length.
+fn stretches(bytes: &[u8], empty: bool) -> Vec<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
     for (index, page) in bytes.chunks(PAGE).enumerate() {
+        if (page == &[0; PAGE][..page.len()]) != empty {
+            continue;
+        }
         let offset = index * PAGE;
-        match (is_empty(page), begin) {
-            (false, None) => begin = Some(offset),
-            (true, Some(start)) => {
-                target.write_all_at(&bytes[start..offset], at + start as u64)?;
-                begin = None;
-            }
-            _ => {}
+        match found.last_mut() {
+            Some((begin, length)) if *begin + *length == offset => *length += page.len(),
+            _ => found.push((offset, page.len())),
         }
     }
-    match begin {
-        Some(start) => target.write_all_at(&bytes[start..], at + start as u64),
-        None => Ok(()),
-    }
+    found
 }
 
 #[cfg(test)]
@@ -107,6 +125,20 @@ mod tests {
             whole.extend(&content);
             prop_assert!(copied(&content, hole).0 == whole);
         }
+    }
+
+    #[test]
+    fn a_file_whose_zeros_are_punched_out_reads_the_same_and_takes_less_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let mut content = vec![0; 3 * CHUNK + 100];
+        content[CHUNK + 5] = 1;
+        content[3 * CHUNK + 50] = 2;
+        std::fs::write(&path, &content).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        punch(&file).unwrap();
+        assert!(std::fs::read(&path).unwrap() == content);
+        assert!(path.metadata().unwrap().blocks() * 512 <= 64 * 1024);
     }
 
     #[test]

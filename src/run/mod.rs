@@ -2,20 +2,19 @@
 
 pub mod dev;
 pub mod follow;
+pub mod machine;
 pub mod record;
 pub mod restart;
 pub mod snapshot;
 pub mod task;
 pub mod wish;
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::event::{EventSink, Kind};
-use crate::host::kvm;
 use crate::host::paths::Paths;
 use crate::image::build;
 use crate::image::error::BuildError;
@@ -23,13 +22,10 @@ use crate::image::request::BuildRequest;
 use crate::store::Store;
 use crate::vm::config::RuntimeConfig;
 use crate::vm::console;
-use crate::vm::hypervisor::qemu;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 use crate::vm::shim::protocol::Word;
-use crate::vm::spec::{
-    HypervisorChoice, HypervisorKind, MIN_MEMORY_MIB, Network, NetworkChoice, PortMap, StartedBy, VmName,
-    VmSpec,
-};
+use crate::vm::spec::{MIN_MEMORY_MIB, PortMap, StartedBy, VmName, VmSpec};
+use machine::MachineChoice;
 
 /// Memory a guest gets when nobody says otherwise, in MiB.
 const DEFAULT_MEMORY_MIB: u32 = 256;
@@ -135,7 +131,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     // What cannot work is said before a long build.
-    let machine = MachineChoice::new(&request.config, paths)?;
+    let machine = MachineChoice::new(&request.config, paths).await?;
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
@@ -159,9 +155,7 @@ pub async fn run(
     }
     let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
     let spec = spec(request, &artifacts, &machine)?;
-    if !spec.kvm {
-        sink.info(format!("software emulation: {}", machine.why_no_kvm));
-    }
+    machine.notes.into_iter().for_each(|note| sink.info(note));
     boot(paths, store, spec, request.name.is_some(), sink, cancel).await
 }
 
@@ -261,48 +255,6 @@ fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
     format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
 }
 
-/// What this machine offers for what was asked.
-struct MachineChoice {
-    network: Network,
-    kvm: bool,
-    why_no_kvm: String,
-}
-
-impl MachineChoice {
-    fn new(config: &RuntimeConfig, paths: &Paths) -> Result<Self, RunError> {
-        let unavailable = |what: String, help: &str| RunError::Unavailable { what, help: help.into() };
-        let have = |program| crate::host::child::find_program(program).is_some();
-        if config.hypervisor == Some(HypervisorChoice::Firecracker) {
-            let what = "Firecracker is asked for, and this mvm cannot drive it yet".into();
-            return Err(unavailable(what, "use `--hypervisor qemu` or `auto`"));
-        }
-        if !have(qemu::PROGRAM) {
-            return Err(unavailable(
-                format!("`{}` is not installed", qemu::PROGRAM),
-                "run `mvm setup`, or add --setup",
-            ));
-        }
-        let root = nix::unistd::geteuid().is_root();
-        let can_tap = root && have("ip") && have("nft") && Path::new("/dev/net/tun").exists();
-        let network = match config.network.unwrap_or_default() {
-            NetworkChoice::Tap if !root => {
-                return Err(unavailable(
-                    "tap networking needs root".into(),
-                    "run mvm as root, or use `--network user`",
-                ));
-            }
-            NetworkChoice::Tap => Network::Tap,
-            NetworkChoice::Auto if can_tap => Network::Tap,
-            NetworkChoice::Auto | NetworkChoice::User => Network::User,
-        };
-        let (kvm, why_no_kvm) = match kvm::usable(paths) {
-            Ok(()) => (true, String::new()),
-            Err(why) => (false, why.reason()),
-        };
-        Ok(Self { network, kvm, why_no_kvm })
-    }
-}
-
 fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) -> Result<VmSpec, RunError> {
     let config = &request.config;
     let least = artifacts.manifest.image.min_mem_mib.unwrap_or(MIN_MEMORY_MIB);
@@ -330,7 +282,7 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         role: request.build.role.clone(),
         boot_timeout_secs: config.boot_timeout_secs.unwrap_or(DEFAULT_BOOT_TIMEOUT_SECS),
         remove: request.remove,
-        hypervisor: HypervisorKind::Qemu,
+        hypervisor: machine.hypervisor,
         cold: request.cold,
         started_by: request.started_by,
         restore_from: None,

@@ -9,8 +9,8 @@ use crate::event::vm::VmSample;
 use crate::host::identity::{ProcessId, boot_id};
 use crate::host::process::{self, Stat};
 
-/// Begins the name of a hypervisor's process.
-const HYPERVISOR: &str = "qemu-system";
+/// Begin the names of hypervisors' processes.
+const HYPERVISORS: [&str; 2] = ["qemu-system", "firecracker"];
 /// Shortest time between two searches of all processes for hypervisors.
 const SEARCH: Duration = Duration::from_secs(1);
 
@@ -106,7 +106,8 @@ impl Sampler {
         self.searched = Some(now);
         for pid in process::all() {
             let Some(Stat { name, parent, start, .. }) = process::stat(pid) else { continue };
-            let Some(target) = new.get(&parent).filter(|_| name.starts_with(HYPERVISOR)) else { continue };
+            let is_hypervisor = HYPERVISORS.iter().any(|known| name.starts_with(known));
+            let Some(target) = new.get(&parent).filter(|_| is_hypervisor) else { continue };
             // Not the child of a stranger that has the shim's number now.
             if process::stat(parent).is_some_and(|shim| shim.start == target.shim.start) {
                 let hypervisor = Process { pid, start };

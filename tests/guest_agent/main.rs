@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 mod commands;
 mod liars;
+mod listener;
 mod requests;
 
 const LONG: Duration = Duration::from_secs(60);

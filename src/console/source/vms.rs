@@ -14,7 +14,7 @@ use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::lifecycle::{self, LifecycleError};
-use crate::vm::spec::{Network, VmSpec};
+use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 use crate::vm::usage::{Sampler, Target};
 
 /// The VMs as they were told of last.
@@ -186,7 +186,12 @@ fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>)
     let Some(spec) = spec else { return info };
     VmInfo {
         artifacts: spec.build_dir,
-        hypervisor: if spec.kvm { "qemu/kvm" } else { "qemu/tcg" }.into(),
+        hypervisor: match (spec.hypervisor, spec.kvm) {
+            (HypervisorKind::Firecracker, _) => "firecracker",
+            (HypervisorKind::Qemu, true) => "qemu/kvm",
+            (HypervisorKind::Qemu, false) => "qemu/tcg",
+        }
+        .into(),
         network: match spec.network {
             Network::Tap => "tap".into(),
             Network::User => "user".into(),

@@ -1,17 +1,19 @@
 //! The programs that run a microVM, behind one contract.
 
+pub mod firecracker;
 pub mod qemu;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use super::spec::VmSpec;
+use super::spec::{HypervisorKind, VmSpec};
 
 /// In a snapshot's directory: the state of devices and CPUs, and of the memory where
 /// [`MEMORY_FILE`] is not there.
@@ -72,6 +74,15 @@ pub struct Share {
     pub tag: String,
 }
 
+/// A TAP device, as the hypervisor takes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Tap<'a> {
+    /// Open: QEMU's way.
+    Open(BorrowedFd<'a>),
+    /// By its name in the calling thread's network namespace, and open nowhere: Firecracker's way.
+    Named(&'a str),
+}
+
 /// Everything a machine is made from.
 #[derive(Debug)]
 pub struct Machine<'a> {
@@ -93,8 +104,8 @@ pub struct Machine<'a> {
     pub shares: &'a [Share],
     /// MAC address.
     pub mac: &'a str,
-    /// The TAP device; user-mode networking without one.
-    pub tap: Option<BorrowedFd<'a>>,
+    /// The TAP device; without one user-mode networking, where the hypervisor has it.
+    pub tap: Option<Tap<'a>>,
     /// Kept open by the hypervisor as long as it lives.
     pub lock: BorrowedFd<'a>,
 }
@@ -170,6 +181,34 @@ pub enum HypervisorError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// How a hypervisor ended, in words.
+pub fn how_it_ended(kind: HypervisorKind, status: ExitStatus) -> String {
+    match kind {
+        HypervisorKind::Qemu => status.to_string(),
+        HypervisorKind::Firecracker => firecracker::exit::words(status),
+    }
+}
+
+/// Refuses a guest with more memory than this machine: the kernel would promise any amount, and end
+/// the VM once it is used.
+fn memory_fits(mib: u32) -> io::Result<()> {
+    let total = nix::sys::sysinfo::sysinfo()?.ram_total() / (1024 * 1024);
+    if u64::from(mib) > total {
+        return Err(io::Error::other(format!("{mib} MiB of memory are more than this machine's {total}")));
+    }
+    Ok(())
+}
+
+/// Refuses a saved memory that is not all there: a hypervisor may take what is missing for zeros.
+fn memory_is_whole(file: &Path, mib: u32) -> Result<(), String> {
+    let expected = u64::from(mib) * 1024 * 1024;
+    match std::fs::metadata(file).map(|meta| meta.len()) {
+        Ok(length) if length == expected => Ok(()),
+        Ok(length) => Err(format!("its memory has {length} bytes of {expected}")),
+        Err(error) => Err(format!("`{}`: {error}", file.display())),
+    }
 }
 
 /// The end of what a hypervisor wrote to its log.

@@ -15,6 +15,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::GATEWAY;
 use crate::host::child::find_program;
+use crate::vm::hypervisor::Tap;
+use crate::vm::spec::HypervisorKind;
 
 /// Name of the guest's TAP inside the namespace.
 pub const TAP: &str = "tap0";
@@ -54,8 +56,8 @@ fn step(step: &str) -> impl Fn(io::Error) -> TapError {
 /// The network of one VM. The calling thread is inside its namespace.
 #[derive(Debug)]
 pub struct TapNetwork {
-    /// The TAP device, for the hypervisor.
-    pub tap: OwnedFd,
+    /// The TAP device, unless the hypervisor opens it itself.
+    tap: Option<OwnedFd>,
     host: OwnedFd,
     egress: bool,
 }
@@ -64,7 +66,7 @@ impl TapNetwork {
     /// Moves the calling thread into a new namespace and makes the VM's network there.
     ///
     /// Must be called before other threads are started, or they stay outside.
-    pub fn enter(vm: &str, egress: bool) -> Result<Self, TapError> {
+    pub fn enter(vm: &str, egress: bool, hypervisor: HypervisorKind) -> Result<Self, TapError> {
         let host = File::open("/proc/thread-self/ns/net").map_err(step("open the host's namespace"))?.into();
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
@@ -73,12 +75,25 @@ impl TapNetwork {
         let tap = open_tap().map_err(step("make a TAP device"))?;
         ip(&["addr", "add", &format!("{GATEWAY}/24"), "dev", TAP])?;
         ip(&["link", "set", TAP, "up"])?;
+        let tap = match hypervisor {
+            HypervisorKind::Qemu => Some(tap),
+            // Nobody else may have it open. It ends with the namespace.
+            HypervisorKind::Firecracker => {
+                keep(&tap).map_err(step("keep the TAP device"))?;
+                None
+            }
+        };
         let network = Self { tap, host, egress };
         if egress {
             // Half of it would stay on the host.
             network.connect(vm).inspect_err(|_| drop(network.leave(vm)))?;
         }
         Ok(network)
+    }
+
+    /// The TAP device, for the hypervisor.
+    pub fn device(&self) -> Tap<'_> {
+        self.tap.as_ref().map_or(Tap::Named(TAP), |tap| Tap::Open(tap.as_fd()))
     }
 
     /// Runs `work` in the host's namespace.
@@ -200,6 +215,14 @@ fn open_tap() -> io::Result<OwnedFd> {
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which `request` is large enough for.
     unsafe { set_interface(device.as_raw_fd(), request.as_mut_ptr() as u64)? };
     Ok(device.into())
+}
+
+/// Has a TAP device stay when it is closed.
+fn keep(tap: &OwnedFd) -> io::Result<()> {
+    nix::ioctl_write_int!(set_persistent, b'T', 203);
+    // SAFETY: TUNSETPERSIST takes a number, of which only whether it is zero counts.
+    unsafe { set_persistent(tap.as_raw_fd(), 1)? };
+    Ok(())
 }
 
 fn ip(arguments: &[&str]) -> Result<(), TapError> {

@@ -19,12 +19,16 @@ use crate::artifacts::GUEST_CONTRACT;
 use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::{Answer, Request};
 use crate::host::child::find_program;
+use crate::host::firecracker as release;
 use crate::host::paths::Paths;
 use crate::host::versions;
 use crate::vm::console::ConsoleLog;
 use crate::vm::disks::{self, UPPER_FILE};
 use crate::vm::hypervisor::qemu::{self, tsc};
-use crate::vm::hypervisor::{Disk, Hypervisor, Launch, MESSAGES_FILE, Machine, Share, last_words};
+use crate::vm::hypervisor::{
+    Disk, Hypervisor, Launch, MESSAGES_FILE, Machine, Share, firecracker, how_it_ended, last_words,
+};
+use crate::vm::network::tap::TapNetwork;
 use crate::vm::network::{self, mac};
 use crate::vm::snapshot::Snapshot;
 use crate::vm::snapshot::fit::Fit;
@@ -349,7 +353,14 @@ impl Booted {
         if !prepared.artifacts.has_agent() {
             return Ok(());
         }
-        let (client, driver) = AgentClient::start(self.hypervisor.control().await?);
+        let control = self.hypervisor.control().await;
+        if control.is_err()
+            && let Ok(Some(status)) = self.hypervisor.child().try_wait()
+        {
+            return Err(died(prepared, Ok(status)));
+        }
+        let control = control?;
+        let (client, driver) = AgentClient::start(control);
         // Its end shows in every session.
         let agent = Agent { client, driver: tokio::spawn(driver) };
         let hello = tokio::select! {
@@ -374,7 +385,8 @@ impl Booted {
 }
 
 fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
-    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    let how = |status| how_it_ended(prepared.spec.hypervisor, status);
+    let status = status.map_or_else(|error| error.to_string(), how);
     let words = last_words(&prepared.dir.join(MESSAGES_FILE)).map(|words| format!(": {words}"));
     ShimError::Died { how: status + &words.unwrap_or_default() }
 }
@@ -399,7 +411,10 @@ async fn launch(
     how: Launch<'_>,
 ) -> Result<Booted, ShimError> {
     let Prepared { spec, artifacts, dir, .. } = prepared;
-    let mut command_line = String::from("console=ttyS0 reboot=t panic=-1 quiet");
+    let mut command_line = String::from(match spec.hypervisor {
+        HypervisorKind::Qemu => qemu::COMMAND_LINE,
+        HypervisorKind::Firecracker => firecracker::COMMAND_LINE,
+    });
     if !spec.kvm
         && let Some(khz) = tsc::khz().await
     {
@@ -426,12 +441,12 @@ async fn launch(
         disks: &volumes.disks,
         shares: &shares,
         mac: &mac(&spec.id),
-        tap: prepared.tap.as_ref().map(|tap| tap.tap.as_fd()),
+        tap: prepared.tap.as_ref().map(TapNetwork::device),
         lock: prepared.lock.as_fd(),
     };
     let mut hypervisor: Box<dyn Hypervisor> = match spec.hypervisor {
         HypervisorKind::Qemu => Box::new(qemu::start(&machine, how).await?),
-        HypervisorKind::Firecracker => return Err(ShimError::NoHypervisor("firecracker")),
+        HypervisorKind::Firecracker => Box::new(firecracker::start(&machine, how).await?),
     };
     if let Some(output) = hypervisor.child().stdout.take() {
         let log = ConsoleLog::open(dir)
@@ -450,9 +465,9 @@ async fn launch(
 }
 
 /// Where the hypervisor is.
-fn program(_paths: &Paths, kind: HypervisorKind) -> Result<PathBuf, ShimError> {
+fn program(paths: &Paths, kind: HypervisorKind) -> Result<PathBuf, ShimError> {
     match kind {
         HypervisorKind::Qemu => find_program(qemu::PROGRAM).ok_or(ShimError::NoHypervisor(qemu::PROGRAM)),
-        HypervisorKind::Firecracker => Err(ShimError::NoHypervisor("firecracker")),
+        HypervisorKind::Firecracker => release::find(paths).ok_or(ShimError::NoHypervisor(release::PROGRAM)),
     }
 }

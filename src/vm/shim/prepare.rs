@@ -48,7 +48,7 @@ impl Prepared {
         let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;
         spec.ports = listeners.iter().map(|(map, _)| *map).collect();
         let tap = match spec.network {
-            Network::Tap => Some(TapNetwork::enter(id, spec.egress)?),
+            Network::Tap => Some(TapNetwork::enter(id, spec.egress, spec.hypervisor)?),
             Network::User => None,
         };
         // Once it runs it is a VM like others.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, copy_bidirectional};
@@ -21,7 +22,8 @@ use crate::guest::frames::Request;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmState;
-use crate::vm::hypervisor::Hypervisor;
+use crate::vm::hypervisor::{Hypervisor, how_it_ended};
+use crate::vm::spec::HypervisorKind;
 
 /// How long a guest has to end by itself when nobody says otherwise.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -95,7 +97,7 @@ pub async fn serve(
         tokio::select! {
             status = booted.hypervisor.child().wait() => {
                 settle(booted.completing.take()).await;
-                return Ok(by_itself(status));
+                return Ok(by_itself(prepared.spec.hypervisor, status));
             }
             order = incoming.recv() => match order {
                 Some(Order::Endpoint(port, reply)) => {
@@ -173,11 +175,12 @@ fn stopped() -> Ended {
     Ended { state: VmState::Stopped, detail: None }
 }
 
-fn by_itself(status: std::io::Result<std::process::ExitStatus>) -> Ended {
+fn by_itself(kind: HypervisorKind, status: std::io::Result<ExitStatus>) -> Ended {
     match status {
         Ok(status) if status.success() => stopped(),
         Ok(status) => {
-            Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({status})")) }
+            let how = how_it_ended(kind, status);
+            Ended { state: VmState::Failed, detail: Some(format!("the hypervisor ended ({how})")) }
         }
         Err(error) => Ended { state: VmState::Failed, detail: Some(error.to_string()) },
     }

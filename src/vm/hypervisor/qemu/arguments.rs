@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::usernet::USER_NET;
 use crate::guest::frames::SERIAL_PORT;
-use crate::vm::hypervisor::Machine;
+use crate::vm::hypervisor::{Machine, Tap};
 
 /// What QEMU inherits besides standard streams.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,8 @@ pub fn arguments(
         args.add("-device", format!("vhost-user-fs-device,chardev=s{index},tag={}", share.tag));
     }
     let netdev = match machine.tap {
-        Some(tap) => format!("tap,id=n0,fd={}", tap.as_raw_fd()),
+        Some(Tap::Open(tap)) => format!("tap,id=n0,fd={}", tap.as_raw_fd()),
+        Some(Tap::Named(name)) => format!("tap,id=n0,ifname={name},script=no,downscript=no"),
         None => {
             let restrict = if spec.egress { "off" } else { "on" };
             format!("user,id=n0,net={USER_NET},restrict={restrict}")

@@ -22,13 +22,18 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::{Hypervisor, HypervisorError, Launch, MEMORY_FILE, MESSAGES_FILE, Machine, last_words};
+use super::{
+    Hypervisor, HypervisorError, Launch, MEMORY_FILE, MESSAGES_FILE, Machine, Tap, last_words, memory_fits,
+    memory_is_whole,
+};
 use crate::host::sparse;
 use arguments::{Inherited, Memory};
 use qmp::Qmp;
 
 /// The hypervisor's name in errors.
 const NAME: &str = "QEMU";
+/// Begins the guest kernel's command line.
+pub const COMMAND_LINE: &str = "console=ttyS0 reboot=t panic=-1 quiet";
 
 /// Name of the program for this machine's architecture.
 pub const PROGRAM: &str =
@@ -58,6 +63,10 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Qemu, Hy
         Launch::Restore(dir) => Some(dir),
     };
     let saved = snapshot.map(|dir| dir.join(MEMORY_FILE)).filter(|file| file.exists());
+    if let Some(file) = &saved {
+        memory_is_whole(file, machine.spec.memory_mib)
+            .map_err(|reason| HypervisorError::Load { name: NAME, reason })?;
+    }
     // Shared, so that it can be saved by copying what is in use of it.
     let memory = match saved {
         Some(_) => None,
@@ -73,10 +82,13 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Qemu, Hy
     let kept: Vec<RawFd> = [inherited.qmp, inherited.control, machine.lock.as_raw_fd()]
         .into_iter()
         .chain(memory.as_ref().map(AsRawFd::as_raw_fd))
-        .chain(machine.tap.map(|tap| tap.as_raw_fd()))
+        .chain(match machine.tap {
+            Some(Tap::Open(tap)) => Some(tap.as_raw_fd()),
+            _ => None,
+        })
         .collect();
     let mut command = Command::new(machine.program);
-    command.args(&arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(&arguments).process_group(0).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
     command.stderr(File::create(&messages).map_err(failed)?);
     // SAFETY: prctl and fcntl are async-signal-safe and touch nothing of the parent's.
     unsafe {
@@ -101,11 +113,7 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Qemu, Hy
 
 /// A file in memory for the guest's; only what the guest touches of it takes any.
 fn memory_file(mib: u32) -> io::Result<File> {
-    // The kernel would promise any amount, and end the VM once it is used.
-    let total = nix::sys::sysinfo::sysinfo()?.ram_total() / (1024 * 1024);
-    if u64::from(mib) > total {
-        return Err(io::Error::other(format!("{mib} MiB of memory are more than this machine's {total}")));
-    }
+    memory_fits(mib)?;
     let file = File::from(memfd_create(c"mvm-guest", MFdFlags::MFD_CLOEXEC)?);
     file.set_len(u64::from(mib) * 1024 * 1024)?;
     Ok(file)
