@@ -5,7 +5,7 @@ use crate::console::ui::Ui;
 use crate::console::ui::page::Page;
 use crate::console::ui::vms::Part;
 use crate::console::view::shot::{NOW, apply, at, draw, text};
-use crate::event::vm::{VmInfo, VmSample};
+use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use crate::event::{Event, Kind, SCHEMA_VERSION, Source, TaskId};
 
 fn info(number: u32, name: &str, state: &str) -> VmInfo {
@@ -28,6 +28,11 @@ fn info(number: u32, name: &str, state: &str) -> VmInfo {
         pid: Some(4242),
         created: at(NOW - 300),
         changed: at(NOW - i64::from(number) * 60),
+        started_by: Some("run".into()),
+        shares: false,
+        removed_at_end: false,
+        snapshot: None,
+        ready: Some(SnapshotInfo { bytes: 61 << 20, created: at(NOW - 200) }),
     }
 }
 
@@ -198,6 +203,7 @@ fn event() -> impl Strategy<Value = Kind> {
                 let mut info = info(number, &text, state);
                 (info.detail, info.flake) = (Some(text.repeat(9)), Some(text));
                 (info.cpus, info.memory_mib) = (value as u32, (value >> 32) as u32);
+                info.snapshot = Some(SnapshotInfo { bytes: value, created: info.changed });
                 Kind::VmSeen { info: Box::new(info) }
             }
             2 => Kind::VmGone { vm },
