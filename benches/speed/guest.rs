@@ -18,10 +18,22 @@ pub struct Guest<'a> {
     place: &'a Place,
 }
 
+/// How a guest is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It boots.
+    Cold,
+    /// It goes on from the ready snapshot of an earlier one, which is there.
+    Restored,
+}
+
 impl<'a> Guest<'a> {
     /// Builds and boots the flake. `publish` is as in `mvm run --publish`.
-    pub fn boot(place: &'a Place, flake: &str, publish: &str) -> Result<Self> {
-        let mut command = place.mvm(&["run", "--network", "user", "--detach", "--cold", "--name", NAME])?;
+    pub fn boot(place: &'a Place, flake: &str, publish: &str, start: Start) -> Result<Self> {
+        let mut command = place.mvm(&["run", "--network", "user", "--detach", "--name", NAME])?;
+        if start == Start::Cold {
+            command.arg("--cold");
+        }
         run(command.args(["--publish", publish, "--flake", flake]))?;
         Ok(Self { place })
     }
@@ -47,7 +59,7 @@ impl Drop for Guest<'_> {
 /// `mvm exec` against `mvm ssh`.
 pub fn measure(place: &Place) -> Result<Claim> {
     let flake = place.flake("nix/examples/hello", &[])?;
-    let guest = Guest::boot(place, flake.to_str().context("the path is not UTF-8")?, "0:22")?;
+    let guest = Guest::boot(place, flake.to_str().context("the path is not UTF-8")?, "0:22", Start::Cold)?;
     let exec = || Ok(run(&mut place.mvm(&["exec", NAME, "--", "true"])?)?.wall);
     let ssh = || Ok(run(&mut place.mvm(&["ssh", NAME, "--", "true"])?)?.wall);
     in_turns(1, exec, ssh)?;

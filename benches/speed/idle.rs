@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::claim::{Claim, Limit};
 use crate::console::Console;
-use crate::guest::Guest;
+use crate::guest::{Guest, Start};
 use crate::place::Place;
 use crate::process;
 
@@ -23,7 +23,7 @@ pub fn measure(place: &Place) -> Result<Claim> {
     let (alone, bytes, _) = runtime.block_on(watch(place, "No VM"))?;
     ensure!(bytes == 0, "nothing changed, yet {bytes} bytes went to the terminal");
     let flake = place.flake("nix/examples/hello", &[])?;
-    let guest = Guest::boot(place, flake.to_str().context("the path is not UTF-8")?, "0:22")?;
+    let guest = Guest::boot(place, flake.to_str().context("the path is not UTF-8")?, "0:22", Start::Cold)?;
     let (beside, bytes, frames) = runtime.block_on(watch(place, "running"))?;
     guest.stop()?;
     Ok(Claim {

@@ -13,10 +13,12 @@ mod console;
 mod flood;
 mod frame;
 mod guest;
+mod hand;
 mod idle;
 mod log;
 mod place;
 mod process;
+mod restore;
 mod start;
 mod status;
 mod terminal;
@@ -30,10 +32,12 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 10] = [
+const CLAIMS: [(&str, Measure); 12] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
+    ("restore", restore::measure),
+    ("bare", restore::measure_bare),
     ("log", log::measure),
     ("status", status::measure),
     ("terminal", terminal::measure),

@@ -79,6 +79,13 @@ pub fn memory(pid: u32, what: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+/// Memory in KiB that no other process has a share in: pages it wrote, and of files what it alone maps.
+pub fn own_memory(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    Ok(private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum())
+}
+
 /// CPU time of a process's threads so far.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let mut nanos = 0;

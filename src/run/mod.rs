@@ -172,6 +172,10 @@ async fn boot(
     let starting = lifecycle::start(paths, store, spec, exact)?;
     let id = starting.id.clone();
     let ready = until_ready(paths, starting, sink, cancel).await;
+    if ready.is_err() {
+        // Its process may have been killed: what it left is not for the next command to find.
+        lifecycle::square(paths, store)?;
+    }
     if matches!(ready, Err(RunError::Cancelled))
         && let Some(vm) = store.vm(&id).map_err(LifecycleError::from)?
     {
@@ -202,7 +206,7 @@ async fn until_ready(
         let word = tokio::select! {
             word = starting.next() => word,
             () = cancel.cancelled() => {
-                starting.end().await;
+                starting.end(paths).await;
                 sink.send(state("stopped"));
                 return Err(RunError::Cancelled);
             }
@@ -225,7 +229,7 @@ async fn until_ready(
                 return Ok(Running { starting, ports });
             }
             failed => {
-                starting.end().await;
+                starting.end(paths).await;
                 sink.send(state("failed"));
                 let (error, late) = match failed {
                     Some(Word::Failed { error, late }) => (error, late),

@@ -175,11 +175,16 @@ impl Starting {
     }
 
     /// Lets go of the leash and waits, within bounds, until nothing of the VM runs any more.
-    pub async fn end(self) {
-        let Self { leash, mut shim, .. } = self;
+    pub async fn end(self, paths: &Paths) {
+        let Self { id, leash, mut shim, .. } = self;
         drop(leash);
+        let ended = async {
+            // Killed, it may leave the hypervisor behind for a moment.
+            let _ = shim.wait().await;
+            unlocked(paths, &id).await;
+        };
         // One that hangs is left to the next command, which squares what it finds.
-        let _ = tokio::time::timeout(LET_GO, shim.wait()).await;
+        let _ = tokio::time::timeout(LET_GO, ended).await;
     }
 
     /// Lets the VM live on its own.
@@ -218,6 +223,13 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
 pub fn is_running(paths: &Paths, id: &str) -> bool {
     // What cannot be looked at is left alone.
     files::is_locked(&paths.vm(id).join("lock")).unwrap_or(true)
+}
+
+/// Waits, with short pauses, until nobody holds a VM's lock.
+async fn unlocked(paths: &Paths, id: &str) {
+    while is_running(paths, id) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Waits until a VM is over.
@@ -284,12 +296,9 @@ pub async fn stop(
         // Still booting, so without a socket: its process is told by signal.
         Err(ClientError::Unreachable(_)) => terminate(store, &vm.id, Signal::SIGTERM).await?,
     }
-    let wait = async {
-        while is_running(paths, &vm.id) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LET_GO, wait).await.map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
+    tokio::time::timeout(LET_GO, unlocked(paths, &vm.id))
+        .await
+        .map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
     store.set_vm_state(&vm.id, VmState::Stopped, None)?;
     Ok(())
 }
