@@ -2,13 +2,40 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use mvm::cli::{Cli, report};
+use mvm::host::lima;
 
+#[cfg(target_os = "linux")]
 fn main() -> ExitCode {
+    use clap::Parser;
+    use mvm::cli::{self, Cli, report};
+
     let cli = Cli::parse();
-    match mvm::cli::run(cli) {
+    if lima::is_chosen() && cli.is_for_linux() {
+        let args: Vec<_> = std::env::args_os().skip(1).collect();
+        return match lima::enter(&args) {
+            Ok(never) => match never {},
+            Err(error) => report::print(&error.into()),
+        };
+    }
+    match cli::run(cli) {
         Ok(code) => code,
         Err(error) => report::print(&error),
+    }
+}
+
+/// Where there is no Linux, all that mvm does is done in Lima's VM.
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if args.iter().any(|arg| arg == "--version" || arg == "-V") {
+        println!("mvm {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    match lima::enter(&args) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -55,17 +55,18 @@ for file in passwd group profile inittab; do
 	put 644 $file etc/$file
 done
 put 640 shadow etc/shadow
-for file in start stop supervise; do
+for file in rehearse start stop supervise; do
 	put 755 $file etc/mvm/$file
 done
 put 755 sshd etc/service/sshd/run
 put 755 sudo bin/sudo
 echo "$motd" >etc/motd
-echo mvm >etc/hostname
+# What differs from VM to VM is kept in memory: writing it costs a restored guest less there.
+for file in hostname hosts machine-id resolv.conf; do
+	ln -s ../run/mvm/etc/$file etc/$file
+done
 echo "$role" >etc/mvm/role
-printf '127.0.0.1 localhost\n::1 localhost\n' >etc/hosts
 printf '/bin/sh\n' >etc/shells
-: >etc/resolv.conf
 
 while read -r mode path source; do
 	mkdir -p "./${path%/*}"

@@ -14,7 +14,7 @@ use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
-use crate::run::record;
+use crate::run::{dev, record};
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 use crate::vm::snapshot::{Snapshot, ready};
@@ -26,7 +26,7 @@ const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), their builds, and builds and ready\nsnapshots used in the last 14 days stay. Nix's own store is\nfreed by `nix-collect-garbage` afterwards."
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), the dev VM, their builds, and builds and\nready snapshots used in the last 14 days stay. Nix's own store is freed by\n`nix-collect-garbage` afterwards."
 )]
 pub struct GcArgs {
     /// Only say what would go, and why
@@ -84,9 +84,10 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     let directories: Vec<_> = [paths.vms(), paths.builds()].iter().flat_map(list).collect();
     let vms = context.store.vms()?;
     let mut waste = Vec::new();
+    // A saved VM goes on, and the dev VM is worked in again: their disks are in use while they are stopped.
     let is_saved = |vm: &VmRow| Snapshot::open(&paths.vm_snapshot(&vm.id)).is_ok();
-    let is_over = |vm: &&VmRow| !vm.state.is_live() && !lifecycle::is_running(paths, &vm.id);
-    for vm in vms.iter().filter(is_over).filter(|vm| !is_saved(vm)) {
+    let kept = |vm: &&VmRow| vm.state.is_live() || dev::is_dev(vm) || is_saved(vm);
+    for vm in vms.iter().filter(|vm| !kept(vm) && !lifecycle::is_running(paths, &vm.id)) {
         let path = paths.vm(&vm.id);
         waste.push(Waste {
             what: format!("VM {} ({})", vm.name, vm.id),
@@ -96,8 +97,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             kind: WasteKind::Vm(vm.id.clone()),
         });
     }
-    let used: HashSet<&str> =
-        vms.iter().filter(|vm| vm.state.is_live() || is_saved(vm)).map(|vm| vm.build.as_str()).collect();
+    let used: HashSet<&str> = vms.iter().filter(kept).map(|vm| vm.build.as_str()).collect();
     let builds = context.store.builds()?;
     let now = Timestamp::now().as_millisecond();
     for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, print, print_json, say};
-use super::{task, vm};
+use super::{dev, task, vm};
 use crate::event::TaskKind;
 use crate::host::doctor::{self, Status};
 use crate::host::packages;
@@ -14,13 +14,13 @@ use crate::host::setup::{self, SetupOptions};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended."
+    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.\nWith --recreate all of it is laid out anew, and the dev VM's image is built from scratch."
 )]
 pub struct SetupArgs {
     /// Do not ask before packages are installed
     #[arg(long, short)]
     yes: bool,
-    /// Lay out kernel and tools anew
+    /// Lay out kernel and tools anew, and build the default root file system from scratch
     #[arg(long)]
     recreate: bool,
 }
@@ -32,7 +32,11 @@ pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
     {
         return Ok(ExitCode::FAILURE);
     }
-    if !prepare(context, args.recreate).await? {
+    let changed = prepare(context, args.recreate).await?;
+    if args.recreate {
+        dev::image(context, true).await?;
+    }
+    if !changed {
         say("nothing to do: this machine is ready");
     }
     Ok(ExitCode::SUCCESS)

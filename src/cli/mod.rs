@@ -4,12 +4,14 @@ pub mod report;
 
 mod build;
 mod context;
+mod dev;
 mod exec;
 mod gc;
 mod logs;
 mod machine;
 mod options;
 mod run;
+mod shell;
 mod snapshot;
 mod status;
 mod task;
@@ -23,9 +25,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use context::Context;
 
+use crate::host::kvm;
+
 const EXAMPLES: &str = "\
 Examples:
   mvm run --setup --flake nix/examples/hello -- uname -a
+  mvm dev
   mvm run --flake . --detach -p 8080:8080
   mvm ssh hello
   mvm status
@@ -57,6 +62,12 @@ enum Command {
     Build(build::BuildArgs),
     /// Build a flake, boot it, and open ssh or run a command in it
     Run(run::RunArgs),
+    /// Open the VM to work in, with all that takes: set up, build, boot, ssh
+    Dev(dev::DevArgs),
+    /// Open a shell with Nix, Firecracker and mvm on PATH, or run a command there
+    Shell(shell::ShellArgs),
+    /// Make everything ready without asking: set up, build the dev VM's image
+    Bootstrap(dev::BootstrapArgs),
     /// Shut VMs down
     Stop(vm::StopArgs),
     /// Show versions, VMs and builds
@@ -95,15 +106,29 @@ enum Command {
     /// Runs one VM (started by `mvm run`)
     #[command(hide = true)]
     Shim(vm::ShimArgs),
+    /// Runs the least of guests on /dev/kvm (started by mvm, which may end it)
+    #[command(hide = true)]
+    ProbeKvm,
     /// Connects standard input and output to a port of a VM (used by ssh)
     #[command(hide = true)]
     Proxy(vm::ProxyArgs),
+}
+
+impl Cli {
+    /// Whether the command has to do with this machine's Linux: completions and manuals do not.
+    pub fn is_for_linux(&self) -> bool {
+        !matches!(self.command, Command::Completions { .. } | Command::Man { .. })
+    }
 }
 
 /// Runs the command.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Shim(args) => return vm::shim(&args),
+        Command::ProbeKvm => {
+            kvm::try_guest()?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mvm", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
@@ -146,12 +171,16 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tui(args) if args.is_demo() => {
             return tui::demo(args, cli.no_tui, cli.json, cli.verbose).await;
         }
+        // It leaves the state alone.
+        Command::Shell(args) => return shell::shell(args).await,
         command => command,
     };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
     match command {
         Command::Build(args) => build::build(&mut context, args).await,
         Command::Run(args) => run::run(&mut context, args).await,
+        Command::Dev(args) => dev::dev(&mut context, args).await,
+        Command::Bootstrap(args) => dev::bootstrap(&mut context, args).await,
         Command::Stop(args) => vm::stop(&mut context, args).await,
         Command::Status(args) => status::status(&mut context, args).await,
         Command::Ssh(args) => vm::ssh(&mut context, args).await,
@@ -165,6 +194,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
-        Command::Shim(_) | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
+        Command::Shell(_)
+        | Command::Shim(_)
+        | Command::ProbeKvm
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }

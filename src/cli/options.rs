@@ -1,6 +1,6 @@
 //! Options that several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -96,11 +96,32 @@ pub struct RuntimeArgs {
 }
 
 impl RuntimeArgs {
-    /// The file's settings with the flags over them.
+    /// The settings of the file beside the flake with the flags over them.
     pub fn config(self, flake: &FlakeRef) -> Result<RuntimeConfig> {
+        self.over(flake.nix_dir())
+    }
+
+    /// Whether anything is asked for.
+    pub fn is_any(&self) -> bool {
+        let Self { cpus, mem, disk, ports, volumes, network, no_egress, boot_timeout, config, hypervisor: _ } =
+            self;
+        // The hypervisor can come from the environment.
+        cpus.is_some()
+            || mem.is_some()
+            || disk.is_some()
+            || !ports.is_empty()
+            || !volumes.is_empty()
+            || network.is_some()
+            || *no_egress
+            || boot_timeout.is_some()
+            || config.is_some()
+    }
+
+    /// The settings of the file in `dir` with the flags over them.
+    pub fn over(self, dir: Option<&Path>) -> Result<RuntimeConfig> {
         let file = match &self.config {
             Some(path) => RuntimeConfig::read(path)?,
-            None => RuntimeConfig::beside(flake.nix_dir())?,
+            None => RuntimeConfig::beside(dir)?,
         };
         Ok(file.overlaid(RuntimeConfig {
             cpus: self.cpus,

@@ -11,6 +11,7 @@ use super::options::{FlakeArgs, RuntimeArgs};
 use super::{machine, task, vm};
 use crate::event::TaskKind;
 use crate::run::{self, RunRequest, STOP_DEADLINE};
+use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 use crate::vm::shim::client;
 use crate::vm::spec::{StartedBy, VmName};
@@ -91,20 +92,25 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let vm = lifecycle::find_running(&context.store, &id)?;
-    let code = if args.command.is_empty() || vm::guest(&vm) == Guest::Unknown {
-        vm::open_ssh(context, &vm, args.user.as_deref(), &args.command).await
-    } else {
-        let tty = exec::is_terminal();
-        let wish = Wish { command: args.command, user: args.user, tty, ..Wish::default() };
-        match client::agent(&context.paths.shim_socket(&id)).await {
-            Ok(agent) => exec::exec(&agent, wish).await,
-            Err(error) => Err(error.into()),
-        }
-    };
+    let code = enter(context, &vm, args.user, args.command).await;
     // However the command went, the VM was for it alone.
     if let Some(row) = context.store.vm(&id)? {
         lifecycle::stop(&context.paths, &mut context.store, &row, Some(STOP_DEADLINE)).await?;
     }
     drop(running);
     code
+}
+
+/// Opens ssh, or runs a command by the quickest way there is.
+pub async fn enter(
+    context: &Context,
+    vm: &VmRow,
+    user: Option<String>,
+    command: Vec<String>,
+) -> Result<ExitCode> {
+    if command.is_empty() || vm::guest(vm) == Guest::Unknown {
+        return vm::open_ssh(context, vm, user.as_deref(), &command).await;
+    }
+    let agent = client::agent(&context.paths.shim_socket(&vm.id)).await?;
+    exec::exec(&agent, Wish { command, user, tty: exec::is_terminal(), ..Wish::default() }).await
 }

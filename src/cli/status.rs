@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::context::{Context, print, print_json};
 use crate::event::words::duration;
+use crate::host::kvm;
+use crate::host::versions::Versions;
+use crate::run::dev;
 use crate::store::builds::BuildRow;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
@@ -24,12 +27,14 @@ pub struct StatusArgs {
     all: bool,
 }
 
-/// Shows state, VMs and builds. Starts no process and reads only the database.
+/// Shows versions, VMs and builds. Starts no process as long as what is installed stays the same.
 pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode> {
     let vms = context.store.vms()?;
     let over = vms.iter().filter(|vm| !vm.state.is_live()).count();
     let shown: Vec<&VmRow> = vms.iter().filter(|vm| args.all || vm.state.is_live()).collect();
     let builds = context.store.builds()?;
+    let versions = Versions::find(&context.paths).await;
+    let kvm = kvm::usable(&context.paths);
     if context.json {
         let vms: Vec<Value> = shown.iter().map(|vm| vm_json(vm)).collect();
         let builds: Vec<Value> = builds
@@ -40,12 +45,19 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
             })
             .collect();
         let state = context.paths.state();
+        let kvm = json!({ "usable": kvm.is_ok(), "why_not": kvm.err().map(|why| why.reason()) });
         print_json(
-            &json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "vms": vms, "builds": builds }),
+            &json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "versions": versions,
+                     "kvm": kvm, "vms": vms, "builds": builds }),
         )?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&format!("mvm {}, state in {}", env!("CARGO_PKG_VERSION"), context.paths.state().display()))?;
+    print(&versions.line())?;
+    print(&match kvm {
+        Ok(()) => "KVM is used.".to_string(),
+        Err(why) => format!("KVM is not used: {}.", why.reason()),
+    })?;
     if shown.is_empty() {
         print("No VM is running. `mvm run --flake DIR` starts one.")?;
     } else {
@@ -68,15 +80,18 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
 fn table(vms: &[&VmRow], builds: &[BuildRow]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["NAME", "STATE", "ID", "CPUS", "MEM", "NET", "PORTS", "SINCE", "FLAKE"]);
+    table.set_header(["NAME", "STATE", "FOR", "ID", "CPUS", "MEM", "NET", "PORTS", "SINCE", "FLAKE"]);
     for vm in vms {
         let spec = lifecycle::spec_of(vm);
         let spec = spec.as_ref();
         let ports = spec.map(|spec| spec.ports.iter().map(port).collect::<Vec<_>>().join(" "));
-        let flake = builds.iter().find(|build| build.id == vm.build).map(|build| short(&build.flake));
+        let is_dev = dev::is_dev(vm);
+        let flake = builds.iter().find(|build| build.id == vm.build).filter(|_| !is_dev);
+        let flake = flake.map(|build| short(&build.flake));
         table.add_row([
             vm.name.clone(),
             vm.state.as_str().into(),
+            if is_dev { "dev" } else { "run" }.into(),
             vm.id.clone(),
             spec.map(|spec| spec.cpus.to_string()).unwrap_or_default(),
             spec.map(|spec| format!("{}M", spec.memory_mib)).unwrap_or_default(),
@@ -103,6 +118,7 @@ fn short(flake: &str) -> String {
 }
 
 fn vm_json(vm: &VmRow) -> Value {
+    let spec = lifecycle::spec_of(vm);
     json!({
         "id": vm.id,
         "name": vm.name,
@@ -112,7 +128,8 @@ fn vm_json(vm: &VmRow) -> Value {
         "pid": vm.process.as_ref().map(|process| process.pid),
         "created_ms": vm.created_ms,
         "changed_ms": vm.changed_ms,
-        "spec": lifecycle::spec_of(vm),
+        "started_by": spec.as_ref().map(|spec| spec.started_by),
+        "spec": spec,
     })
 }
 

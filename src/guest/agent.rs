@@ -23,6 +23,8 @@ use crate::artifacts::GUEST_CONTRACT;
 
 /// Sessions at a time; further ones are refused.
 pub const MAX_SESSIONS: usize = 64;
+/// Pause between two looks at ports that somebody waits for.
+const LOOK: Duration = Duration::from_millis(5);
 /// How often a host that is away is looked for, should the edge have been missed.
 const ABSENCE_CHECK: Duration = Duration::from_secs(1);
 
@@ -40,17 +42,19 @@ pub(super) struct Agent {
     pub(super) dying: Vec<Command>,
     pub(super) jobs: Jobs,
     pub(super) epoch: u64,
-    pub(super) seal: Seal,
+    /// Until it was personalised.
+    pub(super) sealed: bool,
+    /// Who wants to know when ports listen.
+    pub(super) waiting: Vec<Waiting>,
     /// Moves on so that every command comes first at times, when room is scarce.
     turns: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seal {
-    Sealed,
-    /// The session that is at it.
-    Opening(u32, u64),
-    Open,
+/// Somebody who wants to know when ports listen.
+pub(super) struct Waiting {
+    pub(super) id: u32,
+    pub(super) ports: Vec<u16>,
+    pub(super) until: Instant,
 }
 
 /// What a polled descriptor stands for.
@@ -74,7 +78,7 @@ pub fn serve(line: Line, root: PathBuf, system: Arc<dyn System>) -> io::Result<(
         Line::Stream(stream) => (None, Some(Channel::new(stream)?), false),
         Line::Serial(file) => (None, Some(Channel::new(file)?), true),
     };
-    let seal = if personalise::is_personalised(&root) { Seal::Open } else { Seal::Sealed };
+    let sealed = !personalise::is_personalised(&root);
     let mut agent = Agent {
         root,
         system,
@@ -86,7 +90,8 @@ pub fn serve(line: Line, root: PathBuf, system: Arc<dyn System>) -> io::Result<(
         dying: Vec::new(),
         jobs: Jobs::new()?,
         epoch: 0,
-        seal,
+        sealed,
+        waiting: Vec::new(),
         turns: 0,
     };
     if serial && agent.channel.as_ref().is_some_and(Channel::is_hung_up) {
@@ -118,6 +123,7 @@ impl Agent {
             self.attend(source)?;
         }
         self.finish_commands();
+        self.answer_waiting();
         Ok(())
     }
 
@@ -167,7 +173,9 @@ impl Agent {
         let blocked = !self.has_room();
         let commands = self.commands.values().chain(&self.dying);
         let absence = self.absence.as_ref().map(|_| Instant::now() + ABSENCE_CHECK);
-        let next = commands.filter_map(|command| command.deadline(blocked)).chain(absence).min();
+        let look = self.waiting.first().map(|_| Instant::now() + LOOK);
+        let deadlines = commands.filter_map(|command| command.deadline(blocked));
+        let next = deadlines.chain(absence).chain(look).min();
         let Some(next) = next else {
             return PollTimeout::NONE;
         };
@@ -273,6 +281,7 @@ impl Agent {
 
     pub(super) fn hang_up_all(&mut self) {
         self.epoch += 1;
+        self.waiting.clear();
         for (_, command) in std::mem::take(&mut self.commands) {
             self.hang_up(command);
         }
@@ -285,10 +294,6 @@ impl Agent {
 
     fn finish_jobs(&mut self) {
         while let Some(done) = self.jobs.take() {
-            if self.seal == Seal::Opening(done.session, done.epoch) {
-                let open = personalise::is_personalised(&self.root);
-                self.seal = if open { Seal::Open } else { Seal::Sealed };
-            }
             if done.epoch == self.epoch {
                 self.reply(done.session, done.reply);
             }
@@ -317,7 +322,7 @@ impl Agent {
         let hello = Hello {
             contract: GUEST_CONTRACT,
             version: env!("CARGO_PKG_VERSION").into(),
-            sealed: self.seal != Seal::Open,
+            sealed: self.sealed,
             answers,
         };
         self.send_json(0, FrameKind::Hello, &hello);

@@ -170,8 +170,17 @@ pub enum Request {
         /// Entropy to credit, base64, at least 32 bytes.
         entropy: String,
     },
-    /// Which TCP ports listen? Answered by [`Answer::Ready`].
-    Ready,
+    /// Has a sealed guest do what `personalise` can do without an identity, before it is saved.
+    Rehearse,
+    /// Which TCP ports listen? Answered by [`Answer::Ready`] once those named do, or after the time given.
+    Ready {
+        /// Ports to wait for.
+        #[serde(default)]
+        ports: Vec<u16>,
+        /// How long, in milliseconds.
+        #[serde(default)]
+        wait_ms: u64,
+    },
     /// Runs a command.
     Exec(Exec),
     /// Asks the services to finish their work.

@@ -15,6 +15,7 @@ pub mod network;
 pub mod personalise;
 mod probe;
 pub(crate) mod pty;
+mod rehearse;
 mod requests;
 pub mod session;
 pub mod system;

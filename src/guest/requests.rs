@@ -1,14 +1,16 @@
 //! What the agent does with each frame of the host.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::agent::{Agent, MAX_SESSIONS, Seal};
+use super::agent::{Agent, MAX_SESSIONS, Waiting};
 use super::command::Command;
 use super::frames::{Answer, Exec, Frame, FrameKind, Personalise, Reply, Request};
-use super::{hook, personalise, probe};
+use super::{hook, personalise, probe, rehearse};
 
 /// Time the services have to stop before power off.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// Longest time a host may have its question about ports wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time the answer to `poweroff` has to get out.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 
@@ -46,7 +48,7 @@ impl Agent {
         if id == 0 || self.commands.contains_key(&id) {
             return false;
         }
-        if self.commands.len() + self.dying.len() + self.jobs.running() >= MAX_SESSIONS {
+        if self.commands.len() + self.dying.len() + self.jobs.running() + self.waiting.len() >= MAX_SESSIONS {
             self.refuse(id, format!("{MAX_SESSIONS} sessions are under way already"));
             return true;
         }
@@ -62,9 +64,11 @@ impl Agent {
                 );
             }
             Ok(Request::Exec(exec)) => self.exec(id, &exec),
-            Ok(Request::Ready) => {
-                let sealed = self.seal != Seal::Open;
-                self.reply(id, Reply::Ok(Answer::Ready { sealed, ports: probe::ports(&self.root) }));
+            Ok(Request::Rehearse) => self.rehearse(id),
+            Ok(Request::Ready { ports, wait_ms }) => {
+                let until = Instant::now() + Duration::from_millis(wait_ms).min(LONGEST_WAIT);
+                self.waiting.push(Waiting { id, ports, until });
+                self.answer_waiting();
             }
             Ok(Request::Stats) => match probe::stats(&self.root) {
                 Ok(answer) => self.reply(id, Reply::Ok(answer)),
@@ -83,22 +87,53 @@ impl Agent {
     }
 
     fn personalise(&mut self, id: u32, what: Personalise) {
-        if self.seal != Seal::Sealed {
+        if !self.sealed {
             return self.refuse(id, "this guest was personalised before".into());
         }
-        self.seal = Seal::Opening(id, self.epoch);
+        // Not in a thread of its own: nobody else is to be served yet, and making one takes a restored
+        // guest longer than all of this.
+        let applied = personalise::apply(&self.root, &*self.system, &what);
+        if personalise::is_personalised(&self.root) {
+            self.sealed = false;
+        }
+        if let Err(error) = applied {
+            return self.refuse(id, error.to_string());
+        }
+        if rehearse::go_on(&self.root) {
+            return self.reply(id, Reply::Ok(Answer::Done));
+        }
+        match hook::start(&self.root, "start") {
+            Err(error) => return self.refuse(id, error.to_string()),
+            Ok(None) => {}
+            // Somebody has to reap it; a thread costs nothing while it waits.
+            Ok(Some(mut child)) => drop(std::thread::spawn(move || child.wait())),
+        }
+        self.reply(id, Reply::Ok(Answer::Done));
+    }
+
+    /// Answers those whose ports listen, or who waited long enough.
+    pub(super) fn answer_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (open, now) = (probe::ports(&self.root), Instant::now());
+        let is_over = |waiting: &mut Waiting| {
+            now >= waiting.until || waiting.ports.iter().all(|port| open.contains(port))
+        };
+        for over in self.waiting.extract_if(.., is_over).collect::<Vec<_>>() {
+            let answer = Answer::Ready { sealed: self.sealed, ports: open.clone() };
+            self.reply(over.id, Reply::Ok(answer));
+        }
+    }
+
+    fn rehearse(&mut self, id: u32) {
+        if !self.sealed {
+            return self.refuse(id, "this guest was personalised before".into());
+        }
         let (root, system) = (self.root.clone(), self.system.clone());
-        self.job(id, move || {
-            if let Err(error) = personalise::apply(&root, &*system, &what) {
-                return Reply::Error(error.to_string());
-            }
-            match hook::start(&root, "start") {
-                Err(error) => return Reply::Error(error.to_string()),
-                Ok(None) => {}
-                // Somebody has to reap it; a thread costs nothing while it waits.
-                Ok(Some(mut child)) => drop(std::thread::spawn(move || child.wait())),
-            }
-            Reply::Ok(Answer::Done)
+        self.job(id, move || match rehearse::rehearse(&root, &*system) {
+            Ok(()) => Reply::Ok(Answer::Done),
+            Err(error) => Reply::Error(error.to_string()),
         });
     }
 
@@ -129,9 +164,6 @@ impl Agent {
 
     fn job(&mut self, id: u32, work: impl FnOnce() -> Reply + Send + 'static) {
         if let Err(error) = self.jobs.start(id, self.epoch, work) {
-            if self.seal == Seal::Opening(id, self.epoch) {
-                self.seal = Seal::Sealed;
-            }
             self.refuse(id, format!("cannot start a thread: {error}"));
         }
     }

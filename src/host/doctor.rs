@@ -10,6 +10,7 @@ use super::firecracker::{OLDEST, Version};
 use super::kernel;
 use super::kvm;
 use super::layout;
+use super::lima;
 use super::packages::{PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
@@ -82,7 +83,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         nix_store(),
         qemu,
         firecracker,
-        hardware(),
+        hardware(paths),
         laid_out("kernel", kernel::version(paths)),
         laid_out("host tools", layout::stamp(&paths.host_tools()).map(|_| show(&paths.host_tools()))),
         laid_out(
@@ -93,6 +94,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         packages(),
         tap_network(),
         virtiofsd,
+        lima().await,
         state(paths),
         disk(paths),
     ];
@@ -158,17 +160,10 @@ fn nix_store() -> Check {
     }
 }
 
-fn hardware() -> Check {
-    match kvm::usable() {
+fn hardware(paths: &Paths) -> Check {
+    match kvm::usable(paths) {
         Ok(()) => ok("KVM", "usable"),
-        Err(why) => {
-            let help = if why.contains("/dev/kvm") {
-                "add yourself to the group kvm: sudo usermod -aG kvm $USER, then log in again"
-            } else {
-                "guests run in software emulation, several times slower; use a machine with (nested) virtualisation for speed"
-            };
-            bad("KVM", Status::Warning, why, help)
-        }
+        Err(why) => bad("KVM", Status::Warning, why.reason(), why.help()),
     }
 }
 
@@ -231,6 +226,17 @@ fn tap_network() -> Check {
         );
     }
     ok(name, "ip, nft and /dev/net/tun are there")
+}
+
+async fn lima() -> Check {
+    let name = "Lima";
+    if let Some(version) = lima::outside() {
+        return ok(name, format!("this is the VM of Lima {version}"));
+    }
+    match find_program(lima::PROGRAM) {
+        None => ok(name, "not on PATH; Linux needs none"),
+        Some(_) => version_of(name, lima::PROGRAM, Status::Warning, "").await,
+    }
 }
 
 async fn virtiofsd() -> Check {

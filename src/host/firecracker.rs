@@ -23,7 +23,7 @@ pub const OLDEST: Version = Version::new(1, 7, 0);
 /// The release that is fetched.
 pub const VERSION: &str = "v1.17.0";
 /// Its architecture and the SHA-256 of its archive, as published beside it.
-const ARCHIVE: (&str, &str) = if cfg!(target_arch = "aarch64") {
+pub(super) const ARCHIVE: (&str, &str) = if cfg!(target_arch = "aarch64") {
     ("aarch64", "e351ebe4f7a16b5873bbd51005d2e6767103cff4d5ebc829df2d3f95a93e2256")
 } else {
     ("x86_64", "06094a1108ae9e82aa4c23a775aa92758f53f1175d422270d9d6162cb9ade558")
@@ -91,7 +91,7 @@ pub async fn lay_out(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<bool, ProgramError> {
-    if find(paths).is_some() || kvm::usable().is_err() {
+    if find(paths).is_some() || kvm::usable(paths).is_err() {
         return Ok(false);
     }
     sink.phase("firecracker");

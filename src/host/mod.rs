@@ -1,22 +1,46 @@
 //! This machine: paths, locks, child processes, what is installed, and how to install it.
 
+pub mod lima;
+
+#[cfg(target_os = "linux")]
 pub mod child;
+#[cfg(target_os = "linux")]
 pub mod doctor;
+#[cfg(target_os = "linux")]
 pub mod files;
+#[cfg(target_os = "linux")]
 pub mod firecracker;
+#[cfg(target_os = "linux")]
 pub mod growing;
+#[cfg(target_os = "linux")]
 pub mod identity;
+#[cfg(target_os = "linux")]
 pub mod inputs;
+#[cfg(target_os = "linux")]
 pub mod kernel;
+#[cfg(target_os = "linux")]
 pub mod kvm;
+#[cfg(target_os = "linux")]
 pub mod layout;
+#[cfg(target_os = "linux")]
 pub mod nix;
+#[cfg(target_os = "linux")]
 pub mod offline;
+#[cfg(target_os = "linux")]
 pub mod packages;
+#[cfg(target_os = "linux")]
 pub mod paths;
+#[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(target_os = "linux")]
 pub mod program;
+#[cfg(target_os = "linux")]
+pub mod search_path;
+#[cfg(target_os = "linux")]
 pub mod setup;
+#[cfg(target_os = "linux")]
 pub mod sparse;
+#[cfg(target_os = "linux")]
 pub mod tools;
+#[cfg(target_os = "linux")]
 pub mod versions;

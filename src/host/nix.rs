@@ -1,11 +1,20 @@
 //! How Nix is called.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
+use super::child::find_program;
+
 /// Where Nix's daemon listens.
 const DAEMON_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+
+/// Where Nix is: on PATH, else where its own installers put it.
+pub fn find() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".nix-profile/bin/nix"));
+    let places = [Some(PathBuf::from("/nix/var/nix/profiles/default/bin/nix")), home];
+    find_program("nix").or_else(|| places.into_iter().flatten().find(|file| file.is_file()))
+}
 
 /// `nix` with what every call of mvm's needs; the caller adds the subcommand.
 pub fn nix_command() -> Command {

@@ -11,7 +11,7 @@ use super::layout;
 use super::paths::Paths;
 
 /// Each file of the flake: where it lies there, and its content.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("flake.nix", include_str!("../../nix/offline/flake.nix")),
     ("guest.nix", include_str!("../../nix/offline/guest.nix")),
     ("initrd.sh", include_str!("../../nix/offline/initrd.sh")),
@@ -21,6 +21,7 @@ const FILES: [(&str, &str); 16] = [
     ("guest/inittab", include_str!("../../assets/guest/inittab")),
     ("guest/start", include_str!("../../assets/guest/start")),
     ("guest/stop", include_str!("../../assets/guest/stop")),
+    ("guest/rehearse", include_str!("../../assets/guest/rehearse")),
     ("guest/supervise", include_str!("../../assets/guest/supervise")),
     ("guest/sshd", include_str!("../../assets/guest/sshd")),
     ("guest/sudo", include_str!("../../assets/guest/sudo")),

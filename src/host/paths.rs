@@ -84,6 +84,11 @@ impl Paths {
         self.state.join("dev/builds")
     }
 
+    /// The flake of `mvm dev`.
+    pub fn dev_flake(&self) -> PathBuf {
+        self.state.join("dev/flake")
+    }
+
     /// One VM's directory.
     pub fn vm(&self, id: &str) -> PathBuf {
         self.state.join("vms").join(id)

@@ -7,8 +7,60 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use super::child::find_program;
+use super::packages::QEMU;
 use super::paths::Paths;
-use super::{files, program};
+use super::{files, firecracker, lima, nix, program};
+
+/// Versions of what mvm works with; `None` where there is no such program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Versions {
+    /// Nix.
+    pub nix: Option<String>,
+    /// QEMU.
+    pub qemu: Option<String>,
+    /// Firecracker.
+    pub firecracker: Option<String>,
+    /// Lima: on this machine, or the one whose VM this is.
+    pub lima: Option<String>,
+}
+
+impl Versions {
+    /// What is installed. Starts no process unless something changed since the last time.
+    pub async fn find(paths: &Paths) -> Self {
+        let number = async |file: Option<PathBuf>| Some(number(&version(paths, &file?).await?).to_string());
+        Self {
+            nix: number(nix::find()).await,
+            qemu: number(find_program(QEMU.provides)).await,
+            firecracker: number(firecracker::find(paths)).await,
+            lima: match lima::outside() {
+                Some(version) => Some(version),
+                None => number(find_program(lima::PROGRAM)).await,
+            },
+        }
+    }
+
+    /// Names and versions in a line.
+    pub fn line(&self) -> String {
+        let all = [
+            ("Nix", &self.nix),
+            ("QEMU", &self.qemu),
+            ("Firecracker", &self.firecracker),
+            ("Lima", &self.lima),
+        ];
+        let words = all.map(|(name, version)| match version {
+            Some(version) => format!("{name} {version}"),
+            None => format!("no {name}"),
+        });
+        words.join(", ")
+    }
+}
+
+/// The version in what a program says of itself: `1.17.0` of `Firecracker v1.17.0`.
+fn number(said: &str) -> &str {
+    let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+    said.split_whitespace().map(|word| word.trim_start_matches('v')).find(is_number).unwrap_or(said)
+}
 
 /// What a program said, and which file said it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +97,19 @@ pub async fn version(paths: &Paths, program: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_number_is_found_in_what_each_program_says() {
+        for (said, version) in [
+            ("nix (Nix) 2.8.0", "2.8.0"),
+            ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)", "7.2.22"),
+            ("Firecracker v1.17.0", "1.17.0"),
+            ("limactl version 2.2.0", "2.2.0"),
+            ("limactl version HEAD-183a60d", "limactl version HEAD-183a60d"),
+        ] {
+            assert_eq!(number(said), version);
+        }
+    }
 
     #[tokio::test]
     async fn a_program_is_asked_once_and_again_when_its_file_changed() {

@@ -55,7 +55,7 @@ impl MachineChoice {
         let offer = Offer {
             qemu: find_program(qemu::PROGRAM).is_some(),
             firecracker,
-            kvm: kvm::usable(),
+            kvm: kvm::usable(paths).map_err(|why| why.reason()),
             tap: tap(),
             shares: config.volumes.iter().any(|volume| virtiofs::program_for(volume).is_some()),
             cpus: config.cpus.unwrap_or(1),
@@ -95,7 +95,10 @@ fn obstacle(network: NetworkChoice, offer: &Offer) -> Option<(String, &'static s
         Some(_) => {}
     }
     if let Err(why) = &offer.kvm {
-        return Some((format!("Firecracker needs KVM: {why}"), other));
+        return Some((
+            format!("Firecracker needs KVM: {why}"),
+            "see `mvm doctor`, or use `--hypervisor qemu`",
+        ));
     }
     if network == NetworkChoice::User {
         return Some((

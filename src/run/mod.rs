@@ -1,5 +1,6 @@
 //! Build, then boot, as one task.
 
+pub mod dev;
 pub mod follow;
 pub mod machine;
 pub mod record;
@@ -201,8 +202,7 @@ async fn until_ready(
         let word = tokio::select! {
             word = starting.next() => word,
             () = cancel.cancelled() => {
-                drop(starting);
-                gone(paths, &id).await;
+                starting.end().await;
                 sink.send(state("stopped"));
                 return Err(RunError::Cancelled);
             }
@@ -225,7 +225,7 @@ async fn until_ready(
                 return Ok(Running { starting, ports });
             }
             failed => {
-                gone(paths, &id).await;
+                starting.end().await;
                 sink.send(state("failed"));
                 let (error, late) = match failed {
                     Some(Word::Failed { error, late }) => (error, late),
@@ -253,16 +253,6 @@ fn after(step: &str) -> &'static str {
 fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
     let log = paths.vm(id).join("shim.log");
     format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
-}
-
-/// Waits, within bounds, until nothing of a VM runs any more.
-pub async fn gone(paths: &Paths, id: &str) {
-    for _ in 0..2000 {
-        if !lifecycle::is_running(paths, id) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) -> Result<VmSpec, RunError> {

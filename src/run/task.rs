@@ -6,6 +6,7 @@ use crate::event::{EventSink, Kind, Outcome, TaskKind};
 use crate::host::setup::SetupError;
 use crate::image::error::BuildError;
 use crate::run::RunError;
+use crate::run::dev::DevError;
 use crate::run::wish::WishError;
 use crate::store::StoreError;
 use crate::vm::lifecycle::LifecycleError;
@@ -60,6 +61,16 @@ impl From<SetupError> for Failure {
 impl From<WishError> for Failure {
     fn from(error: WishError) -> Self {
         Self::new(error)
+    }
+}
+
+impl From<DevError> for Failure {
+    fn from(error: DevError) -> Self {
+        match error {
+            DevError::Run(error) => error.into(),
+            DevError::Wish(error) => error.into(),
+            error => Self::new(error),
+        }
     }
 }
 

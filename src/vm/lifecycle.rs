@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use rand_core::RngCore;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::network::tap;
 use super::shim::client::{self, ClientError};
@@ -86,6 +86,7 @@ pub struct Starting {
     /// Its name.
     pub name: VmName,
     leash: BufReader<UnixStream>,
+    shim: Child,
 }
 
 /// A new VM id.
@@ -131,10 +132,11 @@ pub fn start(
         let _ = std::fs::remove_dir_all(paths.vm(&spec.id));
         store.set_vm_state(&spec.id, VmState::Failed, Some(&error.to_string()))?;
     }
-    Ok(Starting { id: spec.id, name: spec.name, leash: started? })
+    let (shim, leash) = started?;
+    Ok(Starting { id: spec.id, name: spec.name, leash, shim })
 }
 
-fn spawn(paths: &Paths, spec: &VmSpec) -> Result<BufReader<UnixStream>, LifecycleError> {
+fn spawn(paths: &Paths, spec: &VmSpec) -> Result<(Child, BufReader<UnixStream>), LifecycleError> {
     let dir = paths.vm(&spec.id);
     let file = |path: &Path| {
         let path = path.to_path_buf();
@@ -160,15 +162,24 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<BufReader<UnixStream>, Lifecycl
             Ok(())
         });
     }
-    command.spawn().map_err(LifecycleError::Spawn)?;
+    let shim = command.spawn().map_err(LifecycleError::Spawn)?;
     ours.set_nonblocking(true).map_err(LifecycleError::Spawn)?;
-    Ok(BufReader::new(UnixStream::from_std(ours).map_err(LifecycleError::Spawn)?))
+    let leash = UnixStream::from_std(ours).map_err(LifecycleError::Spawn)?;
+    Ok((shim, BufReader::new(leash)))
 }
 
 impl Starting {
     /// What the shim says next; `None` when it ended without a word.
     pub async fn next(&mut self) -> Option<Word> {
         protocol::read(&mut self.leash).await.ok().flatten()
+    }
+
+    /// Lets go of the leash and waits, within bounds, until nothing of the VM runs any more.
+    pub async fn end(self) {
+        let Self { leash, mut shim, .. } = self;
+        drop(leash);
+        // One that hangs is left to the next command, which squares what it finds.
+        let _ = tokio::time::timeout(LET_GO, shim.wait()).await;
     }
 
     /// Lets the VM live on its own.

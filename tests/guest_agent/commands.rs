@@ -84,7 +84,10 @@ async fn ten_megabytes_pass_through_cat_while_other_sessions_are_answered() {
         }
         if received.len() / 2_000_000 != (received.len() + 16_384) / 2_000_000 {
             let started = Instant::now();
-            timeout(LONG, client.request(Request::Ready)).await.unwrap().unwrap();
+            timeout(LONG, client.request(Request::Ready { ports: vec![], wait_ms: 0 }))
+                .await
+                .unwrap()
+                .unwrap();
             assert!(started.elapsed() < Duration::from_secs(5));
         }
     }

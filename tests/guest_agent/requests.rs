@@ -24,7 +24,7 @@ async fn a_guest_is_personalised_once_and_an_agent_that_comes_back_knows() {
     let ask = || client.request(Request::Personalise(Box::new(wish.clone())));
     assert_eq!(ask().await, Ok(Answer::Done));
     assert!(matches!(ask().await, Err(AgentError::Refused(why)) if why.contains("before")));
-    let ready = client.request(Request::Ready).await.unwrap();
+    let ready = client.request(Request::Ready { ports: vec![], wait_ms: 0 }).await.unwrap();
     assert!(matches!(ready, Answer::Ready { sealed: false, .. }));
     assert_eq!(guest.system.steps.lock().unwrap()[1], "entropy 48");
     // The stream's end is the agent's end; a new one starts over the same root.

@@ -36,8 +36,8 @@ use crate::vm::snapshot::ready::{self, NotReady};
 use crate::vm::spec::HypervisorKind;
 use crate::vm::virtiofs::ShareDaemon;
 
-/// Pause between two questions whether the guest is ready.
-const POLL: Duration = Duration::from_millis(40);
+/// How long the guest waits for its ports before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long going on from a snapshot may take before the guest is booted in its place.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a hypervisor whose channel broke may take to end.
@@ -182,6 +182,9 @@ impl Start<'_> {
         self.meet_agent(&mut booted).await?;
         self.lap("boot").await;
         if take {
+            let late = self.late("did not rehearse its start");
+            self.ask(&mut booted, late, async |agent| agent.request(Request::Rehearse).await.map(drop))
+                .await?;
             match save::ready(self.paths, self.prepared, fit, &mut booted).await {
                 Ok(completing) => booted.completing = Some(completing),
                 Err(error) => {
@@ -391,12 +394,11 @@ fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
 /// Asks the agent until all expected ports listen.
 async fn until_ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
     loop {
-        match agent.request(Request::Ready).await {
-            Ok(Answer::Ready { ports, .. }) if expected.iter().all(|port| ports.contains(port)) => {
-                return Ok(());
-            }
-            Ok(_) => tokio::time::sleep(POLL).await,
-            Err(error) => return Err(error),
+        let wait_ms = PATIENCE.as_millis() as u64;
+        match agent.request(Request::Ready { ports: expected.clone(), wait_ms }).await? {
+            Answer::Ready { ports, .. } if expected.iter().all(|port| ports.contains(port)) => return Ok(()),
+            Answer::Ready { .. } => {}
+            _ => return Err(AgentError::Protocol("the answer is to another question".into())),
         }
     }
 }
