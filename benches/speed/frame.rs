@@ -10,7 +10,7 @@ use mvm::console::theme::{Depth, Palette, Theme};
 use mvm::console::ui::Ui;
 use mvm::console::ui::page::Page;
 use mvm::console::view;
-use mvm::event::vm::{VmInfo, VmSample};
+use mvm::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use mvm::event::{Activity, Event, Kind, SCHEMA_VERSION, Source, TaskId, TaskKind};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -156,5 +156,10 @@ fn vm(number: usize) -> VmInfo {
         pid: Some(1000 + number as u32),
         created: now,
         changed: now,
+        started_by: Some("run".into()),
+        shares: false,
+        removed_at_end: false,
+        snapshot: Some(SnapshotInfo { bytes: 84 << 20, created: now }),
+        ready: None,
     }
 }

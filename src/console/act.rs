@@ -83,7 +83,15 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Console => (ui.page, ui.vms.part) = (Page::Vms, VmsPart::Console),
         Action::Fold => ui.cluster.fold(model),
         // Their commands say why not, and are not called.
-        Action::Snapshot | Action::ClusterUp | Action::ClusterDown => {}
+        Action::ClusterUp | Action::ClusterDown => {}
+        Action::Snapshot => return vm(model, ui).map(|vm| Effect::Work(Job::Save { vm, stop: false })),
+        Action::SaveAndStop => {
+            if let Some(vm) = ui.vms.vm(model) {
+                let question = format!("Save {} and end it, with the sessions in it?", vm.name);
+                confirm(ui, question, Confirmed::SaveAndStop(vm.id.clone()));
+            }
+        }
+        Action::Restore => return vm(model, ui).map(|vm| Effect::Work(Job::Restore(vm))),
         Action::CancelTask => {
             return ui.builds.task(model).map(|task| Effect::Work(Job::Cancel(task.id.clone())));
         }
@@ -195,6 +203,7 @@ pub fn confirmed(action: Confirmed, ui: &mut Ui) -> Option<Effect> {
         }
         Confirmed::Quit => Some(Effect::Quit),
         Confirmed::Kill(vm) => Some(Effect::Work(Job::Stop { vm, at_once: true })),
+        Confirmed::SaveAndStop(vm) => Some(Effect::Work(Job::Save { vm, stop: true })),
         Confirmed::Delete(vm) => Some(Effect::Work(Job::Delete(vm))),
     }
 }

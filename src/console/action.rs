@@ -74,8 +74,12 @@ pub enum Action {
     Unforward,
     /// Give the keys to the console of the selected VM.
     Console,
-    /// Keep the selected VM's state on disk.
+    /// Save the selected VM; it goes on.
     Snapshot,
+    /// Save the selected VM and end it.
+    SaveAndStop,
+    /// Have the selected VM, which is over, go on from its snapshot.
+    Restore,
     /// Start the cluster.
     ClusterUp,
     /// End the cluster.

@@ -198,7 +198,12 @@ pub const COMMANDS: &[Command] = &[
     command("failed", &["!"], Builds, Action::Failed(1), "go to the next derivation that failed"),
     command("unforward", &["P"], Vms, Action::Unforward, "end the forward made last").when(forwards),
     command("console", &["l"], Vms, Action::Console, "give the keys to the VM's console").when(vm_is_there),
-    command("snapshot", &[], Vms, Action::Snapshot, "keep the VM's state on disk").when(no_snapshots),
+    command("snapshot", &["K"], Vms, Action::Snapshot, "save the VM as it is; it goes on").when(can_save),
+    command("save-and-stop", &["Z"], Vms, Action::SaveAndStop, "save the VM as it is, and end it")
+        .when(can_save_and_stop),
+    command("restore", &["L"], Vms, Action::Restore, "have the VM go on from its snapshot")
+        .when(can_restore)
+        .rank(13),
     command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below"),
     command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
     command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
@@ -298,10 +303,6 @@ fn forwards(model: &Model, ui: &Ui) -> Result<(), &'static str> {
     if forwards { Ok(()) } else { Err("no port is forwarded to the VM") }
 }
 
-fn no_snapshots(_: &Model, _: &Ui) -> Result<(), &'static str> {
-    Err("this mvm takes no snapshots yet")
-}
-
 fn no_cluster(_: &Model, _: &Ui) -> Result<(), &'static str> {
     Err("this mvm cannot start a cluster yet")
 }
@@ -327,3 +328,32 @@ fn vm_runs(model: &Model, ui: &Ui) -> Result<(), &'static str> {
     vm_lives(model, ui)?;
     if ui.vms.vm(model).is_some_and(|vm| vm.is_running()) { Ok(()) } else { Err("the VM is not ready yet") }
 }
+
+fn can_save(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    vm_runs(model, ui)?;
+    match ui.vms.vm(model).and_then(|vm| vm.info.as_ref()) {
+        Some(info) if info.shares => Err("its shared directories cannot be saved; give volumes a size"),
+        _ => Ok(()),
+    }
+}
+
+fn can_save_and_stop(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    can_save(model, ui)?;
+    match ui.vms.vm(model).and_then(|vm| vm.info.as_ref()) {
+        Some(info) if info.removed_at_end => Err("it was started with `--rm`: nothing of it stays"),
+        _ => Ok(()),
+    }
+}
+
+fn can_restore(model: &Model, ui: &Ui) -> Result<(), &'static str> {
+    let vm = ui.vms.vm(model).ok_or("there is no VM")?;
+    if vm.is_live() {
+        return Err("the VM is not over; what it did since its snapshot would be lost");
+    }
+    vm.snapshot().ok_or("the VM has no snapshot")?;
+    let taken = model.vms.iter().any(|other| other.is_live() && other.name == vm.name);
+    if taken { Err("another VM of its name runs") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

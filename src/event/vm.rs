@@ -49,6 +49,30 @@ pub struct VmInfo {
     pub created: Timestamp,
     /// When its state last changed.
     pub changed: Timestamp,
+    /// The command it is owed to, `run` or `dev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<String>,
+    /// Whether directories of this machine are shared with it, which keeps it from being saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shares: bool,
+    /// Whether nothing of it stays once it is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed_at_end: bool,
+    /// Its own snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotInfo>,
+    /// A ready snapshot of its build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<SnapshotInfo>,
+}
+
+/// A snapshot on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// Bytes it takes; holes do not count.
+    pub bytes: u64,
+    /// When it was taken.
+    pub created: Timestamp,
 }
 
 /// What a running VM uses, as the host sees it.

@@ -56,6 +56,11 @@ pub fn short_bytes(count: u64) -> String {
     format!("{value:.digits$}{}", UNITS[unit])
 }
 
+/// How a VM was saved: `in 1.2 s (82.0 MiB, the guest stood still for 451 ms)`.
+pub fn saving(size: u64, paused: Duration, whole: Duration) -> String {
+    format!("in {} ({}, the guest stood still for {})", duration(whole), bytes(size), duration(paused))
+}
+
 /// A derivation's name: its store path without directory, hash and `.drv`.
 pub fn drv_name(drv: &str) -> &str {
     let base = drv.rsplit('/').next().unwrap_or(drv);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::console::model::clock::since;
 use crate::event::text::{clean, strip};
-use crate::event::words::{bytes, drv_name, duration};
+use crate::event::words::{drv_name, duration, saving};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
 /// A line: a word that says what it is about, and the text.
@@ -110,10 +110,9 @@ impl Lines {
                 let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
                 lasting("ready", format!("{name} {how} in {}{why}: {}", millis(total), parts.join(", ")))
             }
-            Kind::SnapshotTaken { name, bytes: size, paused_ms, ms, .. } => {
-                let size = bytes(*size);
-                let (paused, whole) = (millis(*paused_ms), millis(*ms));
-                lasting("saved", format!("{name} in {whole} ({size}, the guest stood still for {paused})"))
+            Kind::SnapshotTaken { name, bytes, paused_ms, ms, .. } => {
+                let [paused, whole] = [*paused_ms, *ms].map(Duration::from_millis);
+                lasting("saved", format!("{name} {}", saving(*bytes, paused, whole)))
             }
             _ => None,
         }

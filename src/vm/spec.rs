@@ -299,6 +299,16 @@ pub enum StartedBy {
     Dev,
 }
 
+impl StartedBy {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Dev => "dev",
+        }
+    }
+}
+
 /// How a VM is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]

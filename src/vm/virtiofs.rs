@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
 use super::hypervisor::Share;
-use super::spec::VolumeSpec;
+use super::spec::{HypervisorKind, VmSpec, VolumeSpec};
 use crate::host::child::find_program;
 
 /// A daemon that shares one directory. It ends with the VM and with this process.
@@ -31,6 +31,11 @@ pub fn program_for(volume: &VolumeSpec) -> Option<PathBuf> {
         return None;
     }
     program()
+}
+
+/// Whether any directory is shared with the VM.
+pub fn is_used(spec: &VmSpec) -> bool {
+    spec.hypervisor == HypervisorKind::Qemu && spec.volumes.iter().any(|volume| program_for(volume).is_some())
 }
 
 /// Where the daemon is installed; distributions keep it off PATH.

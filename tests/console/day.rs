@@ -11,14 +11,14 @@ use crate::support::{World, kill_process};
 use crate::{expect_restored, open};
 
 /// Types into the guest until it shows that it was read: what is typed before the shell is ready is lost.
-fn in_guest(terminal: &mut Terminal, text: &str) {
+pub fn in_guest(terminal: &mut Terminal, text: &str) {
     // The words of the answer are not those that are typed.
     terminal.keys(&format!("echo {text}-from-'guest'\r"));
     terminal.see(&format!("{text}-from-guest"));
 }
 
 /// Waits for a VM's line to say this.
-fn see_state(terminal: &mut Terminal, name: &str, state: &str) {
+pub fn see_state(terminal: &mut Terminal, name: &str, state: &str) {
     terminal.wait(&format!("{name} {state}"), |terminal| {
         terminal.text().lines().any(|line| line.contains(name) && line.contains(state))
     });

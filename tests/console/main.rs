@@ -11,6 +11,7 @@ mod children;
 mod day;
 mod ends;
 mod hostile;
+mod saved;
 mod surroundings;
 
 use std::process::Command;

@@ -55,7 +55,7 @@ impl App {
 
     /// Has a job done; a task among them is what is looked at from now on.
     pub(super) fn work(&mut self, job: Job) -> Option<TaskId> {
-        let is_task = matches!(job, Job::Build(_) | Job::Run(_) | Job::Restart(_));
+        let is_task = job.task().is_some();
         let taken = self.backing.take(job);
         let id = self.unless_demo(taken)?;
         if is_task {

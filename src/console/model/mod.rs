@@ -109,8 +109,8 @@ impl Model {
                 let changed = self.turn_vm(event.task.is_own(), vm, name, state);
                 self.task_event(event) || changed
             }
-            Kind::VmStarted { vm, how, steps, .. } => {
-                let start = (how.clone(), steps.clone());
+            Kind::VmStarted { vm, how, why, steps, .. } => {
+                let start = Start { how: how.clone(), why: why.clone(), steps: steps.clone() };
                 match self.vm_mut(vm) {
                     Some(known) => known.start = Some(start),
                     None => self.remember_start(vm, start),

@@ -12,7 +12,7 @@ use super::transfer::Transfers;
 use super::tree::Tree;
 use crate::console::log::{LogBuffer, Severity, SourceId};
 use crate::event::text::{clean, strip};
-use crate::event::words::drv_name;
+use crate::event::words::{drv_name, saving};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source, TaskId, TaskKind};
 
 /// Lines shown of the log that matters to an error.
@@ -51,6 +51,8 @@ pub struct TaskModel {
     pub artifacts: Option<Artifacts>,
     /// The VM that was started.
     pub vm: Option<VmStart>,
+    /// The VM that was saved.
+    pub saved: Option<Saved>,
     /// When it ended.
     pub ended: Option<Timestamp>,
     /// How it ended.
@@ -75,8 +77,30 @@ pub struct VmStart {
     pub name: String,
     /// `booted` or `restored`.
     pub how: String,
+    /// Why it was not restored, where it could have been.
+    pub why: Option<String>,
     /// Its steps with their length.
     pub steps: Vec<(String, Duration)>,
+}
+
+/// How a VM was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its name.
+    pub name: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// How long the guest stood still.
+    pub paused: Duration,
+    /// How long it took in all.
+    pub whole: Duration,
+}
+
+impl Saved {
+    /// How, for people.
+    pub fn words(&self) -> String {
+        saving(self.bytes, self.paused, self.whole)
+    }
 }
 
 impl TaskModel {
@@ -97,6 +121,7 @@ impl TaskModel {
             lost: 0,
             artifacts: None,
             vm: None,
+            saved: None,
             ended: None,
             outcome: None,
         }
@@ -155,10 +180,18 @@ impl TaskModel {
             Kind::ArtifactsReady { path, cached, how, .. } => {
                 self.artifacts = Some(Artifacts { path: path.clone(), cached: *cached, how: strip(how) });
             }
-            Kind::VmStarted { name, how, steps, .. } => {
+            Kind::VmStarted { name, how, why, steps, .. } => {
                 let steps =
                     steps.iter().map(|(step, ms)| (strip(step), Duration::from_millis(*ms))).collect();
-                self.vm = Some(VmStart { name: strip(name), how: strip(how), steps });
+                let why = why.as_deref().map(strip);
+                self.vm = Some(VmStart { name: strip(name), how: strip(how), why, steps });
+            }
+            Kind::SnapshotTaken { name, bytes, paused_ms, ms, .. } => {
+                let [paused, whole] = [*paused_ms, *ms].map(Duration::from_millis);
+                let saved = Saved { name: strip(name), bytes: *bytes, paused, whole };
+                let line = format!("saved {} {}", saved.name, saved.words());
+                self.log.push(time, SourceId::UNNAMED, Severity::Info, &line);
+                self.saved = Some(saved);
             }
             Kind::TaskEnded { outcome, dropped, .. } => self.end(outcome, *dropped, time),
             _ => return false,

@@ -7,13 +7,21 @@ use jiff::Timestamp;
 
 use super::clock::since;
 use crate::console::log::{LogBuffer, Severity, SourceId};
-use crate::event::vm::{VmInfo, VmSample};
+use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 
 /// Samples kept for the graphs, one a second.
 pub const MOST_SAMPLES: usize = 120;
 
-/// How a VM came up, and its steps with their length in milliseconds.
-pub type Start = (String, Vec<(String, u64)>);
+/// How a VM came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// `booted` or `restored`.
+    pub how: String,
+    /// Why it was not restored, where it could have been.
+    pub why: Option<String>,
+    /// The steps with their length in milliseconds.
+    pub steps: Vec<(String, u64)>,
+}
 
 /// Most memory for the lines of one console, in bytes.
 const CONSOLE_LIMIT: usize = 4 * 1024 * 1024;
@@ -31,7 +39,7 @@ pub struct VmModel {
     pub info: Option<VmInfo>,
     /// What it used, the newest last.
     pub samples: VecDeque<VmSample>,
-    /// How it came up and what each step took in milliseconds, where that was seen.
+    /// How it came up, where that was seen.
     pub start: Option<Start>,
     /// Whether it ends with this console.
     pub leashed: bool,
@@ -68,6 +76,11 @@ impl VmModel {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+
+    /// Its own snapshot.
+    pub fn snapshot(&self) -> Option<SnapshotInfo> {
+        self.info.as_ref()?.snapshot
     }
 
     /// How long it has been running.

@@ -10,6 +10,7 @@ use crate::store::Store;
 use crate::store::builds::BuildRow;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::console::ConsoleLog;
+use crate::vm::snapshot::{self, Snapshot, Taken, ready};
 
 /// How long something may take to be heard of.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -127,6 +128,49 @@ fn a_vm_of_another_process_is_told_of_when_it_appears_changes_and_goes() {
         assert_eq!((info.state.as_str(), info.live), ("stopped", false));
         world.store.remove_vm("v-1").unwrap();
         assert_eq!(heard.next().await.kind, Kind::VmGone { vm: "v-1".into() });
+    });
+}
+
+/// Puts a complete snapshot of a build into `dir`.
+fn put_snapshot(dir: &std::path::Path, build: &str) {
+    let fit = serde_json::json!({
+        "build": build, "files": [], "contract": 1, "layout": 1, "hypervisor": "qemu", "version": "7",
+        "kvm": false, "cpu": "some", "host_kernel": null, "cpus": 1, "memory_mib": 256, "disk_mib": 64,
+        "volumes": [], "network": "user", "kernel_args": [],
+    });
+    let fit = serde_json::from_value(fit).unwrap();
+    let next = dir.with_extension("next");
+    std::fs::create_dir_all(&next).unwrap();
+    std::fs::write(next.join("state"), "state").unwrap();
+    let taken = Taken { fit, vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+    snapshot::complete(&next, taken).unwrap();
+    std::fs::rename(next, dir).unwrap();
+}
+
+#[test]
+fn a_snapshot_is_told_of_when_it_is_taken_and_when_it_is_removed() {
+    World::new().watched(async |mut world, mut heard| {
+        let _lock = world.vm("v-1", "hello");
+        let info = heard.vm().await;
+        assert_eq!((info.snapshot, info.ready), (None, None));
+        assert_eq!((info.started_by.as_deref(), info.shares), (Some("run"), false));
+        let own = world.paths.vm_snapshot("v-1");
+        put_snapshot(&own, "x");
+        let info = heard.vm().await;
+        assert!(info.snapshot.is_some_and(|snapshot| snapshot.bytes > 0), "{info:?}");
+
+        // That of another build is none of its own.
+        std::fs::create_dir_all(world.paths.snapshots()).unwrap();
+        put_snapshot(&world.paths.snapshots().join("other"), "y");
+        put_snapshot(&world.paths.snapshots().join("ready"), "x");
+        let info = heard.vm().await;
+        assert!(info.snapshot.is_some() && info.ready.is_some(), "{info:?}");
+
+        ready::remove(&Snapshot::open(&own).unwrap()).unwrap();
+        let info = heard.vm().await;
+        assert!(info.snapshot.is_none() && info.ready.is_some(), "{info:?}");
+        ready::remove(&Snapshot::open(&world.paths.snapshots().join("ready")).unwrap()).unwrap();
+        assert_eq!(heard.vm().await.ready, None);
     });
 }
 

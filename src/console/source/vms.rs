@@ -7,8 +7,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::Trouble;
+use super::snapshots::{Own, Ready};
 use crate::artifacts::Artifacts;
-use crate::event::vm::VmInfo;
+use crate::event::vm::{SnapshotInfo, VmInfo};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
@@ -16,6 +17,7 @@ use crate::store::{Store, StoreError};
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 use crate::vm::usage::{Sampler, Target};
+use crate::vm::virtiofs;
 
 /// The VMs as they were told of last.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Vms {
     opened: Option<Opened>,
     /// By id.
     known: BTreeMap<String, Known>,
+    ready: Ready,
     sampler: Sampler,
     looking: Trouble,
     squaring: Trouble,
@@ -49,13 +52,25 @@ struct Known {
     row: VmRow,
     flake: Option<String>,
     network: Option<Network>,
+    own: Own,
+    /// The snapshots that were told of last: its own, and the ready one of its build.
+    saved: Saved,
 }
+
+type Saved = [Option<SnapshotInfo>; 2];
 
 impl Vms {
     /// None is known, and the database is not open.
     pub fn new(paths: Paths) -> Self {
-        let (looking, squaring) = (Trouble::default(), Trouble::default());
-        Self { paths, opened: None, known: BTreeMap::new(), sampler: Sampler::default(), looking, squaring }
+        Self {
+            paths,
+            opened: None,
+            known: BTreeMap::new(),
+            ready: Ready::default(),
+            sampler: Sampler::default(),
+            looking: Trouble::default(),
+            squaring: Trouble::default(),
+        }
     }
 
     /// Whether there is a VM of this id.
@@ -65,9 +80,22 @@ impl Vms {
 
     /// Tells of VMs that are new, changed or gone.
     pub fn look(&mut self, sink: &EventSink) {
+        self.ready.look(&self.paths);
         let read = self.read().map_err(|error| words(error.into()));
         if let Some(Some(read)) = self.looking.told("VMs cannot be shown", read) {
             self.take(read, sink);
+        }
+        self.compare(sink);
+    }
+
+    /// Tells of VMs whose snapshots changed, which the records do not say.
+    fn compare(&mut self, sink: &EventSink) {
+        for known in self.known.values_mut() {
+            let saved = saved(&self.paths, &known.row, &mut known.own, &self.ready);
+            if known.saved != saved {
+                known.saved = saved;
+                sink.send(Kind::VmSeen { info: Box::new(known.info(&self.paths)) });
+            }
         }
     }
 
@@ -109,10 +137,12 @@ impl Vms {
             if self.known.get(&row.id).is_some_and(|known| known.row == row && known.flake == flake) {
                 continue;
             }
-            let spec = lifecycle::spec_of(&row);
-            let network = spec.as_ref().map(|spec| spec.network);
-            sink.send(Kind::VmSeen { info: Box::new(info(&self.paths, &row, flake.clone(), spec)) });
-            self.known.insert(row.id.clone(), Known { row, flake, network });
+            let mut own = Own::default();
+            let saved = saved(&self.paths, &row, &mut own, &self.ready);
+            let network = lifecycle::spec_of(&row).map(|spec| spec.network);
+            let known = Known { row, flake, network, own, saved };
+            sink.send(Kind::VmSeen { info: Box::new(known.info(&self.paths)) });
+            self.known.insert(known.row.id.clone(), known);
         }
     }
 
@@ -158,6 +188,20 @@ fn target(Known { row, network, .. }: &Known) -> Option<Target<'_>> {
     Some(Target { id: &row.id, shim, network: (*network)? })
 }
 
+/// The VM's own snapshot, and the ready one of its build.
+fn saved(paths: &Paths, row: &VmRow, own: &mut Own, ready: &Ready) -> Saved {
+    [own.look(&paths.vm_snapshot(&row.id)), ready.of(&row.build)]
+}
+
+impl Known {
+    /// All there is to tell.
+    fn info(&self, paths: &Paths) -> VmInfo {
+        let [snapshot, ready] = self.saved;
+        let info = info(paths, &self.row, self.flake.clone(), lifecycle::spec_of(&self.row));
+        VmInfo { snapshot, ready, ..info }
+    }
+}
+
 fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>) -> VmInfo {
     let artifacts = paths.builds().join(&row.build);
     let files = Artifacts::open(&artifacts).map(|artifacts| artifacts.manifest.files).unwrap_or_default();
@@ -181,9 +225,16 @@ fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>)
         pid: row.process.as_ref().map(|process| process.pid),
         created: time(row.created_ms),
         changed: time(row.changed_ms),
+        started_by: None,
+        shares: false,
+        removed_at_end: false,
+        snapshot: None,
+        ready: None,
     };
     // One of another mvm may not be readable: the VM is shown all the same.
     let Some(spec) = spec else { return info };
+    // Only a VM that may be saved soon is worth the look.
+    let shares = info.live && virtiofs::is_used(&spec);
     VmInfo {
         artifacts: spec.build_dir,
         hypervisor: match (spec.hypervisor, spec.kvm) {
@@ -201,6 +252,9 @@ fn info(paths: &Paths, row: &VmRow, flake: Option<String>, spec: Option<VmSpec>)
         disk_mib: spec.disk_mib,
         ports: spec.ports.iter().map(ToString::to_string).collect(),
         volumes: spec.volumes.iter().map(ToString::to_string).collect(),
+        started_by: Some(spec.started_by.as_str().into()),
+        shares,
+        removed_at_end: spec.remove,
         ..info
     }
 }

@@ -48,6 +48,8 @@ pub enum Confirmed {
     CloseTab,
     /// End a VM at once, by its id.
     Kill(String),
+    /// Save a VM and end it, by its id.
+    SaveAndStop(String),
     /// Remove a VM, by its id.
     Delete(String),
 }

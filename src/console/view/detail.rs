@@ -138,7 +138,11 @@ fn results(task: &TaskModel) -> Vec<(String, String)> {
         let whole = vm.steps.iter().fold(Duration::ZERO, |sum, (_, time)| sum.saturating_add(*time));
         let steps: Vec<String> =
             vm.steps.iter().map(|(step, time)| format!("{step} {}", brief(*time))).collect();
-        lines.push((vm.name.clone(), format!("{} in {}: {}", vm.how, brief(whole), steps.join(", "))));
+        let why = vm.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        lines.push((vm.name.clone(), format!("{} in {}{why}: {}", vm.how, brief(whole), steps.join(", "))));
+    }
+    if let Some(saved) = &task.saved {
+        lines.push((saved.name.clone(), format!("saved {}", saved.words())));
     }
     if let Some(artifacts) = &task.artifacts {
         let word = if artifacts.cached { "cached" } else { "built" };

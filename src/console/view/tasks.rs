@@ -13,6 +13,7 @@ use crate::console::model::task::TaskModel;
 use crate::console::theme::{Role, Sign};
 use crate::event::Outcome;
 use crate::event::text::strip;
+use crate::event::words::bytes;
 
 /// Fewest columns that say what a task is at.
 const LEAST_STATE: usize = 8;
@@ -70,11 +71,15 @@ fn state(task: &TaskModel) -> (String, Role) {
             (text, Role::Error)
         }
         Some(Outcome::Cancelled) => ("cancelled".into(), Role::Dim),
-        Some(Outcome::Ok) => match (&task.vm, &task.artifacts) {
-            (Some(vm), _) => (vm.how.clone(), Role::Dim),
-            (None, Some(artifacts)) => (artifacts.how.clone(), Role::Dim),
-            (None, None) => ("done".into(), Role::Dim),
-        },
+        Some(Outcome::Ok) => {
+            let text = match (&task.vm, &task.saved, &task.artifacts) {
+                (Some(vm), _, _) => vm.how.clone(),
+                (None, Some(saved), _) => format!("saved {}", bytes(saved.bytes)),
+                (None, None, Some(artifacts)) => artifacts.how.clone(),
+                (None, None, None) => "done".into(),
+            };
+            (text, Role::Dim)
+        }
     }
 }
 

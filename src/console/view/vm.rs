@@ -14,11 +14,11 @@ use super::text::wrapped;
 use super::vms::{Use, is_focused, state_role, unknown};
 use super::{Scene, graph, table};
 use crate::console::model::clock::since;
-use crate::console::model::vm::VmModel;
+use crate::console::model::vm::{Start, VmModel};
 use crate::console::theme::{Role, Theme};
 use crate::console::ui::vms::Part;
-use crate::event::vm::{VmInfo, VmSample};
-use crate::event::words::{bytes, duration, short_bytes};
+use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
+use crate::event::words::{bytes, duration, short_bytes, short_duration};
 
 /// Width of the labels.
 const LABEL: u16 = 11;
@@ -113,8 +113,18 @@ fn lines(scene: Scene<'_>, vm: &VmModel, width: u16) -> Vec<Line<'static>> {
     if let Some(detail) = &info.detail {
         page.add("why", detail, Role::Error);
     }
-    if let Some((how, steps)) = &vm.start {
-        page.add("start", &started(how, steps), Role::Text);
+    if let Some(start) = &vm.start {
+        page.add("start", &started(start), Role::Text);
+        if let Some(why) = &start.why {
+            page.add("", &format!("not restored: {why}"), Role::Dim);
+        }
+    }
+    match info.snapshot {
+        None => page.add("snapshot", "none", Role::Dim),
+        Some(SnapshotInfo { bytes: size, created }) => {
+            let age = short_duration(since(created, scene.now));
+            page.add("snapshot", &format!("{}, {age} old", bytes(size)), Role::Text);
+        }
     }
     let machine = format!(
         "{}, {} CPU{}, {}M memory, {}M disk",
@@ -132,22 +142,27 @@ fn lines(scene: Scene<'_>, vm: &VmModel, width: u16) -> Vec<Line<'static>> {
     if let Some(flake) = &info.flake {
         page.add("flake", flake, Role::Text);
     }
-    page.add("artifacts", &info.artifacts.to_string_lossy(), Role::Text);
-    if !info.files.is_empty() {
-        let files = info.files.iter().map(|(name, size)| format!("{name} {}", bytes(*size)));
-        page.add("", &files.collect::<Vec<_>>().join(", "), Role::Dim);
+    match &info.started_by {
+        None => page.add("created", &second(info.created), Role::Text),
+        Some(command) => {
+            page.add("started by", &format!("mvm {command}, {}", second(info.created)), Role::Text);
+        }
     }
-    // This mvm takes none yet.
-    page.add("snapshots", "none", Role::Dim);
+    page.add("artifacts", &info.artifacts.to_string_lossy(), Role::Text);
+    let files = info.files.iter().map(|(name, size)| format!("{name} {}", bytes(*size)));
+    let ready = match info.ready {
+        None => "no ready snapshot".into(),
+        Some(ready) => format!("ready snapshot {}", bytes(ready.bytes)),
+    };
+    page.add("", &files.chain([ready]).collect::<Vec<_>>().join(", "), Role::Dim);
     let shim = info.pid.map_or_else(|| unknown(theme).into(), |pid| format!("pid {pid}"));
     page.add("shim", &shim, Role::Text);
-    page.add("created", &second(info.created), Role::Text);
     page.add("id", &vm.id, Role::Text);
     page.lines
 }
 
 /// `booted in 2.7 s: spawn 120 ms, boot 2.1 s`.
-fn started(how: &str, steps: &[(String, u64)]) -> String {
+fn started(Start { how, steps, .. }: &Start) -> String {
     let total = steps.iter().fold(0_u64, |sum, (_, ms)| sum.saturating_add(*ms));
     format!("{how} in {}: {}", duration(Duration::from_millis(total)), steps_in_words(steps))
 }

@@ -29,6 +29,7 @@ enum What {
     Network,
     Disk,
     Ports,
+    Snapshot,
     Up,
     Flake,
 }
@@ -44,12 +45,12 @@ impl What {
             Self::Network => Some(Sort::Network),
             Self::Disk => Some(Sort::Disk),
             Self::Up => Some(Sort::Up),
-            Self::Ports | Self::Flake => None,
+            Self::Ports | Self::Snapshot | Self::Flake => None,
         }
     }
 }
 
-const COLUMNS: [Column<What>; 9] = [
+const COLUMNS: [Column<What>; 10] = [
     Column::new(What::Name, "NAME", 14, 24, 0),
     Column::new(What::State, "STATE", 7, 8, 1),
     Column::new(What::Cpu, "CPU", 11, 22, 3),
@@ -57,6 +58,7 @@ const COLUMNS: [Column<What>; 9] = [
     Column::new(What::Network, "NET", 12, 23, 5),
     Column::new(What::Disk, "DISK", 12, 23, 8),
     Column::new(What::Ports, "PORTS", 9, 24, 6),
+    Column::new(What::Snapshot, "SNAP", 4, 4, 9),
     Column::new(What::Up, "UP", 4, 4, 2),
     Column::new(What::Flake, "FLAKE", 12, 40, 7),
 ];
@@ -78,7 +80,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
     let rows = u16::try_from(vms.len()).unwrap_or(u16::MAX).saturating_add(3);
     let above = Constraint::Length(rows.min(area.height / 3).max(5));
     let [list, details, lines] = if area.width >= BESIDE {
-        let [left, right] = Layout::horizontal([Constraint::Percentage(55), Constraint::Fill(1)]).areas(area);
+        let [left, right] = Layout::horizontal([Constraint::Percentage(58), Constraint::Fill(1)]).areas(area);
         let [list, lines] = Layout::vertical([above, Constraint::Fill(1)]).areas(left);
         [list, right, lines]
     } else {
@@ -112,7 +114,10 @@ fn table(scene: Scene<'_>, vms: &[&VmModel], at: usize, area: Rect, buffer: &mut
         return Paragraph::new(text).style(theme.style(Role::Dim)).render(inner, buffer);
     }
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(inner);
-    let places = table::fit(&COLUMNS, inner.width);
+    // While none has a snapshot, others have the room.
+    let saved = vms.iter().any(|vm| vm.snapshot().is_some());
+    let columns = COLUMNS.iter().filter(|column| saved || !matches!(column.what, What::Snapshot));
+    let places = table::fit(&columns.copied().collect::<Vec<_>>(), inner.width);
     for place in &places {
         let sorted = place.column.what.sort() == Some(scene.ui.vms.column);
         let sign = if sorted { order_sign(theme, scene.ui.vms.column, scene.ui.vms.reverse) } else { "" };
@@ -153,6 +158,11 @@ fn cell(scene: Scene<'_>, vm: &VmModel, place: &Place<What>, row: Rect, buffer: 
         }
         What::Ports => ports(vm),
         What::Flake => vm.info.as_ref().and_then(|info| info.flake.as_deref()).map_or("", short_title).into(),
+        What::Snapshot => {
+            // That there is none is no figure that is not known.
+            let size = vm.snapshot().map(|snapshot| short_bytes(snapshot.bytes)).unwrap_or_default();
+            return table::left(theme, &size, plain, area, buffer);
+        }
         What::Up => vm.up(scene.now).map(short_duration).unwrap_or_default(),
         What::Cpu => return usage(scene, vm, Use::Cpu, 5, area, buffer),
         What::Memory => return usage(scene, vm, Use::Memory, 4, area, buffer),

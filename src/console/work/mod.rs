@@ -38,6 +38,16 @@ pub enum Job {
     /// End a VM if it runs, and boot it again with its disks as a new VM of the same name. One on
     /// the leash stays on it; any other lives on its own.
     Restart(String),
+    /// Save a VM, in the place of its earlier snapshot.
+    Save {
+        /// Its id.
+        vm: String,
+        /// Whether it is over then.
+        stop: bool,
+    },
+    /// Have a VM that is over go on from its snapshot, as a new VM of the same name that lives on
+    /// its own.
+    Restore(String),
     /// Have a VM of this console's live on when the console ends.
     Detach(String),
     /// Remove a VM with its disks and logs, ending it if it runs.
@@ -56,6 +66,18 @@ pub enum Job {
         /// From where to where, as [`Kind::Forwarded`] told.
         map: PortMap,
     },
+}
+
+impl Job {
+    /// The sort of task it is, if it is one.
+    pub fn task(&self) -> Option<TaskKind> {
+        match self {
+            Self::Build(_) => Some(TaskKind::Build),
+            Self::Run(_) | Self::Restart(_) => Some(TaskKind::Run),
+            Self::Save { .. } | Self::Restore(_) => Some(TaskKind::Snapshot),
+            _ => None,
+        }
+    }
 }
 
 /// What to run, and how.
@@ -95,11 +117,7 @@ impl Worker {
 
     /// Has a job done; tasks among them are known by the id.
     pub fn take(&self, job: Job) -> TaskId {
-        let letter = match &job {
-            Job::Build(_) => TaskKind::Build.letter(),
-            _ => TaskKind::Run.letter(),
-        };
-        let id = TaskId::new(letter);
+        let id = TaskId::new(job.task().unwrap_or(TaskKind::Run).letter());
         // A thread that is gone has said why; there is nobody to work.
         let _ = self.jobs.send((id.clone(), job));
         id
@@ -238,6 +256,8 @@ async fn perform(bench: Bench, job: Job, leashed: bool) {
         }
         Job::Run(wish) => task::run_vm(&bench, wish).await,
         Job::Restart(vm) => task::restart(&bench, &vm, leashed).await,
+        Job::Save { vm, stop } => task::save(&bench, &vm, stop).await,
+        Job::Restore(vm) => task::restore(&bench, &vm).await,
         Job::Stop { vm, at_once } => vm::stop(&bench, &vm, at_once).await,
         Job::Delete(vm) => vm::delete(&bench, &vm).await,
         Job::Forward { vm, map } => vm::forward(&bench, &vm, &map).await,

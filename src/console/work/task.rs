@@ -1,15 +1,19 @@
 //! Jobs that are tasks: recorded, and shown among the builds.
 
+use std::time::Duration;
+
 use super::{Bench, RunWish};
 use crate::event::relay::Relay;
+use crate::event::words::saving;
 use crate::event::{EventSink, Kind, Level, TaskKind};
 use crate::image;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::task::{self, Failure};
 use crate::run::wish::BuildWish;
-use crate::run::{self, STOP_DEADLINE, restart};
+use crate::run::{self, STOP_DEADLINE, restart, snapshot};
 use crate::store::Store;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
+use crate::vm::shim::protocol::Saved;
 
 /// Does the work of the job's task, which is recorded, and shown. It is over when its last event is
 /// in the record.
@@ -86,6 +90,39 @@ pub async fn restart(bench: &Bench, vm: &str, leashed: bool) -> Result<(), Failu
     .await;
     match running {
         Ok(running) => keep(bench, running.starting, leashed).await,
+        // The task said why.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Saves a VM; with `stop` it is over then, and so is a leash on it.
+pub async fn save(bench: &Bench, vm: &str, stop: bool) -> Result<(), Failure> {
+    let Bench { paths, cancel, .. } = bench;
+    let mut store = Store::open(&paths.database())?.store;
+    let name = lifecycle::find(&store, vm)?.name;
+    let saved = recorded(bench, TaskKind::Snapshot, format!("save {name}"), async |sink| {
+        snapshot::save(vm, stop, paths, &mut store, sink, cancel).await
+    })
+    .await;
+    // Where it failed, the task said why.
+    if let Ok(Saved { bytes, paused_ms, ms }) = saved {
+        let [paused, whole] = [paused_ms, ms].map(Duration::from_millis);
+        bench.say(Level::Info, format!("saved {name} {}", saving(bytes, paused, whole)));
+    }
+    Ok(())
+}
+
+/// Has a VM that is over go on from its snapshot; it lives on its own.
+pub async fn restore(bench: &Bench, vm: &str) -> Result<(), Failure> {
+    let Bench { paths, cancel, .. } = bench;
+    let mut store = Store::open(&paths.database())?.store;
+    let title = format!("restore {}", lifecycle::find(&store, vm)?.name);
+    let running = recorded(bench, TaskKind::Snapshot, title, async |sink| {
+        snapshot::restore(vm, paths, &mut store, sink, cancel).await
+    })
+    .await;
+    match running {
+        Ok(running) => keep(bench, running.starting, false).await,
         // The task said why.
         Err(_) => Ok(()),
     }

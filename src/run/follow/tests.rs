@@ -135,7 +135,7 @@ fn events_of_a_newer_mvm_are_skipped_and_garbage_is_counted() {
         task.as_str()
     );
     let lock = Lock::try_take(&world.path(&task)).unwrap();
-    let strange = phase(&foreign(1), "of another task");
+    let strange = phase(&foreign(5000), "of another task");
     world.append(&task, started(&task) + &newer + "garbage\n\n" + &strange);
     world.append(&task, b"\xff\xfe\x00\n");
     world.append(&task, phase(&task, "build"));

@@ -17,7 +17,7 @@ use crate::console::ui::tabs::{Program, Tab};
 use crate::console::view;
 use crate::console::work::Job;
 use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
-use crate::event::vm::{VmInfo, VmSample};
+use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use crate::event::{Activity, Event, Kind, Level, Outcome, SCHEMA_VERSION, Source, TaskId, TaskKind};
 
 #[derive(Debug, Clone)]
@@ -111,6 +111,11 @@ fn seen() -> impl Strategy<Value = Kind> {
                 pid: None,
                 created,
                 changed,
+                started_by: None,
+                shares: live,
+                removed_at_end: !live,
+                snapshot: Some(SnapshotInfo { bytes: u64::MAX, created: changed }),
+                ready: Some(SnapshotInfo { bytes: 0, created }),
             }),
         },
     )
@@ -159,7 +164,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    let kinds = vec![TaskKind::Build, TaskKind::Run, TaskKind::Setup];
+    let kinds = vec![TaskKind::Build, TaskKind::Run, TaskKind::Setup, TaskKind::Snapshot];
     let parent = prop::option::of(number());
     prop_oneof![
         (select(kinds), text()).prop_map(|(kind, title)| Kind::TaskStarted { kind, title }),
@@ -185,9 +190,12 @@ fn kind() -> impl Strategy<Value = Kind> {
         (vm(), text(), number()).prop_map(|(vm, name, ms)| Kind::VmStarted {
             vm,
             how: name.clone(),
-            why: None,
+            why: Some(name.clone()),
             steps: vec![(name.clone(), ms); 3],
             name
+        }),
+        (vm(), text(), [number(), number(), number()]).prop_map(|(vm, name, [bytes, paused_ms, ms])| {
+            Kind::SnapshotTaken { vm, name, bytes, paused_ms, ms }
         }),
         seen(),
         vm().prop_map(|vm| Kind::VmGone { vm }),

@@ -103,6 +103,17 @@ fn busy() -> Model {
     model
 }
 
+/// One that saved a VM.
+fn saved() -> Model {
+    let mut model = Model::default();
+    let mut task = Teller::new(&mut model, "n-0-7", TaskKind::Snapshot, "save web", 0);
+    task.phase(0, "save");
+    let (vm, name) = ("v".into(), "web".into());
+    task.send(1, Kind::SnapshotTaken { vm, name, bytes: 84 << 20, paused_ms: 451, ms: 1200 });
+    task.end(1, Outcome::Ok);
+    model
+}
+
 fn failed(model: &mut Model, from: i64) {
     let mut task = Teller::new(model, "b-1-7", TaskKind::Build, "/tmp/x/broken", from);
     task.phase(from, "build");
@@ -175,6 +186,11 @@ fn a_tile_with_a_task_under_way_at_three_sizes() {
             screen(&busy(), &mut overview(), 28, size)
         );
     }
+}
+
+#[test]
+fn a_vm_that_was_saved_is_told_with_its_size_and_how_long_it_stood_still() {
+    insta::assert_snapshot!("saved_80x18", screen(&saved(), &mut ui(Part::Tree), 2, (80, 18)));
 }
 
 #[test]

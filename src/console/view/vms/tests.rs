@@ -5,7 +5,7 @@ use crate::console::ui::Ui;
 use crate::console::ui::page::Page;
 use crate::console::ui::vms::Part;
 use crate::console::view::shot::{NOW, apply, at, draw, text};
-use crate::event::vm::{VmInfo, VmSample};
+use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use crate::event::{Event, Kind, SCHEMA_VERSION, Source, TaskId};
 
 fn info(number: u32, name: &str, state: &str) -> VmInfo {
@@ -28,6 +28,11 @@ fn info(number: u32, name: &str, state: &str) -> VmInfo {
         pid: Some(4242),
         created: at(NOW - 300),
         changed: at(NOW - i64::from(number) * 60),
+        started_by: Some("run".into()),
+        shares: false,
+        removed_at_end: false,
+        snapshot: None,
+        ready: Some(SnapshotInfo { bytes: 61 << 20, created: at(NOW - 200) }),
     }
 }
 
@@ -59,14 +64,14 @@ fn three() -> Model {
     );
     see(&mut model, failed);
     see(&mut model, info(2, "web", "booting"));
-    see(&mut model, info(1, "hello", "running"));
+    let mut hello = info(1, "hello", "running");
+    hello.snapshot = Some(SnapshotInfo { bytes: 84 << 20, created: at(NOW - 65) });
+    see(&mut model, hello);
     let (vm, name) = ("v-00000001".to_string(), "hello".to_string());
+    let (how, why) = ("booted".into(), Some("no ready snapshot yet".into()));
     let steps =
         [("spawn", 120), ("boot", 2100), ("personalise", 80), ("ready", 400)].map(|(s, ms)| (s.into(), ms));
-    apply(
-        &mut model,
-        Kind::VmStarted { vm: vm.clone(), name, how: "booted".into(), why: None, steps: steps.to_vec() },
-    );
+    apply(&mut model, Kind::VmStarted { vm: vm.clone(), name, how, why, steps: steps.to_vec() });
     (0..30).for_each(|step| sample(&mut model, 1, step));
     apply(&mut model, Kind::Forwarded { vm: vm.clone(), map: "127.0.0.1:2201:22".into(), on: true });
     let source = Source::Console { vm };
@@ -105,6 +110,20 @@ fn a_failed_vm_says_why_in_full() {
     let model = three();
     let mut ui = page();
     ui.vms.select("v-00000003");
+    insta::assert_snapshot!(text(&draw(&model, &mut ui, false, 80, 24)));
+}
+
+#[test]
+fn a_vm_that_went_on_from_a_snapshot_says_in_which_steps() {
+    let mut model = Model::default();
+    let mut dev = info(1, "dev", "running");
+    (dev.started_by, dev.ready) = (Some("dev".into()), None);
+    see(&mut model, dev);
+    let steps = [("spawn", 60), ("load", 110), ("ready", 140)].map(|(step, ms)| (step.into(), ms)).to_vec();
+    let (vm, name, how) = ("v-00000001".into(), "dev".into(), "restored".into());
+    apply(&mut model, Kind::VmStarted { vm, name, how, why: None, steps });
+    let mut ui = Ui { zoomed: true, ..page() };
+    ui.vms.part = Part::Detail;
     insta::assert_snapshot!(text(&draw(&model, &mut ui, false, 80, 24)));
 }
 
@@ -198,6 +217,7 @@ fn event() -> impl Strategy<Value = Kind> {
                 let mut info = info(number, &text, state);
                 (info.detail, info.flake) = (Some(text.repeat(9)), Some(text));
                 (info.cpus, info.memory_mib) = (value as u32, (value >> 32) as u32);
+                info.snapshot = Some(SnapshotInfo { bytes: value, created: info.changed });
                 Kind::VmSeen { info: Box::new(info) }
             }
             2 => Kind::VmGone { vm },
