@@ -95,7 +95,10 @@ fn obstacle(network: NetworkChoice, offer: &Offer) -> Option<(String, &'static s
         Some(_) => {}
     }
     if let Err(why) = &offer.kvm {
-        return Some((format!("Firecracker needs KVM: {why}"), other));
+        return Some((
+            format!("Firecracker needs KVM: {why}"),
+            "see `mvm doctor`, or use `--hypervisor qemu`",
+        ));
     }
     if network == NetworkChoice::User {
         return Some((

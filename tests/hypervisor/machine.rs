@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use mvm::host::child::find_program;
+use mvm::host::kvm;
+use mvm::host::paths::Paths;
 use mvm::vm::hypervisor::qemu::{self, tsc};
 use mvm::vm::hypervisor::{Disk, Hypervisor, HypervisorError, Launch, Machine, Tap, firecracker};
 use mvm::vm::spec::{HypervisorKind, VmSpec};
@@ -80,8 +82,8 @@ impl Backend {
     /// Firecracker with a Linux that counts, where KVM is real.
     pub async fn firecracker_linux(place: &Path) -> Option<Self> {
         let program = firecracker_program()?;
-        if !has_kvm() {
-            println!("SKIPPED: Linux in Firecracker needs KVM, and the CPU has no vmx or svm");
+        if let Err(why) = real_kvm() {
+            println!("SKIPPED: Linux in Firecracker needs KVM: {why}");
             return None;
         }
         Some(Self::linux(HypervisorKind::Firecracker, program, firecracker::COMMAND_LINE.into(), place))
@@ -178,17 +180,18 @@ impl Backend {
         serde_json::from_value(json!({
             "id": "v-00000001", "name": "contract", "build_dir": "/", "cpus": self.cpus,
             "memory_mib": self.memory_mib, "disk_mib": 1, "kernel_args": [], "ports": [], "volumes": [],
-            "network": "user", "egress": false, "kvm": has_kvm(), "role": null,
+            "network": "user", "egress": false, "kvm": real_kvm().is_ok(), "role": null,
             "boot_timeout_secs": 60, "remove": false, "hypervisor": self.kind,
         }))
         .unwrap()
     }
 }
 
-/// Whether the CPU virtualises; where it does not, a `/dev/kvm` runs no Linux.
-pub fn has_kvm() -> bool {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    info.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm")
+/// Whether KVM is one that runs a Linux, or why not.
+pub fn real_kvm() -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
+    kvm::usable(&paths).map_err(|why| why.reason())
 }
 
 fn firecracker_program() -> Option<PathBuf> {
