@@ -62,6 +62,10 @@ put 755 sshd etc/service/sshd/run
 put 755 sudo bin/sudo
 echo "$motd" >etc/motd
 # What differs from VM to VM is kept in memory: writing it costs a restored guest less there.
+mkdir root/.ssh home/mvm/.ssh
+chmod 700 root/.ssh home/mvm/.ssh
+ln -s /run/mvm/authorized_keys root/.ssh/authorized_keys
+ln -s /run/mvm/authorized_keys home/mvm/.ssh/authorized_keys
 for file in hostname hosts machine-id resolv.conf; do
 	ln -s ../run/mvm/etc/$file etc/$file
 done
@@ -76,6 +80,8 @@ while read -r mode path source; do
 		# What comes out of the store is read-only even for its owner.
 		chmod -R u+w "./$path"
 	else
+		# A link of the skeleton's gives way.
+		rm -f "./$path"
 		cp "$source" "./$path"
 		chmod u+w "./$path"
 	fi
@@ -101,6 +107,8 @@ set_inode_field /bin/su mode 0104750
 set_inode_field /bin/su gid 10
 set_inode_field /home/mvm uid 1000
 set_inode_field /home/mvm gid 1000
+set_inode_field /home/mvm/.ssh uid 1000
+set_inode_field /home/mvm/.ssh gid 1000
 END
 
 # The root is read-only: room for what is there and no journal.

@@ -23,8 +23,9 @@ use crate::artifacts::GUEST_CONTRACT;
 
 /// Sessions at a time; further ones are refused.
 pub const MAX_SESSIONS: usize = 64;
-/// Pause between two looks at ports that somebody waits for.
-const LOOK: Duration = Duration::from_millis(5);
+/// Pause between two looks at ports that somebody waits for: under software emulation a look takes
+/// milliseconds, of which those it waits for have need.
+const LOOK: Duration = Duration::from_millis(20);
 /// How often a host that is away is looked for, should the edge have been missed.
 const ABSENCE_CHECK: Duration = Duration::from_secs(1);
 

@@ -16,6 +16,9 @@ use super::user::{self, User};
 /// Least entropy a clone needs to go its own way.
 const ENTROPY_BYTES: usize = 32;
 
+/// The keys of those who may log in, in memory.
+const AUTHORIZED_KEYS: &str = "/run/mvm/authorized_keys";
+
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {source}")]
@@ -117,8 +120,13 @@ fn host_keys(root: &Path, what: &Personalise) -> io::Result<()> {
 
 fn authorized_keys(root: &Path, system: &dyn System, keys: &[String]) -> io::Result<()> {
     let text: String = keys.iter().map(|key| format!("{}\n", key.trim_end())).collect();
+    // Public, and root's: a file that images may link to.
+    put(&under(root, Path::new(AUTHORIZED_KEYS))?, text.as_bytes(), 0o644)?;
     for user in ["root", user::DEFAULT].iter().filter_map(|name| User::find(root, name)) {
         let home = under(root, &user.home)?;
+        if fs::read_link(home.join(".ssh/authorized_keys")).is_ok_and(|to| to == Path::new(AUTHORIZED_KEYS)) {
+            continue;
+        }
         let missing_home = !home.exists();
         make_dir(&home, 0o700)?;
         let dir = home.join(".ssh");
