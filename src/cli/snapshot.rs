@@ -156,8 +156,12 @@ fn remove(context: &Context, ids: &[String], every: bool, force: bool) -> Result
     let all = all(context)?;
     let mut chosen = Vec::new();
     for id in ids {
-        let bears = |listed: &&Listed| listed.id.starts_with(id) || (listed.kind == "vm" && listed.of == *id);
-        let found: Vec<&Listed> = all.iter().filter(bears).collect();
+        // A name may look like the beginning of an id.
+        let named = |listed: &&Listed| listed.kind == "vm" && listed.of == *id;
+        let mut found: Vec<&Listed> = all.iter().filter(named).collect();
+        if found.is_empty() {
+            found = all.iter().filter(|listed| listed.id.starts_with(id)).collect();
+        }
         match found.as_slice() {
             [] => bail!("there is no snapshot `{id}`\nhelp: `mvm snapshot ls` lists them"),
             [one] => chosen.push(*one),
