@@ -14,13 +14,14 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use support::{DEADLINE, Running, World, http_get, is_root, published, wait_until};
 
-/// Runs a flake for good and returns what mvm said of how it started.
+/// Runs a flake for good and returns what mvm said of how it started. What it saved is on disk then.
 fn start(world: &World, flake: &Path, name: &str, more: &[&str]) -> String {
     let flake = flake.to_str().unwrap();
     let args = [&["run", "--detach", "--flake", flake, "--name", name], more].concat();
     let output = world.mvm(args).output().unwrap();
     let said = support::stderr(&output);
     assert!(output.status.success(), "{said}");
+    wait_until(DEADLINE, "all snapshots complete", || snapshots(world).all(|dir| !is_hidden(&dir)));
     said
 }
 
@@ -33,10 +34,19 @@ fn inside(world: &World, name: &str, script: &str) -> String {
     world.ok(["exec", name, "--user", "root", "--", "sh", "-c", script])
 }
 
-/// The ready snapshots.
-fn ready(world: &World) -> Vec<PathBuf> {
+/// The ready snapshots, and those being written.
+fn snapshots(world: &World) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(world.state().join("dev/snapshots")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
+    entries.map(|entry| entry.path())
+}
+
+fn is_hidden(dir: &Path) -> bool {
+    dir.file_name().unwrap().to_string_lossy().starts_with('.')
+}
+
+/// The ready snapshots of which all is on disk.
+fn ready(world: &World) -> Vec<PathBuf> {
+    snapshots(world).filter(|dir| !is_hidden(dir)).collect()
 }
 
 fn listed(world: &World) -> Vec<Value> {
@@ -296,11 +306,8 @@ fn a_vm_that_is_killed_while_it_is_saved_leaves_nothing_and_the_next_run_works()
             let flake = flake.to_str().unwrap();
             world.mvm(["run", "--network", "user", "--detach", "--flake", flake, "--name", "a"])
         });
-        let half = || {
-            let all = ready(&world).into_iter();
-            all.filter(|path| !path.join("manifest.json").exists()).collect::<Vec<_>>()
-        };
-        wait_until(Duration::from_secs(60), "the saving", || !half().is_empty());
+        let half = || snapshots(&world).any(|dir| is_hidden(&dir));
+        wait_until(Duration::from_secs(60), "the saving", half);
         let shim = world.vm("a")["pid"].as_u64().unwrap();
         kill(Pid::from_raw(shim as i32), Signal::SIGKILL).unwrap();
         run.close();
@@ -309,7 +316,7 @@ fn a_vm_that_is_killed_while_it_is_saved_leaves_nothing_and_the_next_run_works()
         // A process that was killed lets go of its lock a moment after it is nowhere to be seen.
         wait_until(DEADLINE, "the next command to mend it", || {
             world.ok(["status"]);
-            half().is_empty()
+            !half()
         });
     }
     let said = start_user(&world, &flake, "b", &[]);
