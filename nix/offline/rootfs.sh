@@ -59,6 +59,7 @@ for file in rehearse start stop supervise; do
 	put 755 $file etc/mvm/$file
 done
 put 755 sshd etc/service/sshd/run
+: >etc/service/sshd/sealed
 put 755 sudo bin/sudo
 echo "$motd" >etc/motd
 # What differs from VM to VM is kept in memory: writing it costs a restored guest less there.

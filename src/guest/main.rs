@@ -1,4 +1,4 @@
-//! `mvm-guest`, the agent inside the guest.
+//! `mvm-guest`, the agent inside the guest, and a listener for its services.
 
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use mvm::guest::agent;
 use mvm::guest::channel::Line;
+use mvm::guest::listen;
 use mvm::guest::system::Linux;
 
-const USAGE: &str = "usage: mvm-guest [--channel DEVICE | --channel-fd N]";
+const USAGE: &str = "usage: mvm-guest [--channel DEVICE | --channel-fd N]
+       mvm-guest listen PORT PROGRAM [ARGUMENT...]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,17 @@ fn main() -> ExitCode {
             Ok(number) => inherited(number),
             Err(_) => return usage(),
         },
+        ["listen", port, _, ..] => {
+            let Ok(port) = port.parse() else { return usage() };
+            let command: Vec<_> = std::env::args_os().skip(3).collect();
+            return match listen::listen(port, &command) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("mvm-guest: port {port}: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         ["--version"] => {
             println!("mvm-guest {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

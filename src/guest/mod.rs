@@ -11,6 +11,7 @@ mod command;
 pub mod frames;
 mod hook;
 mod jobs;
+pub mod listen;
 pub mod network;
 pub mod personalise;
 mod probe;
