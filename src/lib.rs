@@ -38,6 +38,10 @@ pub mod terminal;
 #[cfg(target_os = "linux")]
 pub mod run;
 
+/// Tenants, pools and instances: desired state, and what makes it true.
+#[cfg(target_os = "linux")]
+pub mod fleet;
+
 /// Models and views of the full-screen UI.
 #[cfg(target_os = "linux")]
 pub mod console;
