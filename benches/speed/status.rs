@@ -77,5 +77,7 @@ fn spec(number: usize, build_dir: std::path::PathBuf) -> Result<VmSpec> {
         cold: false,
         started_by: StartedBy::Run,
         restore_from: None,
+        instance: None,
+        secrets: None,
     })
 }

@@ -170,7 +170,7 @@ fn secrets(root: &Path, system: &dyn System, what: &Personalise) -> io::Result<(
         }
         put(&dir.join(name), &decode(content)?, 0o400)?;
     }
-    Ok(())
+    system.close(&dir)
 }
 
 fn role(root: &Path, role: Option<&str>) -> io::Result<()> {
@@ -290,6 +290,7 @@ mod tests {
             "network 172.16.0.2/24",
             "mount Tag(\"proj\") read_only=true",
             "tmpfs",
+            "no more writing",
         ];
         assert_eq!(steps, expected);
         let keys = "ssh-ed25519 A\nssh-ed25519 B\n";

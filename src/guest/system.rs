@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use nix::unistd::{Gid, Uid, chown};
@@ -34,13 +33,18 @@ pub trait System: Send + Sync {
     fn configure_network(&self, network: Option<&Network>) -> io::Result<()>;
     /// Mounts a volume on an existing directory.
     fn mount(&self, source: &VolumeSource, target: &Path, read_only: bool) -> io::Result<()>;
-    /// Makes sure that what is written to the directory never reaches a disk.
+    /// Makes the directory one of its own in memory, so that what is written there never reaches a disk.
     fn keep_in_memory(&self, dir: &Path) -> io::Result<()>;
+    /// Allows no more writing to a directory that is kept in memory.
+    fn close(&self, dir: &Path) -> io::Result<()>;
     /// Gives a file to a user.
     fn chown(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()>;
     /// Writes disks back and ends the machine.
     fn power_off(&self) -> io::Result<()>;
 }
+
+/// How a directory in memory is mounted.
+const IN_MEMORY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// The guest itself.
 #[derive(Debug, Clone, Copy)]
@@ -107,11 +111,12 @@ impl System for Linux {
     }
 
     fn keep_in_memory(&self, dir: &Path) -> io::Result<()> {
-        if statfs(dir)?.filesystem_type() == TMPFS_MAGIC {
-            return Ok(());
-        }
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        Ok(mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some("mode=0700,size=16m"))?)
+        Ok(mount(Some("tmpfs"), dir, Some("tmpfs"), IN_MEMORY, Some("mode=0700,size=16m"))?)
+    }
+
+    fn close(&self, dir: &Path) -> io::Result<()> {
+        let flags = IN_MEMORY | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        Ok(mount(None::<&str>, dir, None::<&str>, flags, None::<&str>)?)
     }
 
     fn chown(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
@@ -152,6 +157,9 @@ impl System for Rehearsal {
     }
     fn keep_in_memory(&self, _: &Path) -> io::Result<()> {
         self.note("tmpfs".into())
+    }
+    fn close(&self, _: &Path) -> io::Result<()> {
+        self.note("no more writing".into())
     }
     fn chown(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

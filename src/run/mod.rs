@@ -159,8 +159,9 @@ pub async fn run(
     boot(paths, store, spec, request.name.is_some(), sink, cancel).await
 }
 
-/// Starts the VM and waits until its guest is ready. Nothing stays of one that was cancelled.
-async fn boot(
+/// Starts the VM, under the very name of its specification when `exact`, and waits until its guest is
+/// ready. Nothing stays of one that was cancelled.
+pub async fn boot(
     paths: &Paths,
     store: &mut Store,
     spec: VmSpec,
@@ -290,5 +291,7 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         cold: request.cold,
         started_by: request.started_by,
         restore_from: None,
+        instance: None,
+        secrets: None,
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod builds;
 pub mod durations;
+pub mod fleet;
 pub mod vms;
 
 mod watch;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Schema changes, oldest first; the database's `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(10);

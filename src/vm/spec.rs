@@ -297,6 +297,8 @@ pub enum StartedBy {
     Run,
     /// `mvm dev`: the VM to work in.
     Dev,
+    /// The fleet: it is an instance of a pool.
+    Fleet,
 }
 
 impl StartedBy {
@@ -305,6 +307,7 @@ impl StartedBy {
         match self {
             Self::Run => "run",
             Self::Dev => "dev",
+            Self::Fleet => "fleet",
         }
     }
 }
@@ -377,6 +380,12 @@ pub struct VmSpec {
     /// The snapshot to go on from, with its disks; booted otherwise.
     #[serde(default)]
     pub restore_from: Option<PathBuf>,
+    /// The instance it is, `TENANT/POOL/INSTANCE`.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// A directory of small files for `/run/secrets` of the guest, read when it becomes this VM.
+    #[serde(default)]
+    pub secrets: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -247,8 +247,7 @@ impl Start<'_> {
             self.meet_agent(&mut booted).await?;
             self.lap("load").await;
             let late = self.late("did not wake");
-            let wake = Request::Wake { time_ns: identity::now_ns(), entropy: identity::entropy() };
-            self.ask(&mut booted, late, async |agent| agent.request(wake).await.map(drop)).await?;
+            self.ask(&mut booted, late, async |agent| agent.request(wake()).await.map(drop)).await?;
             self.lap("wake").await;
             self.ready(&mut booted).await?;
         }
@@ -334,6 +333,11 @@ impl Start<'_> {
             () = tokio::time::sleep_until(self.deadline.into()) => Err(late),
         }
     }
+}
+
+/// Brings a guest that stood still up to now.
+pub fn wake() -> Request {
+    Request::Wake { time_ns: identity::now_ns(), entropy: identity::entropy() }
 }
 
 impl Booted {

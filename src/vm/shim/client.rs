@@ -62,6 +62,16 @@ pub async fn save(socket: &Path, stop: bool) -> Result<Saved, ClientError> {
     }
 }
 
+/// Halts the guest's CPUs.
+pub async fn pause(socket: &Path) -> Result<(), ClientError> {
+    ask(socket, &Ask::Pause).await.map(drop)
+}
+
+/// Has a halted guest go on, with its clock set.
+pub async fn resume(socket: &Path) -> Result<(), ClientError> {
+    ask(socket, &Ask::Resume).await.map(drop)
+}
+
 /// Connects to a TCP port of the guest.
 pub async fn dial(socket: &Path, port: u16) -> Result<BufReader<UnixStream>, ClientError> {
     ask(socket, &Ask::Dial { port }).await

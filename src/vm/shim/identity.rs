@@ -1,6 +1,8 @@
 //! What makes one VM out of a sealed guest.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -40,9 +42,31 @@ pub fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Res
             mac: Some(mac(&spec.id)),
         }),
         volumes: volumes.guest.clone(),
-        secrets: Default::default(),
+        secrets: secrets(spec.secrets.as_deref())?,
         role: spec.role.clone(),
     })
+}
+
+/// The files of a directory, base64 by name; they are told to the guest and to nobody else.
+fn secrets(dir: Option<&Path>) -> Result<BTreeMap<String, String>, ShimError> {
+    let Some(dir) = dir else { return Ok(BTreeMap::new()) };
+    let read = || -> io::Result<_> {
+        let mut secrets = BTreeMap::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // What another command writes right now bears a leading dot.
+            if !name.starts_with('.') {
+                secrets.insert(name, BASE64_STANDARD.encode(std::fs::read(entry.path())?));
+            }
+        }
+        Ok(secrets)
+    };
+    match read() {
+        // None was ever given.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        read => read.map_err(|source| ShimError::File { path: dir.into(), source }),
+    }
 }
 
 /// The time, in nanoseconds since the epoch.

@@ -29,6 +29,10 @@ pub enum Ask {
         /// Whether the VM is over then.
         stop: bool,
     },
+    /// Halt the guest's CPUs.
+    Pause,
+    /// Have them go on; the guest's clock is set.
+    Resume,
     /// Talk to the guest agent. After [`Said::Done`] the connection carries its frames.
     Agent,
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::boot::Booted;
+use super::boot::{self, Booted};
 use super::endpoint::endpoint;
 use super::prepare::Prepared;
 use super::protocol::{self, Ask, Said, Saved, Word};
@@ -30,6 +30,8 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long saving a guest may take.
 const SAVE_DEADLINE: Duration = Duration::from_secs(180);
+/// How long a guest that goes on may take to set its clock.
+const WAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of a VM waits for its ready snapshot.
 const COMPLETE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ enum Order {
     Stop(Option<Duration>),
     /// Save the guest; it ends then when true.
     Save(bool, oneshot::Sender<Result<Saved, String>>),
+    /// Halt the guest, or have it go on when false.
+    Pause(bool, oneshot::Sender<Result<(), String>>),
 }
 
 /// What each connection needs.
@@ -93,6 +97,7 @@ pub async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
     let mut leashed = true;
+    let mut paused = false;
     let stop = loop {
         tokio::select! {
             status = booted.hypervisor.child().wait() => {
@@ -104,9 +109,19 @@ pub async fn serve(
                     let _ = reply.send(endpoint(prepared.spec.network, &mut *booted.hypervisor, port).await);
                 }
                 Some(Order::Stop(deadline)) => break deadline,
+                Some(Order::Pause(wish, reply)) => {
+                    let done = pause(paths, prepared, &mut booted, &mut paused, wish).await;
+                    agent.send_replace(booted.client().filter(|_| !paused));
+                    // Who asked may be gone.
+                    let _ = reply.send(done);
+                }
                 Some(Order::Save(stop, reply)) => {
                     agent.send_replace(None);
-                    let saved = save(paths, prepared, &mut booted, stop).await;
+                    // Its agent is to fall silent, and the disks to be at peace.
+                    let saved = match pause(paths, prepared, &mut booted, &mut paused, false).await {
+                        Ok(()) => save(paths, prepared, &mut booted, stop).await,
+                        Err(error) => Err(error),
+                    };
                     agent.send_replace(booted.client());
                     let over = stop && saved.is_ok();
                     // Who asked may be gone.
@@ -125,6 +140,10 @@ pub async fn serve(
             _ = interrupt.recv() => break Some(STOP_DEADLINE),
         }
     };
+    if stop.is_some() && paused {
+        // A halted guest hears nothing. If it cannot go on it is ended at the deadline.
+        let _ = booted.hypervisor.resume().await;
+    }
     let client = booted.client();
     let patient = tokio::select! {
         () = end(&mut *booted.hypervisor, client.as_ref(), stop) => true,
@@ -147,6 +166,31 @@ async fn save(paths: &Paths, prepared: &Prepared, booted: &mut Booted, stop: boo
         .await
         .map_err(|_| format!("the guest could not be saved within {} s", SAVE_DEADLINE.as_secs()))?
         .map_err(|error: ShimError| error.to_string())
+}
+
+/// Halts the guest or has it go on, unless it does so already.
+async fn pause(
+    paths: &Paths,
+    prepared: &Prepared,
+    booted: &mut Booted,
+    paused: &mut bool,
+    wish: bool,
+) -> Result<(), String> {
+    if *paused == wish {
+        return Ok(());
+    }
+    let done = match wish {
+        true => booted.hypervisor.pause().await,
+        false => booted.hypervisor.resume().await,
+    };
+    done.map_err(|error| error.to_string())?;
+    *paused = wish;
+    if let Some(agent) = booted.client().filter(|_| !wish) {
+        let woken = tokio::time::timeout(WAKE_DEADLINE, agent.request(boot::wake())).await;
+        woken.map_err(|_| "its agent does not answer".to_string())?.map_err(|error| error.to_string())?;
+    }
+    record(paths, &prepared.spec.id, if wish { VmState::Paused } else { VmState::Running }, None);
+    Ok(())
 }
 
 /// Waits until a ready snapshot is on the disk for good; what went wrong is for the log.
@@ -253,17 +297,18 @@ async fn splice(mut client: impl AsyncRead + AsyncWrite + Unpin, mut guest: TcpS
 }
 
 async fn dial(connection: &Connection, port: u16) -> Result<TcpStream, String> {
-    let (reply, answer) = oneshot::channel();
-    let gone = || "the VM is over".to_string();
-    connection.orders.send(Order::Endpoint(port, reply)).await.map_err(|_| gone())?;
-    let address = answer.await.map_err(|_| gone())??;
+    let address = order(connection, |reply| Order::Endpoint(port, reply)).await?;
     TcpStream::connect(address).await.map_err(|error| format!("port {port} of the guest: {error}"))
 }
 
-async fn save_for(connection: &Connection, stop: bool) -> Result<Saved, String> {
+/// Gives the loop that owns the VM an order and waits for its answer.
+async fn order<T>(
+    connection: &Connection,
+    order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Order,
+) -> Result<T, String> {
     let (reply, answer) = oneshot::channel();
     let gone = || "the VM is over".to_string();
-    connection.orders.send(Order::Save(stop, reply)).await.map_err(|_| gone())?;
+    connection.orders.send(order(reply)).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?
 }
 
@@ -282,7 +327,14 @@ async fn answer(stream: UnixStream, connection: Connection) {
             }
             Err(message) => Said::Error { message },
         },
-        Ask::Save { stop } => match save_for(&connection, stop).await {
+        Ask::Pause | Ask::Resume => {
+            let wish = ask == Ask::Pause;
+            match order(&connection, |reply| Order::Pause(wish, reply)).await {
+                Ok(()) => Said::Done,
+                Err(message) => Said::Error { message },
+            }
+        }
+        Ask::Save { stop } => match order(&connection, |reply| Order::Save(stop, reply)).await {
             Ok(saved) => Said::Saved(saved),
             Err(message) => Said::Error { message },
         },
@@ -294,7 +346,7 @@ async fn answer(stream: UnixStream, connection: Connection) {
                 return;
             }
             None => Said::Error {
-                message: "its agent is not to be had: the image has none, or it is being saved".into(),
+                message: "its agent is not to be had: the image has none, or the guest is halted".into(),
             },
         },
         Ask::Stop { .. } | Ask::Kill => {
