@@ -81,7 +81,7 @@ async fn create(context: &mut Context, name: String, stop: bool) -> Result<()> {
 async fn restore(context: &mut Context, name: String) -> Result<()> {
     let title = format!("restore {name}");
     let running = task::run(context, TaskKind::Snapshot, title, async |paths, store, sink, cancel| {
-        Ok(snapshot::restore(&name, paths, store, sink, cancel).await?)
+        Ok(snapshot::restore(&name, |_| {}, paths, store, sink, cancel).await?)
     })
     .await?;
     let name = running.starting.name.clone();

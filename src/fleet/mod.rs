@@ -1,5 +1,11 @@
 //! Tenants, pools and instances: desired state, and what makes it true.
 
 pub mod desired;
+pub mod error;
 pub mod ids;
+pub mod instance;
+pub mod record;
+pub mod secrets;
+pub mod square;
 pub mod state;
+pub mod step;

@@ -109,6 +109,16 @@ impl Paths {
         self.state.join("dev/snapshots")
     }
 
+    /// What belongs to one tenant.
+    pub fn tenant(&self, id: &str) -> PathBuf {
+        self.state.join("tenants").join(id)
+    }
+
+    /// Held by who works on an instance.
+    pub fn instance_lock(&self, id: &str) -> PathBuf {
+        self.runtime.join(format!("{id}.lock"))
+    }
+
     /// Events of tasks.
     pub fn tasks(&self) -> PathBuf {
         self.state.join("tasks")

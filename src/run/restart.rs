@@ -32,12 +32,24 @@ pub async fn restart(
         return Err(LifecycleError::NameTaken(spec.name).into());
     }
     let spec = VmSpec { id: lifecycle::new_id(), ..spec };
+    again(&old, spec, paths, store, sink, cancel).await
+}
+
+/// Boots a specification as the VM that takes over an old one's disks and console log; see [`restart`].
+pub async fn again(
+    old: &VmRow,
+    spec: VmSpec,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Running, RunError> {
     let (from, to) = (paths.vm(&old.id), paths.vm(&spec.id));
     // Before its end, which removes a VM that is to leave nothing.
     let inherited = disks::inherit(&from, &to);
     let ended = match inherited {
         Err(source) => Err(LifecycleError::File { path: to.clone(), source }.into()),
-        Ok(()) if old.state.is_live() => end(paths, store, &old, sink, cancel).await,
+        Ok(()) if old.state.is_live() => end(paths, store, old, sink, cancel).await,
         Ok(()) => Ok(()),
     };
     if let Err(error) = ended {

@@ -42,9 +42,10 @@ pub async fn save(
 }
 
 /// Has a VM that is over go on from its snapshot, as a new VM of the same name with the same
-/// identity. The snapshot goes with it; the old VM is removed once the new one runs.
+/// identity; `adapt` changes what its process does of it, such as ports. The snapshot goes with it; the old VM is removed once the new one runs.
 pub async fn restore(
     name: &str,
+    adapt: impl FnOnce(&mut VmSpec),
     paths: &Paths,
     store: &mut Store,
     sink: &EventSink,
@@ -58,7 +59,8 @@ pub async fn restore(
     let spec = lifecycle::spec_of(&old).ok_or_else(unreadable)?;
     let snapshot = paths.vm_snapshot(&old.id);
     let id = lifecycle::new_id();
-    let spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
+    let mut spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
+    adapt(&mut spec);
     let running = boot(paths, store, spec, true, sink, cancel).await?;
     let target = paths.vm_snapshot(&id);
     // Its memory is mapped already; only its name changes.

@@ -118,7 +118,7 @@ pub async fn restore(bench: &Bench, vm: &str) -> Result<(), Failure> {
     let mut store = Store::open(&paths.database())?.store;
     let title = format!("restore {}", lifecycle::find(&store, vm)?.name);
     let running = recorded(bench, TaskKind::Snapshot, title, async |sink| {
-        snapshot::restore(vm, paths, &mut store, sink, cancel).await
+        snapshot::restore(vm, |_| {}, paths, &mut store, sink, cancel).await
     })
     .await;
     match running {
