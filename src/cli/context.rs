@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::fleet;
 use crate::headless::Mode;
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -36,6 +37,9 @@ impl Context {
         }
         for name in lifecycle::square(&paths, &mut opened.store)? {
             say(&format!("note: the VM `{name}` had ended without a word; it is marked as failed"));
+        }
+        for text in fleet::square::square(&paths, &mut opened.store)? {
+            say(&format!("note: {text}, as was found"));
         }
         Ok(Self { paths, store: opened.store, json, verbose, stdout_taken: false, no_tui })
     }

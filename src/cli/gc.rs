@@ -26,7 +26,7 @@ const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), the dev VM, their builds, and builds and\nready snapshots used in the last 14 days stay. Nix's own store is freed by\n`nix-collect-garbage` afterwards."
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), the dev VM, instances, their builds,\nrevisions of pools, and builds and ready snapshots used in the last 14 days stay. Nix's own store is freed by\n`nix-collect-garbage` afterwards."
 )]
 pub struct GcArgs {
     /// Only say what would go, and why
@@ -84,9 +84,12 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
     let directories: Vec<_> = [paths.vms(), paths.builds()].iter().flat_map(list).collect();
     let vms = context.store.vms()?;
     let mut waste = Vec::new();
-    // A saved VM goes on, and the dev VM is worked in again: their disks are in use while they are stopped.
+    // A saved VM goes on, the dev VM is worked in again, and an instance started again: their disks are in
+    // use while they are stopped.
+    let instances: HashSet<String> = context.store.instances()?.into_iter().map(|row| row.id).collect();
     let is_saved = |vm: &VmRow| Snapshot::open(&paths.vm_snapshot(&vm.id)).is_ok();
-    let kept = |vm: &&VmRow| vm.state.is_live() || dev::is_dev(vm) || is_saved(vm);
+    let is_of_use = |vm: &VmRow| dev::is_dev(vm) || instances.contains(&vm.name) || is_saved(vm);
+    let kept = |vm: &&VmRow| vm.state.is_live() || is_of_use(vm);
     for vm in vms.iter().filter(|vm| !kept(vm) && !lifecycle::is_running(paths, &vm.id)) {
         let path = paths.vm(&vm.id);
         waste.push(Waste {
@@ -97,7 +100,9 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             kind: WasteKind::Vm(vm.id.clone()),
         });
     }
-    let used: HashSet<&str> = vms.iter().filter(kept).map(|vm| vm.build.as_str()).collect();
+    let revisions = context.store.fleet_builds()?;
+    let of_vms = vms.iter().filter(kept).map(|vm| vm.build.as_str());
+    let used: HashSet<&str> = of_vms.chain(revisions.iter().map(String::as_str)).collect();
     let builds = context.store.builds()?;
     let now = Timestamp::now().as_millisecond();
     for build in builds.iter().filter(|build| !used.contains(build.id.as_str())) {

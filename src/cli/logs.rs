@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(200);
 )]
 pub struct LogsArgs {
     /// The VM, by name or id
-    name: String,
+    pub name: String,
     /// Go on until the VM is over
     #[arg(long, short)]
     follow: bool,

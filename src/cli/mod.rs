@@ -6,6 +6,7 @@ mod build;
 mod context;
 mod dev;
 mod exec;
+mod fleet;
 mod gc;
 mod logs;
 mod machine;
@@ -83,6 +84,14 @@ enum Command {
     Forward(vm::ForwardArgs),
     /// Save VMs to disk, go on from there, and see what is kept
     Snapshot(snapshot::SnapshotArgs),
+    /// Make and change tenants, with their quotas, networks and secrets
+    Tenant(fleet::tenant::TenantArgs),
+    /// Make, build and scale pools of instances
+    Pool(fleet::pool::PoolArgs),
+    /// See and operate instances
+    Instance(fleet::instance::InstanceArgs),
+    /// Show this machine as a node of a fleet
+    Node(fleet::node::NodeArgs),
     /// Remove VMs with their disks and logs
     Destroy(vm::DestroyArgs),
     /// Remove what is not in use: ended VMs, old builds, old records
@@ -188,6 +197,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => logs::logs(&mut context, args).await,
         Command::Forward(args) => vm::forward(&mut context, args).await,
         Command::Destroy(args) => vm::destroy(&mut context, args).await,
+        Command::Tenant(args) => fleet::tenant::tenant(&mut context, args).await,
+        Command::Pool(args) => fleet::pool::pool(&mut context, args).await,
+        Command::Instance(args) => fleet::instance::instance(&mut context, args).await,
+        Command::Node(args) => fleet::node::node(&context, args).await,
         Command::Snapshot(args) => snapshot::snapshot(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
         Command::Doctor => machine::doctor(&context).await,

@@ -13,11 +13,10 @@ use super::context::{Context, print, print_json};
 use crate::event::words::duration;
 use crate::host::kvm;
 use crate::host::versions::Versions;
-use crate::run::dev;
 use crate::store::builds::BuildRow;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
-use crate::vm::spec::PortMap;
+use crate::vm::spec::{PortMap, StartedBy};
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:\n  mvm status\n  mvm status --all --json")]
@@ -85,13 +84,14 @@ fn table(vms: &[&VmRow], builds: &[BuildRow]) -> Table {
         let spec = lifecycle::spec_of(vm);
         let spec = spec.as_ref();
         let ports = spec.map(|spec| spec.ports.iter().map(port).collect::<Vec<_>>().join(" "));
-        let is_dev = dev::is_dev(vm);
-        let flake = builds.iter().find(|build| build.id == vm.build).filter(|_| !is_dev);
+        let started_by = spec.map(|spec| spec.started_by).unwrap_or_default();
+        let of_user = started_by != StartedBy::Dev;
+        let flake = builds.iter().find(|build| build.id == vm.build).filter(|_| of_user);
         let flake = flake.map(|build| short(&build.flake));
         table.add_row([
             vm.name.clone(),
             vm.state.as_str().into(),
-            if is_dev { "dev" } else { "run" }.into(),
+            started_by.as_str().into(),
             vm.id.clone(),
             spec.map(|spec| spec.cpus.to_string()).unwrap_or_default(),
             spec.map(|spec| format!("{}M", spec.memory_mib)).unwrap_or_default(),

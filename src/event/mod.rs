@@ -281,6 +281,8 @@ pub enum TaskKind {
     Setup,
     /// A VM is saved, or goes on from where it was saved.
     Snapshot,
+    /// Tenants, pools or instances are changed.
+    Fleet,
 }
 
 impl TaskKind {
@@ -291,6 +293,7 @@ impl TaskKind {
             Self::Run => 'r',
             Self::Setup => 's',
             Self::Snapshot => 'n',
+            Self::Fleet => 'f',
         }
     }
 }

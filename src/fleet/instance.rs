@@ -39,6 +39,8 @@ const POLL: Duration = Duration::from_millis(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause after a failed start.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Port of ssh.
+const SSH: u16 = 22;
 /// First number in a subnet that is an instance's: the gateway and the builder come before.
 const FIRST_HOST: u32 = 3;
 
@@ -371,14 +373,17 @@ pub fn vm(store: &Store, instance: &Instance) -> Result<Option<VmRow>, FleetErro
     }
 }
 
-/// Where the first port of an instance's image answers, if it runs and has one.
+/// Where the first port of an instance's image answers, ssh's aside if there is another; none when it
+/// does not run, or has none.
 pub fn endpoint(store: &Store, path: &InstancePath) -> Result<Option<SocketAddr>, FleetError> {
     let vm = match lifecycle::find_running(store, path.instance.as_str()) {
         Ok(vm) if vm.state == VmState::Running => vm,
         Ok(_) | Err(LifecycleError::Unknown { .. } | LifecycleError::NotRunning { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    Ok(lifecycle::spec_of(&vm).and_then(|spec| spec.ports.first().map(|map| map.host)))
+    let ports = lifecycle::spec_of(&vm).map(|spec| spec.ports).unwrap_or_default();
+    let first = ports.iter().find(|map| map.guest != SSH).or(ports.first());
+    Ok(first.map(|map| map.host))
 }
 
 fn allowed(instance: &Instance, change: Change) -> Result<(), FleetError> {

@@ -10,7 +10,7 @@ use crate::host::files;
 use crate::host::paths::Paths;
 
 /// Largest secret, in bytes: all of them travel in one frame to the guest.
-const LARGEST: usize = 32 * 1024;
+pub const LARGEST: usize = 32 * 1024;
 /// Most secrets of a tenant.
 const MOST: usize = 32;
 

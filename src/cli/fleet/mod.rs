@@ -1,0 +1,77 @@
+//! `mvm tenant`, `pool`, `instance`, `node`: the fleet of this machine.
+
+pub mod instance;
+pub mod node;
+pub mod pool;
+pub mod tenant;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+
+use super::context::{Context, print};
+use super::task;
+use crate::event::TaskKind;
+use crate::event::words::duration;
+use crate::fleet::error::FleetError;
+use crate::fleet::ids::{InstanceId, InstancePath};
+use crate::fleet::instance::Work;
+use crate::fleet::record::{self, Instance};
+use crate::run::task::Failure;
+
+/// How long reconciling leaves alone what was set by hand.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// Runs an operation on the fleet as a task.
+async fn work<T>(
+    context: &mut Context,
+    title: String,
+    operate: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, FleetError>,
+) -> Result<T> {
+    task::run(context, TaskKind::Fleet, title, async |paths, store, sink, cancel| {
+        operate(&mut Work { paths, store, sink, cancel }).await.map_err(failure)
+    })
+    .await
+}
+
+fn failure(error: FleetError) -> Failure {
+    match error {
+        FleetError::Run(error) => error.into(),
+        error => Failure { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false },
+    }
+}
+
+/// The instance with this path or, as it is unique on the node, this id.
+fn find_instance(context: &Context, text: &str) -> Result<Instance, FleetError> {
+    if !text.contains('/') {
+        let id: InstanceId = text.parse()?;
+        if let Some(row) = context.store.instance(id.as_str())? {
+            return record::parse(row);
+        }
+        return Err(FleetError::Refused {
+            what: format!("there is no instance `{id}`"),
+            help: "`mvm instance list` lists them".into(),
+        });
+    }
+    record::find_instance(&context.store, &text.parse::<InstancePath>()?)
+}
+
+/// Until when reconciling leaves alone what is set by hand now.
+fn hold() -> Option<i64> {
+    Some(Timestamp::now().as_millisecond() + HOLD.as_millis() as i64)
+}
+
+fn since(ms: i64) -> String {
+    let ms = Timestamp::now().as_millisecond().saturating_sub(ms).max(0);
+    duration(Duration::from_secs(ms.unsigned_abs() / 1000))
+}
+
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<()> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header);
+    table.add_rows(rows);
+    table.to_string().lines().try_for_each(|line| print(line.trim_end()))
+}
