@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::desired::Pool;
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath};
+use super::policy::pause_ms;
 use super::record::{self, Instance, PoolRecord, TenantRecord};
 use super::secrets;
 use super::state::{Change, InstanceState};
@@ -21,9 +22,9 @@ use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::run::machine::MachineChoice;
 use crate::run::{self, RunError, Running, restart, snapshot};
-use crate::store::Store;
 use crate::store::fleet::InstanceRow;
 use crate::store::vms::{VmRow, VmState};
+use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client;
@@ -35,10 +36,6 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(200);
 /// Pause between two looks at a lock.
 const POLL: Duration = Duration::from_millis(10);
-/// First pause after a failed start; each further one in a row doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause after a failed start.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Port of ssh.
 const SSH: u16 = 22;
 /// First number in a subnet that is an instance's: the gateway and the builder come before.
@@ -57,11 +54,6 @@ pub struct Work<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// The pause after the last of `failures` failed tries.
-pub fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
-}
-
 impl Work<'_> {
     /// Records a new instance of the pool's current revision.
     pub fn create(&mut self, tenant: &TenantRecord, pool: &PoolRecord) -> Result<Instance, FleetError> {
@@ -76,6 +68,7 @@ impl Work<'_> {
             state: InstanceState::Created.as_str().into(),
             detail: None,
             host: 0,
+            resources: serde_json::to_string(&pool.pool.instance_resources).map_err(StoreError::from)?,
             lease: None,
             failures: 0,
             retry_at_ms: None,
@@ -164,8 +157,8 @@ impl Work<'_> {
     fn failed(&mut self, instance: &mut Instance, error: FleetError) -> Result<(), FleetError> {
         record::change(self.store, instance, Change::Fail, Some(&error.to_string()))?;
         instance.row.failures += 1;
-        let pause = pause_after(instance.row.failures).as_millis() as i64;
-        instance.row.retry_at_ms = Some(Timestamp::now().as_millisecond() + pause);
+        let pause_ms = pause_ms(instance.row.failures);
+        instance.row.retry_at_ms = Some(Timestamp::now().as_millisecond() + pause_ms);
         self.store.set_instance(&instance.row)?;
         Err(error)
     }
@@ -392,7 +385,7 @@ fn allowed(instance: &Instance, change: Change) -> Result<(), FleetError> {
 }
 
 fn unleased(instance: &Instance) -> Result<(), FleetError> {
-    match instance.lease_until(Timestamp::now().as_millisecond()) {
+    match instance.leased(Timestamp::now().as_millisecond()) {
         None => Ok(()),
         Some(_) => Err(FleetError::Leased(instance.path.clone())),
     }

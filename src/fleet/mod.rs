@@ -2,8 +2,11 @@
 
 pub mod desired;
 pub mod error;
+pub mod execute;
 pub mod ids;
 pub mod instance;
+pub mod plan;
+pub mod policy;
 pub mod pool;
 pub mod record;
 pub mod secrets;

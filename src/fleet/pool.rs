@@ -9,12 +9,15 @@ use jiff::Timestamp;
 
 use super::error::FleetError;
 use super::ids::PoolPath;
-use super::instance::{Work, pause_after};
+use super::instance::Work;
+use super::plan::actual::Source;
+use super::policy::pause_ms;
 use super::record::{self, PoolRecord};
 use crate::host::paths::Paths;
 use crate::image::build;
 use crate::run::RunError;
 use crate::run::wish::BuildWish;
+use crate::store::StoreError;
 
 /// What a build of a pool gave.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -47,11 +50,13 @@ impl Work<'_> {
             built.map_err(|error| FleetError::from(RunError::from(error)))
         };
         match built.await {
-            Ok(artifacts) => self.set_revision(&pool, &artifacts.manifest.build),
+            Ok(artifacts) => {
+                let source = serde_json::to_string(&Source::of(&pool.pool)).map_err(StoreError::from)?;
+                self.set_revision(&pool, &artifacts.manifest.build, &source)
+            }
             Err(error) if error.is_cancelled() => Err(error),
             Err(error) => {
-                let retry =
-                    Timestamp::now().as_millisecond() + pause_after(pool.row.failures + 1).as_millis() as i64;
+                let retry = Timestamp::now().as_millisecond() + pause_ms(pool.row.failures + 1);
                 let (tenant, id) = (path.tenant.as_str(), path.pool.as_str());
                 self.store.set_pool_failed(tenant, id, &error.to_string(), retry)?;
                 Err(error)
@@ -77,14 +82,15 @@ impl Work<'_> {
             },
             help: format!("`mvm pool info {path}` lists its revisions"),
         })?;
-        self.set_revision(&pool, &chosen.build)
+        self.set_revision(&pool, &chosen.build, &chosen.source)
     }
 
-    fn set_revision(&mut self, pool: &PoolRecord, build: &str) -> Result<Built, FleetError> {
+    fn set_revision(&mut self, pool: &PoolRecord, build: &str, source: &str) -> Result<Built, FleetError> {
         let path = &pool.path;
         let changed = pool.row.build.as_deref() != Some(build);
-        if changed {
-            self.store.put_revision(path.tenant.as_str(), path.pool.as_str(), build)?;
+        // Another source may give the same: then it is that one's from now on.
+        if changed || pool.row.source.as_deref() != Some(source) || pool.row.detail.is_some() {
+            self.store.put_revision(path.tenant.as_str(), path.pool.as_str(), build, source)?;
         }
         point(self.paths, path, build)?;
         Ok(Built { build: build.into(), changed })

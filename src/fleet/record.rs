@@ -5,18 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::desired::{Pool, Quotas, Tenant, TenantNetwork};
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath, PoolPath, TenantId};
+use super::plan::actual::Lease;
 use super::state::{Change, InstanceState};
 use crate::store::Store;
 use crate::store::fleet::{InstanceRow, PoolRow, TenantRow};
-
-/// Who holds an instance awake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// Until when, milliseconds since the epoch.
-    pub until_ms: i64,
-    /// The state it was in.
-    pub from: InstanceState,
-}
 
 /// A tenant, with all that is its.
 #[derive(Debug, Clone)]
@@ -56,10 +48,22 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Until when it is held awake, if it is; milliseconds since the epoch.
-    pub fn lease_until(&self, now_ms: i64) -> Option<i64> {
-        let lease: Lease = serde_json::from_str(self.row.lease.as_deref()?).ok()?;
-        Some(lease.until_ms).filter(|until| *until > now_ms)
+    /// Why it was woken, if it was and is not yet where it came from.
+    pub fn lease(&self) -> Option<Lease> {
+        serde_json::from_str(self.row.lease.as_deref()?).ok()
+    }
+
+    /// Its lease, if that has not lapsed.
+    pub fn leased(&self, now_ms: i64) -> Option<Lease> {
+        self.lease().filter(|lease| lease.until_ms > now_ms)
+    }
+}
+
+impl PoolRecord {
+    /// A part of its record.
+    pub fn read<T: for<'a> Deserialize<'a>>(&self, json: &str) -> Result<T, FleetError> {
+        let of = format!("the pool `{}`", self.path);
+        serde_json::from_str(json).map_err(|error| bad(of)(error.to_string()))
     }
 }
 

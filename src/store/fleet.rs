@@ -30,12 +30,16 @@ pub struct PoolRow {
     pub body: String,
     /// The build of its current revision.
     pub build: Option<String>,
+    /// What that was built of, JSON.
+    pub source: Option<String>,
     /// Why its last build failed.
     pub detail: Option<String>,
     /// How many builds failed in a row.
     pub failures: u32,
     /// When the next is due, milliseconds since the epoch.
     pub retry_at_ms: Option<i64>,
+    /// When the next instance may be created after one failed, milliseconds since the epoch.
+    pub create_at_ms: Option<i64>,
     /// Until when reconciling leaves it alone, milliseconds since the epoch.
     pub held_until_ms: Option<i64>,
     /// When it was created, milliseconds since the epoch.
@@ -49,6 +53,8 @@ pub struct RevisionRow {
     pub number: i64,
     /// The build.
     pub build: String,
+    /// What it was built of, JSON.
+    pub source: String,
     /// When it became the current one, milliseconds since the epoch.
     pub created_ms: i64,
 }
@@ -70,6 +76,8 @@ pub struct InstanceRow {
     pub detail: Option<String>,
     /// Its number in the tenant's subnet.
     pub host: u32,
+    /// What it has, JSON.
+    pub resources: String,
     /// Who holds it awake, JSON.
     pub lease: Option<String>,
     /// How many starts failed in a row.
@@ -84,8 +92,9 @@ pub struct InstanceRow {
     pub created_ms: i64,
 }
 
-const POOL: &str = "tenant, id, body, build, detail, failures, retry_at_ms, held_until_ms, created_ms";
-const INSTANCE: &str = "id, tenant, pool, build, state, detail, host, lease, failures, retry_at_ms, \
+const POOL: &str = "tenant, id, body, build, source, detail, failures, retry_at_ms, create_at_ms, \
+                    held_until_ms, created_ms";
+const INSTANCE: &str = "id, tenant, pool, build, state, detail, host, resources, lease, failures, retry_at_ms, \
                         held_until_ms, since_ms, created_ms";
 
 impl Store {
@@ -141,17 +150,32 @@ impl Store {
         Ok(())
     }
 
+    /// Has no instance of a pool created until then.
+    pub fn hold_creation(&mut self, tenant: &str, id: &str, until_ms: Option<i64>) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE pools SET create_at_ms = ?3 WHERE tenant = ?1 AND id = ?2",
+            params![tenant, id, until_ms],
+        )?;
+        Ok(())
+    }
+
     /// Makes a build a pool's current revision; the oldest of those that nobody runs are forgotten.
-    pub fn put_revision(&mut self, tenant: &str, pool: &str, build: &str) -> Result<(), StoreError> {
+    pub fn put_revision(
+        &mut self,
+        tenant: &str,
+        pool: &str,
+        build: &str,
+        source: &str,
+    ) -> Result<(), StoreError> {
         self.transaction(|transaction| {
             transaction.execute(
-                "INSERT INTO revisions (tenant, pool, build, created_ms) VALUES (?1, ?2, ?3, ?4)",
-                params![tenant, pool, build, now()],
+                "INSERT INTO revisions (tenant, pool, build, source, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![tenant, pool, build, source, now()],
             )?;
             transaction.execute(
-                "UPDATE pools SET build = ?3, detail = NULL, failures = 0, retry_at_ms = NULL
-                 WHERE tenant = ?1 AND id = ?2",
-                params![tenant, pool, build],
+                "UPDATE pools SET build = ?3, source = ?4, detail = NULL, failures = 0, retry_at_ms = NULL,
+                 create_at_ms = NULL WHERE tenant = ?1 AND id = ?2",
+                params![tenant, pool, build, source],
             )?;
             transaction.execute(
                 "DELETE FROM revisions WHERE tenant = ?1 AND pool = ?2
@@ -168,11 +192,16 @@ impl Store {
     /// A pool's revisions, the newest first.
     pub fn revisions(&self, tenant: &str, pool: &str) -> Result<Vec<RevisionRow>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT number, build, created_ms FROM revisions WHERE tenant = ?1 AND pool = ?2
+            "SELECT number, build, source, created_ms FROM revisions WHERE tenant = ?1 AND pool = ?2
              ORDER BY number DESC",
         )?;
         let rows = statement.query_map([tenant, pool], |row| {
-            Ok(RevisionRow { number: row.get(0)?, build: row.get(1)?, created_ms: row.get(2)? })
+            Ok(RevisionRow {
+                number: row.get(0)?,
+                build: row.get(1)?,
+                source: row.get(2)?,
+                created_ms: row.get(3)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -218,7 +247,7 @@ impl Store {
         let host = self.transaction(|transaction| {
             let Some(host) = free_host(transaction, &new.tenant, first, last)? else { return Ok(None) };
             transaction.execute(
-                &format!("INSERT INTO instances ({INSTANCE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"),
+                &format!("INSERT INTO instances ({INSTANCE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"),
                 params![
                     new.id,
                     new.tenant,
@@ -227,6 +256,7 @@ impl Store {
                     new.state,
                     new.detail,
                     host,
+                    new.resources,
                     new.lease,
                     new.failures,
                     new.retry_at_ms,
@@ -322,11 +352,13 @@ fn pool_row(row: &Row<'_>) -> rusqlite::Result<PoolRow> {
         id: row.get(1)?,
         body: row.get(2)?,
         build: row.get(3)?,
-        detail: row.get(4)?,
-        failures: row.get(5)?,
-        retry_at_ms: row.get(6)?,
-        held_until_ms: row.get(7)?,
-        created_ms: row.get(8)?,
+        source: row.get(4)?,
+        detail: row.get(5)?,
+        failures: row.get(6)?,
+        retry_at_ms: row.get(7)?,
+        create_at_ms: row.get(8)?,
+        held_until_ms: row.get(9)?,
+        created_ms: row.get(10)?,
     })
 }
 
@@ -339,12 +371,13 @@ fn instance_row(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
         state: row.get(4)?,
         detail: row.get(5)?,
         host: row.get(6)?,
-        lease: row.get(7)?,
-        failures: row.get(8)?,
-        retry_at_ms: row.get(9)?,
-        held_until_ms: row.get(10)?,
-        since_ms: row.get(11)?,
-        created_ms: row.get(12)?,
+        resources: row.get(7)?,
+        lease: row.get(8)?,
+        failures: row.get(9)?,
+        retry_at_ms: row.get(10)?,
+        held_until_ms: row.get(11)?,
+        since_ms: row.get(12)?,
+        created_ms: row.get(13)?,
     })
 }
 
@@ -368,6 +401,7 @@ mod tests {
             state: "created".into(),
             detail: None,
             host: 0,
+            resources: "{}".into(),
             lease: None,
             failures: 0,
             retry_at_ms: None,
@@ -403,7 +437,7 @@ mod tests {
         let mut store = store();
         store.insert_instance(&instance("i-1"), 3, 9).unwrap();
         for build in std::iter::once("b".to_string()).chain((0..20).map(|number| number.to_string())) {
-            store.put_revision("dev", "web", &build).unwrap();
+            store.put_revision("dev", "web", &build, "{}").unwrap();
         }
         let revisions = store.revisions("dev", "web").unwrap();
         assert_eq!(revisions.len() as u32, MOST_REVISIONS + 1);

@@ -7,15 +7,17 @@ pub mod tenant;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
+use serde_json::json;
 
-use super::context::{Context, print};
+use super::context::{Context, print, print_json};
 use super::task;
 use crate::event::TaskKind;
 use crate::event::words::duration;
 use crate::fleet::error::FleetError;
+use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::instance::Work;
 use crate::fleet::record::{self, Instance};
@@ -61,6 +63,19 @@ fn find_instance(context: &Context, text: &str) -> Result<Instance, FleetError> 
 /// Until when reconciling leaves alone what is set by hand now.
 fn hold() -> Option<i64> {
     Some(Timestamp::now().as_millisecond() + HOLD.as_millis() as i64)
+}
+
+/// Tells what was planned and done; what failed is the command's failure.
+fn told(context: &Context, outcome: &Outcome) -> Result<()> {
+    if context.json {
+        print_json(&json!({ "v": 1, "plans": outcome.plans, "failed": outcome.failed }))?;
+    } else {
+        outcome.plans.iter().try_for_each(|plan| print(&plan.to_string()))?;
+    }
+    match outcome.failed.as_slice() {
+        [] => Ok(()),
+        failed => bail!("{}", failed.join("\n")),
+    }
 }
 
 fn since(ms: i64) -> String {

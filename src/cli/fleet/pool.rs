@@ -11,6 +11,7 @@ use super::super::vm::confirm;
 use super::{hold, since, table, work};
 use crate::fleet::desired::{Counts, Pool, Resources, RuntimePolicy};
 use crate::fleet::error::FleetError;
+use crate::fleet::execute::{self, Activities};
 use crate::fleet::ids::{PoolPath, TenantId};
 use crate::fleet::pool::Built;
 use crate::fleet::record::{self, PoolRecord};
@@ -243,18 +244,26 @@ fn create(context: &mut Context, path: PoolPath, settings: Settings) -> Result<(
     print(&path.to_string())
 }
 
+/// Records how many instances there are to be, and makes it so.
 async fn scale(context: &mut Context, path: &PoolPath, pool: Pool) -> Result<()> {
+    let tenant = record::find_tenant(&context.store, &path.tenant)?;
+    let most = tenant.quotas.max_instances_per_pool;
+    if pool.desired_counts.total() > most.into() {
+        let what = format!("{most} instances of one pool");
+        return Err(FleetError::Quota { tenant: tenant.id, what }.into());
+    }
     record::put_pool(&mut context.store, &path.tenant, &pool)?;
+    context.store.hold_pool(path.tenant.as_str(), path.pool.as_str(), None)?;
     let title = format!("scale {path}");
-    work(context, title, async |work| {
-        let (tenant, pool) = record::find_pool(work.store, path)?;
-        for _ in pool.instances.len()..pool.pool.desired_counts.running as usize {
-            let instance = work.create(&tenant, &pool)?;
-            work.start(&tenant, &pool, &instance.path).await?;
-        }
-        Ok(())
+    let outcome = work(context, title, async |work| {
+        let desired = execute::recorded(&record::load(work.store)?, Some(path));
+        let outcome =
+            execute::reconcile(work.paths, &desired, &Activities::new(), work.sink, work.cancel).await?;
+        work.store.hold_pool(path.tenant.as_str(), path.pool.as_str(), hold())?;
+        Ok(outcome)
     })
-    .await
+    .await?;
+    super::told(context, &outcome)
 }
 
 /// How many of a pool's instances are in which state.

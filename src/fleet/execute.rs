@@ -1,0 +1,269 @@
+//! A plan carried out: what is recorded first, then builds, then instances, as many at a time as there
+//! are CPUs, then what goes. What fails is told, and holds up nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::desired::{DesiredState, Pool, SCHEMA_VERSION, Tenant};
+use super::error::FleetError;
+use super::ids::{InstanceId, InstancePath, PoolPath};
+use super::instance::Work;
+use super::plan::action::{Action, Plan, ReplaceOrder};
+use super::plan::actual::{Actual, ActualInstance, ActualPool, ActualTenant, Revision};
+use super::plan::plan;
+use super::policy::{Activity, Bucket, pause_ms};
+use super::record::{self, PoolRecord, TenantRecord};
+use super::square;
+use crate::event::EventSink;
+use crate::host::paths::Paths;
+use crate::run::RunError;
+use crate::store::Store;
+use crate::vm::lifecycle;
+
+/// Most rounds of planning and doing in a row: each brings every pool nearer to what it is to be, so
+/// one that needs more is being changed at the same time.
+const MOST_ROUNDS: usize = 16;
+
+/// What guests were last seen to do, by instance.
+pub type Activities = HashMap<InstanceId, Activity>;
+
+/// How reconciling went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The plans of all rounds, the last of which has nothing left to do, or could not be carried out.
+    pub plans: Vec<Plan>,
+    /// What failed, in words; of each only the first time.
+    pub failed: Vec<String>,
+}
+
+/// Makes a desired state true, as far as that goes now.
+pub async fn reconcile(
+    paths: &Paths,
+    desired: &DesiredState,
+    activities: &Activities,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Outcome, FleetError> {
+    let mut outcome = Outcome { plans: Vec::new(), failed: Vec::new() };
+    let mut store = open(paths)?;
+    lifecycle::square(paths, &mut store)?;
+    square::square(paths, &mut store)?;
+    square::finish(&mut Work { paths, store: &mut store, sink, cancel }).await?;
+    for _ in 0..MOST_ROUNDS {
+        let actual = actual(&record::load(&store)?, activities)?;
+        let plan = plan(desired, &actual, Timestamp::now().as_millisecond());
+        let over = plan.is_empty();
+        let failed = if over { Vec::new() } else { execute(paths, &plan, sink, cancel).await };
+        outcome.plans.push(plan);
+        if cancel.is_cancelled() {
+            return Err(RunError::Cancelled.into());
+        }
+        let stuck = !failed.is_empty();
+        outcome.failed.extend(failed);
+        // What failed is tried again after a pause, which the next plan knows.
+        if over || stuck {
+            break;
+        }
+    }
+    Ok(outcome)
+}
+
+/// What there is, for the planner.
+pub fn actual(fleet: &[TenantRecord], activities: &Activities) -> Result<Actual, FleetError> {
+    let tenants = fleet.iter().map(|tenant| {
+        Ok(ActualTenant {
+            tenant_id: tenant.id.clone(),
+            network: tenant.network,
+            quotas: tenant.quotas,
+            pools: tenant.pools.iter().map(|pool| actual_pool(pool, activities)).collect::<Result<_, _>>()?,
+        })
+    });
+    Ok(Actual { tenants: tenants.collect::<Result<_, FleetError>>()? })
+}
+
+fn actual_pool(pool: &PoolRecord, activities: &Activities) -> Result<ActualPool, FleetError> {
+    let row = &pool.row;
+    let build = match (&row.build, &row.source) {
+        (Some(id), Some(source)) => Some(Revision { id: id.clone(), source: pool.read(source)? }),
+        _ => None,
+    };
+    let instances = pool.instances.iter().map(|instance| {
+        Ok(ActualInstance {
+            id: instance.path.instance.clone(),
+            state: instance.state,
+            since_ms: instance.row.since_ms,
+            build: instance.row.build.clone(),
+            resources: pool.read(&instance.row.resources)?,
+            retry_at_ms: instance.row.retry_at_ms,
+            lease: instance.lease(),
+            held_until_ms: instance.row.held_until_ms,
+            activity: activities.get(&instance.path.instance).copied(),
+        })
+    });
+    Ok(ActualPool {
+        pool: pool.pool.clone(),
+        build,
+        build_retry_at_ms: row.retry_at_ms,
+        retry_at_ms: row.create_at_ms,
+        held_until_ms: row.held_until_ms,
+        instances: instances.collect::<Result<_, FleetError>>()?,
+    })
+}
+
+/// What is recorded, as a desired state: what the commands have set. With `only`, that pool alone.
+pub fn recorded(fleet: &[TenantRecord], only: Option<&PoolPath>) -> DesiredState {
+    let wanted = |path: &PoolPath| only.is_none_or(|only| only == path);
+    let tenants = fleet.iter().map(|tenant| Tenant {
+        tenant_id: tenant.id.clone(),
+        network: tenant.network,
+        quotas: tenant.quotas,
+        pools: tenant.pools.iter().filter(|pool| wanted(&pool.path)).map(|pool| pool.pool.clone()).collect(),
+    });
+    DesiredState {
+        schema_version: SCHEMA_VERSION,
+        node_id: "local".into(),
+        tenants: tenants.collect(),
+        prune_unknown_tenants: false,
+        prune_unknown_pools: false,
+    }
+}
+
+/// Carries a plan out; returns what failed.
+async fn execute(paths: &Paths, plan: &Plan, sink: &EventSink, cancel: &CancellationToken) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut unbuilt = HashSet::new();
+    let (mut instances, mut removals) = (Vec::new(), Vec::new());
+    for action in &plan.actions {
+        match action {
+            Action::RemoveTenant { .. } | Action::RemovePool { .. } => removals.push(action),
+            Action::CreateTenant { .. }
+            | Action::UpdateTenant { .. }
+            | Action::CreatePool { .. }
+            | Action::UpdatePool { .. }
+            | Action::BuildPool { .. } => {
+                if let Err(error) = one(paths, action, sink, cancel).await {
+                    if let Action::BuildPool { path } = action {
+                        unbuilt.insert(path);
+                    }
+                    failed.push(error.to_string());
+                }
+            }
+            _ => instances.push(action),
+        }
+    }
+    instances.retain(|action| pool_of(action).is_none_or(|pool| !unbuilt.contains(pool)));
+    let limit = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    let mut running = stream::iter(instances.into_iter().chain(removals))
+        .map(|action| one(paths, action, sink, cancel))
+        .buffered(limit);
+    while let Some(done) = running.next().await {
+        failed.extend(done.err().filter(|error| !error.is_cancelled()).map(|error| error.to_string()));
+    }
+    failed
+}
+
+fn pool_of(action: &Action) -> Option<&PoolPath> {
+    match action {
+        Action::Create { path, .. } => Some(path),
+        Action::Wake { path, .. }
+        | Action::Resume { path }
+        | Action::Start { path, .. }
+        | Action::Stop { path }
+        | Action::Warm { path }
+        | Action::Sleep { path }
+        | Action::Replace { path, .. }
+        | Action::Destroy { path } => Some(&path.pool),
+        _ => None,
+    }
+}
+
+async fn one(
+    paths: &Paths,
+    action: &Action,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<(), FleetError> {
+    if cancel.is_cancelled() {
+        return Err(RunError::Cancelled.into());
+    }
+    let mut store = open(paths)?;
+    let work = &mut Work { paths, store: &mut store, sink, cancel };
+    match action {
+        Action::CreateTenant { tenant, network, quotas }
+        | Action::UpdateTenant { tenant, network, quotas, .. } => work.set_tenant(&Tenant {
+            tenant_id: tenant.clone(),
+            network: *network,
+            quotas: *quotas,
+            pools: Vec::new(),
+        }),
+        Action::RemoveTenant { tenant, .. } => work.remove_tenant(tenant).await,
+        Action::CreatePool { path, pool } | Action::UpdatePool { path, pool, .. } => {
+            record::put_pool(work.store, &path.tenant, pool)
+        }
+        Action::BuildPool { path } => work.build_pool(path, false).await.map(drop),
+        Action::RemovePool { path, .. } => work.remove_pool(path).await,
+        Action::Create { path, to } => create(work, path, *to).await,
+        Action::Wake { path, to } => {
+            let (tenant, pool) = record::find_pool(work.store, &path.pool)?;
+            work.wake(&tenant, &pool, path).await?;
+            bring(work, &pool.pool, path, *to).await
+        }
+        Action::Resume { path } => {
+            let (tenant, pool) = record::find_pool(work.store, &path.pool)?;
+            work.wake(&tenant, &pool, path).await.map(drop)
+        }
+        Action::Start { path, to } => {
+            let (tenant, pool) = record::find_pool(work.store, &path.pool)?;
+            work.start(&tenant, &pool, path).await?;
+            bring(work, &pool.pool, path, *to).await
+        }
+        Action::Stop { path } => {
+            let (_, pool) = record::find_pool(work.store, &path.pool)?;
+            work.stop(&pool.pool, path).await
+        }
+        Action::Warm { path } => work.warm(path).await,
+        Action::Sleep { path } => {
+            let (_, pool) = record::find_pool(work.store, &path.pool)?;
+            work.sleep(&pool.pool, path).await
+        }
+        Action::Replace { path, to, order: ReplaceOrder::NewFirst } => {
+            create(work, &path.pool, *to).await?;
+            work.destroy(path).await
+        }
+        Action::Replace { path, to, order: ReplaceOrder::OldFirst } => {
+            work.destroy(path).await?;
+            create(work, &path.pool, *to).await
+        }
+        Action::Destroy { path } => work.destroy(path).await,
+    }
+}
+
+/// Makes an instance. One that does not come up stays as failed, and no other is made for a while.
+async fn create(work: &mut Work<'_>, path: &PoolPath, to: Bucket) -> Result<(), FleetError> {
+    let (tenant, pool) = record::find_pool(work.store, path)?;
+    let instance = work.create(&tenant, &pool)?;
+    let started = work.start(&tenant, &pool, &instance.path).await;
+    if started.as_ref().is_err_and(|error| !error.is_cancelled()) {
+        let until = Timestamp::now().as_millisecond() + pause_ms(1);
+        work.store.hold_creation(path.tenant.as_str(), path.pool.as_str(), Some(until))?;
+    }
+    started?;
+    bring(work, &pool.pool, &instance.path, to).await
+}
+
+/// Brings a running instance to where it belongs.
+async fn bring(work: &mut Work<'_>, pool: &Pool, path: &InstancePath, to: Bucket) -> Result<(), FleetError> {
+    match to {
+        Bucket::Running => Ok(()),
+        Bucket::Warm => work.warm(path).await,
+        Bucket::Sleeping => work.sleep(pool, path).await,
+    }
+}
+
+fn open(paths: &Paths) -> Result<Store, FleetError> {
+    Ok(Store::open(&paths.database())?.store)
+}
