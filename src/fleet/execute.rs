@@ -28,6 +28,10 @@ use crate::vm::lifecycle;
 /// one that needs more is being changed at the same time.
 const MOST_ROUNDS: usize = 16;
 
+/// Most rounds in a row in which something fails: a guest may end while it is worked on, and the next
+/// round sees it.
+const MOST_FAILURES: u32 = 3;
+
 /// What guests were last seen to do, by instance.
 pub type Activities = HashMap<InstanceId, Activity>;
 
@@ -50,22 +54,29 @@ pub async fn reconcile(
 ) -> Result<Outcome, FleetError> {
     let mut outcome = Outcome { plans: Vec::new(), failed: Vec::new() };
     let mut store = open(paths)?;
-    lifecycle::square(paths, &mut store)?;
-    square::square(paths, &mut store)?;
-    square::finish(&mut Work { paths, store: &mut store, sink, cancel }).await?;
+    let mut failures = 0;
     for _ in 0..MOST_ROUNDS {
+        lifecycle::square(paths, &mut store)?;
+        square::square(paths, &mut store)?;
+        square::finish(&mut Work { paths, store: &mut store, sink, cancel }).await?;
         let actual = actual(&record::load(&store)?, activities)?;
         let plan = plan(desired, &actual, Timestamp::now().as_millisecond());
-        let over = plan.is_empty();
-        let failed = if over { Vec::new() } else { execute(paths, &plan, sink, cancel).await };
+        if plan.is_empty() {
+            if plan.blocked.is_empty() {
+                // A later round made good what failed in an earlier one.
+                outcome.failed.clear();
+            }
+            outcome.plans.push(plan);
+            break;
+        }
+        let failed = execute(paths, &plan, sink, cancel).await;
         outcome.plans.push(plan);
         if cancel.is_cancelled() {
             return Err(RunError::Cancelled.into());
         }
-        let stuck = !failed.is_empty();
+        failures += u32::from(!failed.is_empty());
         outcome.failed.extend(failed);
-        // What failed is tried again after a pause, which the next plan knows.
-        if over || stuck {
+        if failures >= MOST_FAILURES {
             break;
         }
     }

@@ -1,6 +1,7 @@
 //! What can be done with one instance. Each operation holds the instance's lock, begins with what
 //! the database says then, and records its outcome before it lets go of the guest.
 
+use std::cmp::Reverse;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -26,14 +27,18 @@ use crate::store::fleet::InstanceRow;
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
+use crate::vm::disks::UPPER_FILE;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client;
+use crate::vm::snapshot::Snapshot;
 use crate::vm::spec::{PortMap, StartedBy, VmName, VmSpec};
 
 /// How long a guest has until it is ready.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long an operation waits for another one on the same instance: a save is the longest.
 const PATIENCE: Duration = Duration::from_secs(200);
+/// How long the process of a VM that was saved may take to end.
+const LET_GO: Duration = Duration::from_secs(10);
 /// Pause between two looks at a lock.
 const POLL: Duration = Duration::from_millis(10);
 /// Port of ssh.
@@ -115,13 +120,10 @@ impl Work<'_> {
     ) -> Result<Running, FleetError> {
         let spec = self.spec(tenant, pool, instance).await?;
         let (paths, store, sink, cancel) = (self.paths, &mut *self.store, self.sink, self.cancel);
-        match lifecycle::find(store, instance.path.instance.as_str()) {
-            Ok(old) => Ok(restart::again(&old, spec, paths, store, sink, cancel).await?),
-            Err(LifecycleError::Unknown { .. }) => {
-                Ok(run::boot(paths, store, spec, true, sink, cancel).await?)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(match vm(paths, store, &instance.path)? {
+            Some(old) => restart::again(&old, spec, paths, store, sink, cancel).await?,
+            None => run::boot(paths, store, spec, true, sink, cancel).await?,
+        })
     }
 
     /// Records that the guest runs, then lets it live on its own.
@@ -178,16 +180,36 @@ impl Work<'_> {
         let (_lock, mut instance) = self.lock(path).await?;
         allowed(&instance, Change::Sleep)?;
         unleased(&instance)?;
-        let socket = self.socket(&instance)?;
+        let vm = lifecycle::find_running(self.store, path.instance.as_str())?.id;
+        // Of a wake that was killed: from here on a snapshot says that the guest was put to sleep.
+        self.forget_snapshot(&vm)?;
+        let saved = self.save(pool, &instance, &vm).await;
+        if let Err(error) = saved
+            && (error.is_cancelled() || !self.is_saved(&vm).await?)
+        {
+            return Err(error);
+        }
+        reached("sleep.saved");
+        record::change(self.store, &mut instance, Change::Sleep, None)
+    }
+
+    async fn save(&mut self, pool: &Pool, instance: &Instance, vm: &str) -> Result<(), FleetError> {
+        let socket = self.paths.shim_socket(vm);
         if instance.state == InstanceState::Warm {
             client::resume(&socket).await.map_err(LifecycleError::from)?;
         }
         self.drain(&socket, Duration::from_secs(pool.runtime_policy.drain_timeout_seconds)).await;
         reached("sleep.drained");
         let (paths, store, sink, cancel) = (self.paths, &mut *self.store, self.sink, self.cancel);
-        snapshot::save(path.instance.as_str(), true, paths, store, sink, cancel).await?;
-        reached("sleep.saved");
-        record::change(self.store, &mut instance, Change::Sleep, None)
+        snapshot::save(instance.path.instance.as_str(), true, paths, store, sink, cancel).await?;
+        Ok(())
+    }
+
+    /// Whether a VM is over and saved, as by the command of somebody who was killed meanwhile.
+    async fn is_saved(&mut self, vm: &str) -> Result<bool, FleetError> {
+        let over = tokio::time::timeout(LET_GO, lifecycle::over(self.paths, vm)).await;
+        lifecycle::square(self.paths, self.store)?;
+        Ok(over.is_ok() && Snapshot::open(&self.paths.vm_snapshot(vm)).is_ok())
     }
 
     /// Has the guest's services finish their work, within bounds.
@@ -258,7 +280,7 @@ impl Work<'_> {
     }
 
     async fn end(&mut self, instance: &Instance, deadline: Duration) -> Result<(), FleetError> {
-        let Some(vm) = vm(self.store, instance)? else { return Ok(()) };
+        let Some(vm) = vm(self.paths, self.store, &instance.path)? else { return Ok(()) };
         if vm.state.is_live() {
             lifecycle::stop(self.paths, self.store, &vm, Some(deadline)).await?;
         }
@@ -272,7 +294,7 @@ impl Work<'_> {
             record::change(self.store, &mut instance, Change::Destroy, None)?;
         }
         reached("destroy.recorded");
-        for vm in self.store.vms()?.into_iter().filter(|vm| vm.name == path.instance.as_str()) {
+        for vm in vms(self.paths, self.store, path)? {
             if vm.state.is_live() {
                 lifecycle::stop(self.paths, self.store, &vm, None).await?;
             }
@@ -357,13 +379,26 @@ impl Work<'_> {
     }
 }
 
-/// The VM of an instance: the live one, else the newest.
-pub fn vm(store: &Store, instance: &Instance) -> Result<Option<VmRow>, FleetError> {
-    match lifecycle::find(store, instance.path.instance.as_str()) {
-        Ok(vm) => Ok(Some(vm)),
-        Err(LifecycleError::Unknown { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// The VM of an instance and, behind it, those of tries that were killed. It is the live one, else the
+/// one that was saved, else the newest with a disk.
+pub fn vms(paths: &Paths, store: &Store, path: &InstancePath) -> Result<Vec<VmRow>, FleetError> {
+    let mut all = store.vms()?;
+    all.retain(|vm| vm.name == path.instance.as_str());
+    all.sort_by_key(|vm| {
+        let worth = match () {
+            () if vm.state.is_live() => 3,
+            () if Snapshot::open(&paths.vm_snapshot(&vm.id)).is_ok() => 2,
+            () if paths.vm(&vm.id).join(UPPER_FILE).exists() => 1,
+            () => 0,
+        };
+        Reverse((worth, vm.created_ms))
+    });
+    Ok(all)
+}
+
+/// The VM of an instance, if it ever had one.
+pub fn vm(paths: &Paths, store: &Store, path: &InstancePath) -> Result<Option<VmRow>, FleetError> {
+    Ok(vms(paths, store, path)?.into_iter().next())
 }
 
 /// Where the first port of an instance's image answers, ssh's aside if there is another; none when it

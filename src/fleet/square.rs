@@ -13,6 +13,7 @@ use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::{VmRow, VmState};
+use crate::vm::lifecycle;
 use crate::vm::snapshot::Snapshot;
 
 /// A VM whose command was killed before it let go of it ends within this time.
@@ -45,7 +46,11 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetErro
         // It may have changed since the list was read.
         let (Some(_lock), Some(row)) = (lock, store.instance(&row.id)?) else { continue };
         let mut instance = record::parse(row)?;
-        let vm = instance::vm(store, &instance)?;
+        let mut vms = instance::vms(paths, store, &instance.path)?.into_iter();
+        let vm = vms.next();
+        for left in vms.filter(|vm| !vm.state.is_live()) {
+            lifecycle::remove(paths, store, &left)?;
+        }
         let seen = see(paths, vm.as_ref(), instance.state);
         let Some(change) = correction(instance.state, seen) else {
             if let Some(vm) = vm.filter(|vm| vm.state.is_live() && is_settled(vm)) {

@@ -206,7 +206,7 @@ fn list(context: &Context, of: Option<&str>) -> Result<()> {
 
 fn as_json(context: &Context, instance: &Instance) -> Result<Value> {
     let row = &instance.row;
-    let vm = instance::vm(&context.store, instance)?;
+    let vm = instance::vm(&context.paths, &context.store, &instance.path)?;
     let saved = vm.as_ref().map(|vm| files::disk_usage(&context.paths.vm_snapshot(&vm.id)));
     Ok(json!({
         "instance": instance.path, "state": instance.state, "detail": row.detail, "revision": row.build,
