@@ -128,15 +128,22 @@ fn a_command_killed_at_any_step_is_made_good_by_the_next() {
     world.ok(counts(1, 0, 0));
     let mut killed = Vec::new();
     for step in STEPS {
-        for (running, warm, sleeping) in [(1, 1, 1), (3, 0, 0), (0, 0, 1), (1, 0, 0)] {
-            let args = counts(running as u32, warm as u32, sleeping as u32);
-            let output = world.mvm(&args).env(KILL_AT, step).output().unwrap();
+        let mut run = |args: &[String]| {
+            let output = world.mvm(args).env(KILL_AT, step).output().unwrap();
             if !output.status.success() {
                 killed.push(step);
             }
+        };
+        for (running, warm, sleeping) in [(1, 1, 1), (2, 0, 0), (0, 0, 1)] {
+            let args = counts(running as u32, warm as u32, sleeping as u32);
+            run(&args);
             world.ok(&args);
             expect(&world, running, warm, sleeping);
         }
+        let all = instances(&world).into_iter().map(|one| path(&one).to_string());
+        let head = ["instance", "destroy", "--force"].map(String::from).into_iter();
+        run(&head.chain(all).collect::<Vec<_>>());
+        world.ok(counts(0, 0, 0));
     }
     killed.dedup();
     assert_eq!(killed, STEPS, "each step is come to");
