@@ -7,11 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{PoolId, TenantId};
 
+mod check;
+mod parse;
+
+pub use parse::{DesiredError, Fault};
+
 /// The one version of the schema there is.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// All that a node is to run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredState {
     /// [`SCHEMA_VERSION`].
@@ -29,7 +34,7 @@ pub struct DesiredState {
 }
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
     /// Its name.
@@ -85,7 +90,7 @@ pub struct Quotas {
 }
 
 /// A pool: instances of one image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Its name.
@@ -151,6 +156,35 @@ pub struct RuntimePolicy {
     pub drain_timeout_seconds: u64,
     /// How long its guest may take to shut down.
     pub graceful_shutdown_seconds: u64,
+}
+
+impl Counts {
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        u64::from(self.running) + u64::from(self.warm) + u64::from(self.sleeping)
+    }
+}
+
+impl Subnet {
+    /// Its first and its last address.
+    pub fn range(&self) -> (u32, u32) {
+        let hosts = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+        let first = u32::from(self.base) & !hosts;
+        (first, first | hosts)
+    }
+
+    /// How many instances have an address in it: all but the network's own, the bridge's, the
+    /// builder's and the broadcast address.
+    pub fn instances(&self) -> u64 {
+        let (first, last) = self.range();
+        (u64::from(last - first) + 1).saturating_sub(4)
+    }
+
+    /// Whether the two have an address in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let ((first, last), (others_first, others_last)) = (self.range(), other.range());
+        first <= others_last && others_first <= last
+    }
 }
 
 impl Default for Quotas {
