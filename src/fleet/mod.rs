@@ -2,4 +2,6 @@
 
 pub mod desired;
 pub mod ids;
+pub mod plan;
+pub mod policy;
 pub mod state;

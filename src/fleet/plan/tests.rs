@@ -1,0 +1,4 @@
+mod diff;
+mod property;
+mod rules;
+mod world;
