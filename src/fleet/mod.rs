@@ -2,6 +2,7 @@
 
 pub mod desired;
 pub mod ids;
+pub mod lease;
 pub mod plan;
 pub mod policy;
 pub mod state;

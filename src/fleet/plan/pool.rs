@@ -306,6 +306,7 @@ impl<'a> PoolPlanner<'_, 'a> {
                 Ok(order) => {
                     return self.plan.actions.push(Action::Replace { path: self.of(instance), to, order });
                 }
+                Err(_) if lot.total >= self.max_instances && self.pop_kept() => return,
                 Err(short) => {
                     self.kept.missing += u32::from(short.is_of_kept());
                     let why = short.why(Wish::Replace, 1);
@@ -313,6 +314,13 @@ impl<'a> PoolPlanner<'_, 'a> {
                 }
             }
         }
+    }
+
+    /// Destroys a stopped instance of the pool that is only kept, to make way.
+    fn pop_kept(&mut self) -> bool {
+        let kept = self.kept.stopped.pop_if(|(_, path)| path.pool == *self.path);
+        let found = kept.map(|(_, path)| self.plan.actions.push(Action::Destroy { path }));
+        found.is_some()
     }
 
     fn of(&self, instance: &ActualInstance) -> InstancePath {
