@@ -17,6 +17,7 @@ mod hand;
 mod idle;
 mod log;
 mod place;
+mod plan;
 mod process;
 mod restore;
 mod start;
@@ -32,7 +33,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 12] = [
+const CLAIMS: [(&str, Measure); 14] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -45,6 +46,8 @@ const CLAIMS: [(&str, Measure); 12] = [
     ("frame", frame::measure),
     ("flood", flood::measure),
     ("idle", idle::measure),
+    ("plan", plan::measure),
+    ("plan-growth", plan::measure_growth),
 ];
 
 fn main() -> Result<ExitCode> {

@@ -5,6 +5,7 @@ pub mod error;
 pub mod execute;
 pub mod ids;
 pub mod instance;
+pub mod lease;
 pub mod plan;
 pub mod policy;
 pub mod pool;

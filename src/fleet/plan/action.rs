@@ -128,7 +128,7 @@ pub enum Action {
         /// Which of the two steps is first.
         order: ReplaceOrder,
     },
-    /// Remove an instance with its disk.
+    /// Remove an instance with its disk; if it still runs, it is stopped first.
     Destroy {
         /// The instance.
         path: InstancePath,

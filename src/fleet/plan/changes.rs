@@ -14,11 +14,11 @@ pub struct Change {
     pub to: String,
 }
 
-/// What differs between two settings of one kind.
-pub(super) fn between<T: Serialize>(before: &T, after: &T) -> Vec<Change> {
+/// What differs between two settings of one kind, below `path`.
+pub(super) fn between<T: Serialize>(path: &str, before: &T, after: &T) -> Vec<Change> {
     let value = |settings: &T| serde_json::to_value(settings).unwrap_or_default();
     let mut changes = Vec::new();
-    collect("", &value(before), &value(after), &mut changes);
+    collect(path, &value(before), &value(after), &mut changes);
     changes
 }
 

@@ -30,7 +30,7 @@ impl<'a> PoolPlanner<'_, 'a> {
             return self.blocked(Why::Held { until_ms });
         }
         if self.actual.pool != *self.pool {
-            let changes = changes::between(&self.actual.pool, self.pool);
+            let changes = changes::between("", &self.actual.pool, self.pool);
             let pool = Box::new(self.pool.clone());
             self.plan.actions.push(Action::UpdatePool { path: self.path.clone(), pool, changes });
         }
@@ -47,12 +47,13 @@ impl<'a> PoolPlanner<'_, 'a> {
         self.run_missing(&mut lot, can_create);
         let to_warm = self.warm_missing(&mut lot, can_create);
         let to_sleep = self.sleep_missing(&mut lot, can_create);
-        self.stop_surplus(&mut lot);
+        let mut destroys = self.clear(&mut lot);
+        self.stop_surplus(&mut lot, is_old, &mut destroys);
         self.rest(&mut lot, to_warm, to_sleep);
         let is_settled = actions == self.plan.actions.len() && blocked == self.plan.blocked.len();
-        self.destroy_over(lot.over.drain(..));
-        self.keep_or_destroy(&mut lot);
-        if is_settled && current.is_some() {
+        let destroys_nothing = destroys.is_empty();
+        self.plan.actions.append(&mut destroys);
+        if is_settled && destroys_nothing && current.is_some() {
             self.replace_one(&lot, is_old);
         }
     }
@@ -183,10 +184,20 @@ impl<'a> PoolPlanner<'_, 'a> {
         }
     }
 
-    fn stop_surplus(&mut self, lot: &mut Lot<'a>) {
+    /// Stops what is too many. What would not be started again goes at once.
+    fn stop_surplus(
+        &mut self,
+        lot: &mut Lot<'a>,
+        is_old: impl Fn(&ActualInstance) -> bool,
+        destroys: &mut Vec<Action>,
+    ) {
         for bucket in Bucket::ALL {
             while let Some(instance) = lot.surplus(bucket) {
-                if self.may_leave(instance) {
+                if !self.may_leave(instance) {
+                } else if is_old(instance) || lot.total > self.max_instances {
+                    lot.total -= 1;
+                    destroys.push(Action::Destroy { path: self.of(instance) });
+                } else {
                     self.plan.actions.push(Action::Stop { path: self.of(instance) });
                 }
             }
@@ -252,24 +263,23 @@ impl<'a> PoolPlanner<'_, 'a> {
         may
     }
 
-    fn destroy_over(&mut self, over: impl Iterator<Item = &'a ActualInstance>) {
-        for instance in over {
-            self.plan.actions.push(Action::Destroy { path: self.of(instance) });
+    /// Destroys what is neither wanted nor worth keeping. A stopped instance keeps its disk and is the
+    /// first to be started; what failed or never ran has nothing to keep.
+    fn clear(&mut self, lot: &mut Lot<'a>) -> Vec<Action> {
+        let mut destroys = Vec::new();
+        for instance in lot.over.drain(..) {
+            lot.total -= 1;
+            destroys.push(Action::Destroy { path: self.of(instance) });
         }
-    }
-
-    /// What is neither wanted nor in the way: a stopped instance keeps its disk and is the first to be
-    /// started; what failed or never ran has nothing to keep.
-    fn keep_or_destroy(&mut self, lot: &mut Lot<'a>) {
-        let mut surplus = lot.total.saturating_sub(self.max_instances);
         for instance in lot.spare.drain(..).rev().chain(lot.waiting.drain(..)) {
-            if instance.state != InstanceState::Stopped || surplus > 0 {
-                surplus = surplus.saturating_sub(1);
-                self.plan.actions.push(Action::Destroy { path: self.of(instance) });
+            if instance.state != InstanceState::Stopped || lot.total > self.max_instances {
+                lot.total -= 1;
+                destroys.push(Action::Destroy { path: self.of(instance) });
             } else {
                 self.kept.stopped.push((instance.since_ms, self.of(instance)));
             }
         }
+        destroys
     }
 
     /// One at a time, and only where nothing else is to be done: a new revision that does not come up
@@ -296,6 +306,7 @@ impl<'a> PoolPlanner<'_, 'a> {
                 Ok(order) => {
                     return self.plan.actions.push(Action::Replace { path: self.of(instance), to, order });
                 }
+                Err(_) if lot.total >= self.max_instances && self.pop_kept() => return,
                 Err(short) => {
                     self.kept.missing += u32::from(short.is_of_kept());
                     let why = short.why(Wish::Replace, 1);
@@ -303,6 +314,13 @@ impl<'a> PoolPlanner<'_, 'a> {
                 }
             }
         }
+    }
+
+    /// Destroys a stopped instance of the pool that is only kept, to make way.
+    fn pop_kept(&mut self) -> bool {
+        let kept = self.kept.stopped.pop_if(|(_, path)| path.pool == *self.path);
+        let found = kept.map(|(_, path)| self.plan.actions.push(Action::Destroy { path }));
+        found.is_some()
     }
 
     fn of(&self, instance: &ActualInstance) -> InstancePath {

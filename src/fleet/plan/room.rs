@@ -32,9 +32,9 @@ impl Short {
         Self { quota, used, need: used + 1, most }
     }
 
-    /// Whether instances that are over, but kept, are in the way.
+    /// Whether stopped instances, of whatever pool, are in the way.
     pub(super) fn is_of_kept(&self) -> bool {
-        ["max_disk_gib", "network.ipv4_subnet", "max_instances_per_pool"].contains(&self.quota)
+        ["max_disk_gib", "network.ipv4_subnet"].contains(&self.quota)
     }
 
     /// As a reason.

@@ -117,8 +117,8 @@ fn settle(
         }
     }
     if (network, quotas) != (recorded.network, recorded.quotas) {
-        let mut changes = changes::between(&recorded.network, &network);
-        changes.extend(changes::between(&recorded.quotas, &quotas));
+        let mut changes = changes::between("network", &recorded.network, &network);
+        changes.extend(changes::between("quotas", &recorded.quotas, &quotas));
         plan.actions.push(Action::UpdateTenant { tenant: id(), network, quotas, changes });
     }
     Some(network)
