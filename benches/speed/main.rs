@@ -6,6 +6,7 @@
 //!
 //! The machine is prepared by mvm's own `setup --yes`; all state lies in `target/bench-state`.
 
+mod agent;
 mod boot;
 mod build;
 mod claim;
@@ -32,7 +33,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 12] = [
+const CLAIMS: [(&str, Measure); 14] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -45,6 +46,8 @@ const CLAIMS: [(&str, Measure); 12] = [
     ("frame", frame::measure),
     ("flood", flood::measure),
     ("idle", idle::measure),
+    ("agent", agent::measure),
+    ("each", agent::measure_each),
 ];
 
 fn main() -> Result<ExitCode> {

@@ -180,3 +180,34 @@ pub(super) async fn last(session: &Session, send: &mut SendStream, frame: &[u8])
     // Until it is acknowledged it is not sure to go: a connection that is closed drops it.
     send.write_all(frame).await.is_ok() && send.finish().is_ok() && matches!(send.stopped().await, Ok(None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::pki::Role;
+    use jiff::{SignedDuration, Timestamp};
+
+    fn peer(role: Role, ends_in: SignedDuration) -> Peer {
+        let until = Timestamp::now() + ends_in;
+        Peer { address: ([127, 0, 0, 1], 1).into(), name: "x".parse().unwrap(), role, until }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_while_its_connection_goes_on_allows_nothing_any_more() {
+        let hour = SignedDuration::from_hours(1);
+        assert!(allowed(&peer(Role::Client, hour), &Request::NodeInfo).is_ok());
+        let fault = allowed(&peer(Role::Client, -hour), &Request::NodeInfo).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Forbidden);
+        assert!(fault.message.contains("the certificate of the client `x` ended "), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_a_role_may_not_ask_is_said_with_who_may() {
+        let hour = SignedDuration::from_hours(1);
+        let fault = allowed(&peer(Role::Node, hour), &Request::NodeInfo).unwrap_err();
+        assert_eq!(
+            fault.message,
+            "the node `x` may not ask for `node_info`\nhelp: use the certificate of a client or a coordinator"
+        );
+    }
+}

@@ -122,8 +122,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time();
-        runtime.build().unwrap().block_on(future)
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
     }
 
     fn read_bytes(mut bytes: &[u8]) -> Result<Vec<u8>, WireError> {
