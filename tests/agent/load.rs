@@ -18,7 +18,7 @@ const MANY: usize = 10_000;
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096 >> 20
+    pages * 4096 / (1 << 20)
 }
 
 /// Asks so often at once; how many were answered, and how many told to wait.
