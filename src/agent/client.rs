@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt,
+};
 use tokio::time::timeout;
 
 pub use super::client_error::ClientError;
@@ -19,8 +21,11 @@ use super::wire::{self, WireError};
 /// From the first packet to the agent's word that it takes us.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// An agent closes connections that are silent.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// An agent that is not heard of for so long is gone, asked or not.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// So often each side makes itself heard.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// What an answer may take on top of what the agent gives itself.
 const ON_TOP: Duration = Duration::from_secs(10);
@@ -213,6 +218,8 @@ fn config(identity: &Identity, authority: &Authority) -> Result<ClientConfig, Cl
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
+        // It is well below what can be counted.
+        .max_idle_timeout(IdleTimeout::try_from(SILENCE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE));
     let mut config = ClientConfig::new(Arc::new(tls::client(identity, authority)?));
     config.transport_config(Arc::new(transport));

@@ -230,7 +230,10 @@ pub(super) fn explain(error: ConnectionError, address: SocketAddr) -> ClientErro
             }
         }
         ConnectionError::VersionMismatch => ClientError::OtherProtocol { address },
-        other => closed(other.to_string()),
+        ConnectionError::TimedOut => closed("nothing more is heard of it".into()),
+        ConnectionError::Reset => closed("it has started anew".into()),
+        ConnectionError::LocallyClosed => closed("it was closed on this side".into()),
+        ConnectionError::CidsExhausted => closed(error.to_string()),
     }
 }
 

@@ -52,6 +52,7 @@ async fn ten_thousand_requests_at_once_are_answered_or_told_to_wait_and_memory_s
     assert!(answered > 0);
     // The client's part, ten thousand tasks, is in there too.
     let grown = resident().saturating_sub(before);
+    println!("{answered} answered, {busy} told to wait, {grown} MiB more");
     assert!(grown < 100, "{grown} MiB");
     assert_eq!(place.operator().await.ask(release()).await.unwrap(), Response::Released);
 }
