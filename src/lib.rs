@@ -42,6 +42,10 @@ pub mod run;
 #[cfg(target_os = "linux")]
 pub mod fleet;
 
+/// The fleet behind QUIC and mutual TLS: server, client, certificates.
+#[cfg(target_os = "linux")]
+pub mod agent;
+
 /// Models and views of the full-screen UI.
 #[cfg(target_os = "linux")]
 pub mod console;

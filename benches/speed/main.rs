@@ -6,6 +6,7 @@
 //!
 //! The machine is prepared by mvm's own `setup --yes`; all state lies in `target/bench-state`.
 
+mod agent;
 mod boot;
 mod build;
 mod claim;
@@ -33,7 +34,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 14] = [
+const CLAIMS: [(&str, Measure); 16] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -48,6 +49,8 @@ const CLAIMS: [(&str, Measure); 14] = [
     ("idle", idle::measure),
     ("plan", plan::measure),
     ("plan-growth", plan::measure_growth),
+    ("agent", agent::measure),
+    ("each", agent::measure_each),
 ];
 
 fn main() -> Result<ExitCode> {

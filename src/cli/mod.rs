@@ -2,6 +2,7 @@
 
 pub mod report;
 
+mod agent;
 mod build;
 mod context;
 mod dev;
@@ -96,6 +97,8 @@ enum Command {
     Destroy(vm::DestroyArgs),
     /// Remove what is not in use: ended VMs, old builds, old records
     Gc(gc::GcArgs),
+    /// Serve a fleet of VMs to peers of its cluster, and see to their certificates
+    Agent(agent::AgentArgs),
     /// Say what this machine has and lacks
     Doctor,
     /// Install what is missing and prepare kernel and tools
@@ -203,6 +206,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Node(args) => fleet::node::node(&context, args).await,
         Command::Snapshot(args) => snapshot::snapshot(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
+        Command::Agent(args) => agent::agent(&context, args),
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,

@@ -139,6 +139,11 @@ impl Paths {
         self.state.join("nix/offline")
     }
 
+    /// The cluster's certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.state.join("cluster/pki")
+    }
+
     /// The socket of a VM's shim.
     pub fn shim_socket(&self, id: &str) -> PathBuf {
         self.runtime.join(format!("{id}.sock"))
