@@ -77,5 +77,6 @@ fn spec(number: usize, build_dir: std::path::PathBuf) -> Result<VmSpec> {
         cold: false,
         started_by: StartedBy::Run,
         restore_from: None,
+        tenant: None,
     })
 }

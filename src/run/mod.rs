@@ -290,5 +290,6 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         cold: request.cold,
         started_by: request.started_by,
         restore_from: None,
+        tenant: None,
     })
 }
