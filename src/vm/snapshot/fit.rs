@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 
 use crate::artifacts::{Artifacts, GUEST_CONTRACT};
 use crate::host::files;
+use crate::host::firecracker::{LOADS_WITH_ANOTHER_TAP, Version};
+use crate::vm::network;
 use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 
 /// Goes up when mvm arranges a machine's devices in another way.
@@ -39,8 +41,11 @@ pub struct Fit {
     pub disk_mib: u64,
     /// Size of each volume in bytes.
     pub volumes: Vec<u64>,
-    /// The network.
+    /// The network. Whether the TAP is a tenant's makes no difference to the guest.
     pub network: Network,
+    /// The TAP, where the hypervisor's snapshots depend on its name and the VM is in its tenant's network.
+    #[serde(default)]
+    pub tap: Option<String>,
     /// Kernel arguments besides mvm's own.
     pub kernel_args: Vec<String>,
 }
@@ -51,6 +56,9 @@ impl Fit {
         let files = artifacts.manifest.files.iter().map(|file| (file.name.clone(), file.sha256.clone()));
         let host_kernel =
             || nix::sys::utsname::uname().ok().map(|name| name.release().to_string_lossy().into());
+        let older = |version: &str| Version::parse(version).is_none_or(|own| own < LOADS_WITH_ANOTHER_TAP);
+        let by_name = spec.hypervisor == HypervisorKind::Firecracker && older(&version);
+        let tap = network::tap_name(spec).filter(|_| by_name && spec.tenant().is_some());
         Self {
             build: artifacts.manifest.build.clone(),
             files: files.collect(),
@@ -66,6 +74,7 @@ impl Fit {
             disk_mib: spec.disk_mib,
             volumes,
             network: spec.network,
+            tap,
             kernel_args: spec.kernel_args.clone(),
         }
     }
@@ -129,6 +138,7 @@ pub(super) mod tests {
             disk_mib: 64,
             volumes: vec![],
             network: Network::User,
+            tap: None,
             kernel_args: vec![],
         }
     }
