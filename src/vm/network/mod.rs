@@ -1,7 +1,8 @@
 //! How a VM is connected.
 //!
 //! A VM that belongs to no tenant has the same address as all others, in whatever mode, so that a
-//! restored one needs no new one. The VMs of a tenant share a network, and each has an address there.
+//! restored one needs no new one. The VMs of a tenant share a network, and each has an address there;
+//! but in user mode each is on its own like any other, and reached by its published ports on loopback.
 
 mod commands;
 mod device;
@@ -173,6 +174,30 @@ mod tests {
     #[test]
     fn the_guest_has_its_address_in_every_mode() {
         assert_eq!(GUEST.to_string(), USER_GUEST);
+    }
+
+    fn spec(network: &str) -> VmSpec {
+        serde_json::from_value(serde_json::json!({
+            "id": "v-0a1b2c3d", "name": "vm", "build_dir": "/", "cpus": 1, "memory_mib": 256, "disk_mib": 64,
+            "kernel_args": [], "ports": [], "volumes": [], "network": network, "egress": true, "kvm": false,
+            "role": null, "boot_timeout_secs": 60, "remove": false,
+            "tenant": { "net_id": 1, "subnet": "10.240.1.0/24", "address": "10.240.1.3" },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_tenants_vm_has_its_address_there_and_in_user_mode_that_of_all_others() {
+        let (tap, user) = (spec("tap"), spec("user"));
+        let addresses = Addresses::of(&tap);
+        assert_eq!(
+            (addresses.cidr().as_str(), addresses.mac.as_str()),
+            ("10.240.1.3/24", "02:6d:0a:f0:01:03")
+        );
+        assert_eq!(addresses.gateway, Ipv4Addr::new(10, 240, 1, 1));
+        assert_eq!(Addresses::of(&user), Addresses::of(&VmSpec { tenant: None, ..tap.clone() }));
+        assert_eq!((tap_name(&tap).as_deref(), tap_name(&user)), (Some("tap-0af00103"), None));
+        assert_eq!(tap_name(&VmSpec { tenant: None, ..tap }).as_deref(), Some("tap0"));
     }
 
     #[test]

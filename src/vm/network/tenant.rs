@@ -7,8 +7,11 @@
 //! its last VM, has none and is not joined.
 
 use std::fs::File;
+use std::io;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::commands::{NetworkError, interfaces, ip, step};
@@ -25,6 +28,10 @@ use crate::vm::spec::{Network, TenantLink, VmSpec};
 
 /// Begins the name of every TAP in a tenant's namespace.
 const TAPS: &str = "tap-";
+/// How long a VM waits for others of its tenant that come and go.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at the lock.
+const PAUSE: Duration = Duration::from_millis(3);
 /// The bridge's name before the network is whole.
 const UNFINISHED: &str = "br-new";
 
@@ -263,8 +270,20 @@ fn lock(paths: &Paths, net_id: u16) -> Result<Flock<File>, NetworkError> {
     let path = paths.tenant_lock(net_id);
     let failed = step("lock the tenant's network");
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    let file = made.and_then(|()| File::create(&path)).map_err(&failed)?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
+    let mut file = made.and_then(|()| File::create(&path)).map_err(&failed)?;
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, errno)) if errno != Errno::EWOULDBLOCK => return Err(failed(errno.into())),
+            Err(_) if begun.elapsed() > PATIENCE => {
+                let reason = "another VM of the tenant is being connected, and does not come to an end";
+                return Err(failed(io::Error::other(reason)));
+            }
+            Err((held, _)) => file = held,
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 #[cfg(test)]

@@ -183,7 +183,11 @@ async fn connect(Target { vm, address }: Target, patience: Duration) -> Try {
     let begun = Instant::now();
     let seen = match tokio::time::timeout(patience, TcpStream::connect(address)).await {
         Err(_) => Seen::TimedOut,
-        Ok(Ok(_)) => Seen::Connected,
+        Ok(Ok(stream)) => {
+            // Closed in order it would keep the namespace until its peer, which may be killed, has answered.
+            drop(stream.set_zero_linger());
+            Seen::Connected
+        }
         Ok(Err(error)) => seen(&error),
     };
     Try { vm, address, seen, ms: begun.elapsed().as_millis() as u64 }
