@@ -9,7 +9,7 @@ use mvm::host::paths::Paths;
 use mvm::store::Store;
 use mvm::store::vms::{VmRow, VmState};
 use mvm::vm::lifecycle;
-use mvm::vm::network::{TapPlace, tenant};
+use mvm::vm::network::{self, TapPlace};
 use mvm::vm::spec::VmSpec;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -102,14 +102,14 @@ impl<'a> Tenants<'a> {
         command.arg("member").args([self.paths.state(), self.paths.runtime()]).arg(&id);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = self.host.enter(|| command.spawn().unwrap());
-        Member { child, tap: tenant::tap_name(spec.tenant().unwrap().address) }
+        Member { child, tap: network::tap_name(&spec).unwrap() }
     }
 
     /// Squares the records as every command does, and looks that nothing is left on the host.
     fn expect_nothing_left(&mut self) {
         let host = self.host;
         wait_until(DEADLINE, "no uplink on the host", || !host.ip(&["-o", "link"]).contains("mvm-"));
-        host.enter(mvm::vm::network::uplink::sweep).unwrap();
+        host.enter(network::uplink::sweep).unwrap();
         assert_eq!(host.run("nft", &["list", "tables"]), "");
         self.world.expect_no_process();
     }

@@ -3,10 +3,11 @@
 //! The namespace has no name: the shim makes it, lives in it, and starts the hypervisor in it. When
 //! both are gone, however they went, the kernel removes the namespace with its TAP and veth.
 
+use super::addresses::{GATEWAY, TAP};
 use super::commands::{NetworkError, ip, step};
 use super::device::Device;
 use super::namespace::Namespace;
-use super::{GATEWAY, TAP, uplink};
+use super::uplink;
 use crate::vm::hypervisor::Tap;
 use crate::vm::spec::HypervisorKind;
 

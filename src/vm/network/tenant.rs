@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::addresses::{TENANT_TAPS, hex, mac, tenant_tap};
 use super::commands::{NetworkError, interfaces, ip, step};
 use super::device::Device;
 use super::namespace::Namespace;
 use super::subnet::Subnet;
-use super::{hex, mac, uplink};
+use super::uplink;
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
@@ -26,8 +27,6 @@ use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::Tap;
 use crate::vm::spec::{Network, TenantLink, VmSpec};
 
-/// Begins the name of every TAP in a tenant's namespace.
-const TAPS: &str = "tap-";
 /// How long a VM waits for others of its tenant that come and go.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at the lock.
@@ -80,11 +79,6 @@ pub struct Member {
 /// Name of a tenant's bridge.
 pub fn bridge(net_id: u16) -> String {
     format!("br-tenant-{net_id}")
-}
-
-/// Name of the TAP of the VM with this address.
-pub fn tap_name(address: Ipv4Addr) -> String {
-    format!("{TAPS}{}", hex(address))
 }
 
 /// The networks of all tenants that have VMs with a process.
@@ -214,12 +208,12 @@ impl Place {
             return Err(NetworkError::AddressTaken { address, holder: holder.name.clone() });
         }
         // Firecracker's TAPs outlive a VM that was killed.
-        let taps: Vec<String> = inside.iter().map(|member| tap_name(member.link.address)).collect();
-        let stale = |name: &String| name.starts_with(TAPS) && !taps.contains(name);
+        let taps: Vec<String> = inside.iter().map(|member| tenant_tap(member.link.address)).collect();
+        let stale = |name: &String| name.starts_with(TENANT_TAPS) && !taps.contains(name);
         for name in interfaces()?.into_iter().filter(stale) {
             ip(&["link", "del", &name])?;
         }
-        let (name, bridge) = (tap_name(address), bridge(self.net_id));
+        let (name, bridge) = (tenant_tap(address), bridge(self.net_id));
         let device = Device::make(&name, spec.hypervisor).map_err(step("make a TAP device"))?;
         ip(&["link", "set", &name, "master", &bridge, "up"])?;
         ip(&["link", "set", &bridge, "up"])?;
@@ -293,7 +287,7 @@ mod tests {
     #[test]
     fn names_fit_the_kernels_fifteen_bytes() {
         assert_eq!(bridge(u16::MAX).len(), 15);
-        assert_eq!(tap_name(Ipv4Addr::new(10, 240, 1, 3)), "tap-0af00103");
+        assert_eq!(tenant_tap(Ipv4Addr::new(10, 240, 1, 3)), "tap-0af00103");
     }
 
     #[test]
