@@ -11,17 +11,14 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::process::ExitCode;
 
-use clap::Parser;
 use mvm::console::source::Interest;
 use mvm::console::work::{Job, RunWish, Worker};
 use mvm::event::{Event, EventSink, EventStream, Kind, Outcome, Source, TaskId};
 use mvm::host::paths::Paths;
 use mvm::run::wish::BuildWish;
+use support::shims::{self, Test};
 use support::{DEADLINE, World};
 use tokio::sync::watch;
-
-/// A test: its name and what it does.
-type Test = (&'static str, fn());
 
 const TESTS: [Test; 1] = [(
     "a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached",
@@ -29,26 +26,7 @@ const TESTS: [Test; 1] = [(
 )];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|word| word == "shim") {
-        return mvm::cli::run(mvm::cli::Cli::parse()).unwrap_or(ExitCode::FAILURE);
-    }
-    // The words of the usual harness, as far as they matter here.
-    let has = |word: &str| args.iter().any(|arg| arg == word);
-    let wished: Vec<&String> = args.iter().filter(|arg| arg.parse::<u32>().is_err()).collect();
-    let wished = |name: &str| {
-        let mut names = wished.iter().filter(|arg| !arg.starts_with('-')).peekable();
-        names.peek().is_none() || names.any(|part| name.contains(part.as_str()))
-    };
-    for (name, test) in TESTS {
-        if has("--list") && !has("--ignored") {
-            println!("{name}: test");
-        } else if !has("--list") && !has("--ignored") && wished(name) {
-            println!("test {name}");
-            test();
-        }
-    }
-    ExitCode::SUCCESS
+    shims::main(&TESTS)
 }
 
 /// A console without a screen.

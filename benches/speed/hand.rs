@@ -205,8 +205,8 @@ fn identity(state: &Path) -> Result<Personalise> {
         ssh_host_key_dropbear: key.dropbear,
         authorized_keys: vec![keys::user_key(state)?.1],
         network: Some(Network {
-            address: network::GUEST_CIDR.into(),
-            gateway: Some(network::GATEWAY.into()),
+            address: format!("{}/24", network::GUEST),
+            gateway: Some(network::GATEWAY.to_string()),
             mac: None,
             dns: Vec::new(),
         }),

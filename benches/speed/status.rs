@@ -79,5 +79,6 @@ fn spec(number: usize, build_dir: std::path::PathBuf) -> Result<VmSpec> {
         restore_from: None,
         instance: None,
         secrets: None,
+        tenant: None,
     })
 }

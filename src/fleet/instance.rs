@@ -29,9 +29,10 @@ use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::disks::UPPER_FILE;
 use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::network::subnet::Subnet;
 use crate::vm::shim::client;
 use crate::vm::snapshot::Snapshot;
-use crate::vm::spec::{PortMap, StartedBy, VmName, VmSpec};
+use crate::vm::spec::{PortMap, StartedBy, TenantLink, VmName, VmSpec};
 
 /// How long a guest has until it is ready.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -375,8 +376,21 @@ impl Work<'_> {
             restore_from: None,
             instance: Some(instance.path.to_string()),
             secrets: Some(secrets::dir(self.paths, &tenant.id)),
+            tenant: Some(link(tenant, instance)?),
         })
     }
+}
+
+/// Where an instance is in its tenant's network.
+fn link(tenant: &TenantRecord, instance: &Instance) -> Result<TenantLink, FleetError> {
+    let network = tenant.network;
+    let (base, prefix) = (network.ipv4_subnet.base, network.ipv4_subnet.prefix);
+    let subnet = Subnet::new(base, prefix).map_err(|error| FleetError::Record {
+        of: format!("the tenant `{}`", tenant.id),
+        reason: error.to_string(),
+    })?;
+    let address = Ipv4Addr::from(u32::from(base) + instance.row.host);
+    Ok(TenantLink { net_id: network.tenant_net_id, subnet, address })
 }
 
 /// The VM of an instance and, behind it, those of tries that were killed. It is the live one, else the

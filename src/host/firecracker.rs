@@ -20,6 +20,9 @@ pub const PROGRAM: &str = "firecracker";
 /// The oldest version mvm drives.
 pub const OLDEST: Version = Version::new(1, 7, 0);
 
+/// Since this version a snapshot can be loaded with a TAP of another name than it was taken with.
+pub const LOADS_WITH_ANOTHER_TAP: Version = Version::new(1, 12, 0);
+
 /// The release that is fetched.
 pub const VERSION: &str = "v1.17.0";
 /// Its architecture and the SHA-256 of its archive, as published beside it.

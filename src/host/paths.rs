@@ -94,6 +94,11 @@ impl Paths {
         self.state.join("vms").join(id)
     }
 
+    /// The lock of a tenant's network.
+    pub fn tenant_lock(&self, net_id: u16) -> PathBuf {
+        self.state.join("network").join(format!("{net_id}.lock"))
+    }
+
     /// All VMs' directories.
     pub fn vms(&self) -> PathBuf {
         self.state.join("vms")

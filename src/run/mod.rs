@@ -293,5 +293,6 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         restore_from: None,
         instance: None,
         secrets: None,
+        tenant: None,
     })
 }

@@ -15,7 +15,7 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::network::tap;
+use super::network::uplink;
 use super::shim::client::{self, ClientError};
 use super::shim::protocol::{self, Leash, Word};
 use super::snapshot::ready;
@@ -214,7 +214,7 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
     }
     if lost_tap && nix::unistd::geteuid().is_root() {
         // What is left is an unused table, which the next end of a VM removes as well.
-        let _ = tap::sweep();
+        let _ = uplink::sweep();
     }
     Ok(lost)
 }
@@ -327,7 +327,7 @@ async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), Li
     }
     if shares_the_host(&vm) && nix::unistd::geteuid().is_root() {
         // What is left is an unused table, which the next end of a VM removes as well.
-        let _ = tap::sweep();
+        let _ = uplink::sweep();
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::subnet::Subnet;
+
 /// Least memory a guest boots with, in MiB, where its image does not say.
 pub const MIN_MEMORY_MIB: u32 = 96;
 /// Largest disk or volume, in MiB: 64 TiB.
@@ -329,10 +331,21 @@ pub enum NetworkChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
-    /// A TAP device in a network namespace of its own.
+    /// A TAP device in a network namespace of its own, or of its tenant's.
     Tap,
     /// User-mode networking by QEMU.
     User,
+}
+
+/// A VM's place in the network of the tenant that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLink {
+    /// The tenant's number on this machine, in the name of its bridge.
+    pub net_id: u16,
+    /// The tenant's network, below 10.240.0.0/12; its first address is the gateway's.
+    pub subnet: Subnet,
+    /// The VM's address in it, which no other VM has.
+    pub address: Ipv4Addr,
 }
 
 /// All a shim needs to know to run a VM; `vms/<id>/spec.json`.
@@ -386,6 +399,16 @@ pub struct VmSpec {
     /// A directory of small files for `/run/secrets` of the guest, read when it becomes this VM.
     #[serde(default)]
     pub secrets: Option<PathBuf>,
+    /// The tenant whose network it shares, if it has a TAP; in user mode it is on its own.
+    #[serde(default)]
+    pub tenant: Option<TenantLink>,
+}
+
+impl VmSpec {
+    /// The tenant's network that it is really in.
+    pub fn tenant(&self) -> Option<&TenantLink> {
+        self.tenant.as_ref().filter(|_| self.network == Network::Tap)
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::network::tap::TAP;
-use super::spec::Network;
 use crate::event::vm::VmSample;
 use crate::host::identity::{ProcessId, boot_id};
 use crate::host::process::{self, Stat};
@@ -21,8 +19,8 @@ pub struct Target<'a> {
     pub id: &'a str,
     /// Its shim.
     pub shim: &'a ProcessId,
-    /// Its network.
-    pub network: Network,
+    /// Its TAP; none in user mode.
+    pub tap: Option<&'a str>,
 }
 
 /// Remembers the counters of each VM, and which process is its hypervisor.
@@ -80,7 +78,7 @@ impl Sampler {
         let mut samples = Vec::new();
         for target in targets {
             let Some(known) = self.known.get_mut(target.id) else { continue };
-            let Some(counters) = counters(known.hypervisor, target.network, self.page_kib) else {
+            let Some(counters) = counters(known.hypervisor, target.tap, self.page_kib) else {
                 // It ended, whoever has its number now.
                 self.known.remove(target.id);
                 continue;
@@ -118,16 +116,16 @@ impl Sampler {
 }
 
 /// The counters of a hypervisor that still runs.
-fn counters(hypervisor: Process, network: Network, page_kib: u64) -> Option<Counters> {
+fn counters(hypervisor: Process, tap: Option<&str>, page_kib: u64) -> Option<Counters> {
     let pid = hypervisor.pid;
     let stat = process::stat(pid).filter(|stat| stat.start == hypervisor.start && !stat.zombie)?;
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; 1024];
     let disk = process::read(pid, "io", &mut buffer).map(|text| disk(&text)).unwrap_or_default();
-    let network = match network {
-        Network::Tap => process::read(pid, "net/dev", &mut buffer).and_then(|text| traffic(&text)),
-        // QEMU does not count what its user-mode networking passes on.
-        Network::User => None,
-    };
+    // QEMU does not count what its user-mode networking passes on. A tenant's VMs have one long table.
+    let network = tap.and_then(|tap| {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+        traffic(&table, tap)
+    });
     let memory_kib = stat.resident_pages * page_kib;
     Some(Counters { cpu_ticks: stat.cpu_ticks, memory_kib, disk, network })
 }
@@ -139,8 +137,8 @@ fn disk(io: &str) -> (u64, u64) {
 }
 
 /// Bytes the guest received and sent, from `/proc/PID/net/dev`: what the TAP sends, the guest receives.
-fn traffic(dev: &str) -> Option<(u64, u64)> {
-    let fields = dev.lines().find_map(|line| line.trim().strip_prefix(TAP)?.strip_prefix(':'))?;
+fn traffic(dev: &str, tap: &str) -> Option<(u64, u64)> {
+    let fields = dev.lines().find_map(|line| line.trim().strip_prefix(tap)?.strip_prefix(':'))?;
     let mut fields = fields.split_whitespace();
     let (received, sent) = (fields.next()?, fields.nth(7)?);
     Some((sent.parse().ok()?, received.parse().ok()?))
@@ -171,8 +169,8 @@ mod tests {
     #[test]
     fn rates_are_differences_over_time_and_the_guest_receives_what_the_tap_sends() {
         let dev = "Inter-| Receive | Transmit\n face |bytes packets\n    lo: 1 2 3 4 5 6 7 8 9 10\n  tap0: 100 2 0 0 0 0 0 0 900 4 0 0 0 0 0 0\n";
-        assert_eq!(traffic(dev), Some((900, 100)));
-        assert_eq!(traffic("  tap01: 1 2 3 4 5 6 7 8 9\n"), None);
+        assert_eq!(traffic(dev, "tap0"), Some((900, 100)));
+        assert_eq!(traffic("  tap01: 1 2 3 4 5 6 7 8 9\n", "tap0"), None);
         assert_eq!(disk("rchar: 9\nread_bytes: 40\nwrite_bytes: 50\ncancelled_write_bytes: 7\n"), (40, 50));
 
         let before = Counters { cpu_ticks: 100, memory_kib: 7, disk: (0, 50), network: Some((900, 100)) };
@@ -208,7 +206,7 @@ mod tests {
     fn the_shims_child_is_found_and_sampled_until_it_ends() {
         let mut busy = Busy::start();
         let shim = ProcessId::of(std::process::id()).unwrap();
-        let target = Target { id: "v-1", shim: &shim, network: Network::User };
+        let target = Target { id: "v-1", shim: &shim, tap: None };
         let mut sampler = Sampler::default();
         let deadline = Instant::now() + Duration::from_secs(30);
         let sample = loop {
@@ -233,14 +231,14 @@ mod tests {
         let before_boot = ProcessId { boot: "other".into(), ..me };
         let mut sampler = Sampler::default();
         for shim in [&earlier, &before_boot] {
-            let target = Target { id: "v-1", shim, network: Network::User };
+            let target = Target { id: "v-1", shim, tap: None };
             sampler.searched = None;
             sampler.sample(&[target], Instant::now());
             assert!(sampler.known.is_empty());
         }
         let pid = busy.0.id();
         let start = process::stat(pid).unwrap().start;
-        assert!(counters(Process { pid, start }, Network::User, 4).is_some());
-        assert_eq!(counters(Process { pid, start: start + 1 }, Network::User, 4), None);
+        assert!(counters(Process { pid, start }, None, 4).is_some());
+        assert_eq!(counters(Process { pid, start: start + 1 }, None, 4), None);
     }
 }

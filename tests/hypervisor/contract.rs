@@ -317,5 +317,5 @@ pub async fn it_takes_the_tap_of_its_network_namespace(backend: Backend, place: 
     other.hypervisor.load(&snapshot).await.unwrap();
     other.hypervisor.resume().await.unwrap();
     assert!(other.console.number().await > last);
-    network.leave("v-00000001").unwrap();
+    network.leave().unwrap();
 }

@@ -5,10 +5,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
 use mvm::vm::hypervisor::{HypervisorError, Launch, Tap};
+use mvm::vm::network::tap::TapNetwork;
 use tokio::time::timeout;
 
 use crate::contract::{expect_words, stand_in};
@@ -23,6 +25,32 @@ fn a_tap_that_is_not_there_is_missed_and_not_made() {
         let error = backend.start_on(tap, &place.join("vm"), Launch::Cold).await.unwrap_err();
         expect_words(&error, "`mvm-absent0` is not there");
         assert!(!fs::read_to_string("/proc/net/dev").unwrap().contains("mvm-absent0"));
+    });
+}
+
+#[test]
+fn a_saved_machine_goes_on_with_the_tap_of_another() {
+    prove(Backend::firecracker, async |backend: Backend, place: &Path| {
+        if !is_root() {
+            return;
+        }
+        // A namespace belongs to a thread; the test's own ends with it.
+        let network = TapNetwork::enter("v-00000001", false, backend.kind).unwrap();
+        let mut vm = backend.start_on(Some(network.device()), &place.join("vm"), Launch::Cold).await.unwrap();
+        vm.console.line("hello").await;
+        let last = vm.pause().await;
+        let snapshot = place.join("snapshot");
+        vm.save(&snapshot).await;
+        // The first one goes on, with its TAP.
+        vm.hypervisor.resume().await.unwrap();
+        let made = Command::new("ip").args(["tuntap", "add", "tap-0af00103", "mode", "tap"]).status();
+        assert!(made.unwrap().success());
+        let (dir, tap) = (place.join("other"), Some(Tap::Named("tap-0af00103")));
+        let mut other = backend.start_on(tap, &dir, Launch::Restore(&snapshot)).await.unwrap();
+        other.hypervisor.load(&snapshot).await.unwrap();
+        other.hypervisor.resume().await.unwrap();
+        assert!(other.console.number().await > last && vm.console.number().await > last);
+        network.leave().unwrap();
     });
 }
 

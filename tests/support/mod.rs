@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod shims;
 pub mod terminal;
 
 use std::ffi::{OsStr, OsString};

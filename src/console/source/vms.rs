@@ -15,6 +15,7 @@ use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::network;
 use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 use crate::vm::usage::{Sampler, Target};
 use crate::vm::virtiofs;
@@ -51,7 +52,7 @@ struct Read {
 struct Known {
     row: VmRow,
     flake: Option<String>,
-    network: Option<Network>,
+    tap: Option<String>,
     own: Own,
     /// The snapshots that were told of last: its own, and the ready one of its build.
     saved: Saved,
@@ -139,8 +140,8 @@ impl Vms {
             }
             let mut own = Own::default();
             let saved = saved(&self.paths, &row, &mut own, &self.ready);
-            let network = lifecycle::spec_of(&row).map(|spec| spec.network);
-            let known = Known { row, flake, network, own, saved };
+            let tap = lifecycle::spec_of(&row).and_then(|spec| network::tap_name(&spec));
+            let known = Known { row, flake, tap, own, saved };
             sink.send(Kind::VmSeen { info: Box::new(known.info(&self.paths)) });
             self.known.insert(known.row.id.clone(), known);
         }
@@ -182,10 +183,10 @@ fn words(error: LifecycleError) -> String {
 }
 
 /// A VM that has a hypervisor, or will soon.
-fn target(Known { row, network, .. }: &Known) -> Option<Target<'_>> {
+fn target(Known { row, tap, .. }: &Known) -> Option<Target<'_>> {
     let runs = matches!(row.state, VmState::Booting | VmState::Running | VmState::Paused);
     let shim = row.process.as_ref().filter(|_| runs)?;
-    Some(Target { id: &row.id, shim, network: (*network)? })
+    Some(Target { id: &row.id, shim, tap: tap.as_deref() })
 }
 
 /// The VM's own snapshot, and the ready one of its build.

@@ -1,35 +1,79 @@
 //! How a VM is connected.
 //!
-//! The guest has the same address in every VM and mode, so a restored one needs no new one.
+//! A VM that belongs to no tenant has the same address as all others, in whatever mode, so that a
+//! restored one needs no new one. The VMs of a tenant share a network, and each has an address there;
+//! but in user mode each is on its own like any other, and reached by its published ports on loopback.
 
+mod addresses;
+mod commands;
+mod device;
+mod namespace;
 pub mod ports;
+pub mod subnet;
 pub mod tap;
+pub mod tenant;
+pub mod uplink;
+pub mod verify;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::hypervisor::qemu::usernet::USER_GUEST;
+use super::hypervisor::Tap;
+use super::spec::{Network, VmSpec};
+use crate::host::paths::Paths;
+pub use addresses::{Addresses, GATEWAY, GUEST, tap_name};
+pub use commands::NetworkError;
 
-/// The gateway's address as the guest sees it.
-pub const GATEWAY: &str = "172.16.0.1";
-/// The guest's address.
-pub const GUEST: &str = USER_GUEST;
-/// The guest's address with its prefix length.
-pub const GUEST_CIDR: &str = "172.16.0.2/24";
 /// The name server that user-mode networking answers on.
 const USER_DNS: &str = "172.16.0.3";
 
-/// A MAC address of the VM's own, from the digits of its id.
-pub fn mac(id: &str) -> String {
-    let digits: String =
-        id.chars().filter(char::is_ascii_hexdigit).chain("00000000".chars()).take(8).collect();
-    format!("02:6d:{}:{}:{}:{}", &digits[0..2], &digits[2..4], &digits[4..6], &digits[6..8])
+/// The network of a VM with a TAP. The thread that made it is inside.
+#[derive(Debug)]
+pub enum TapPlace {
+    /// A namespace of its own.
+    Own(tap::TapNetwork),
+    /// Its tenant's.
+    Tenant(tenant::TenantNetwork),
+}
+
+impl TapPlace {
+    /// Moves the calling thread into the VM's network; none in user mode.
+    ///
+    /// Must be called before other threads are started, or they stay outside.
+    pub fn enter(paths: &Paths, spec: &VmSpec) -> Result<Option<Self>, NetworkError> {
+        Ok(match (spec.network, spec.tenant()) {
+            (Network::User, _) => None,
+            (Network::Tap, None) => {
+                Some(Self::Own(tap::TapNetwork::enter(&spec.id, spec.egress, spec.hypervisor)?))
+            }
+            (Network::Tap, Some(link)) => {
+                Some(Self::Tenant(tenant::TenantNetwork::enter(paths, spec, link)?))
+            }
+        })
+    }
+
+    /// The TAP device, for the hypervisor.
+    pub fn device(&self) -> Tap<'_> {
+        match self {
+            Self::Own(network) => network.device(),
+            Self::Tenant(network) => network.device(),
+        }
+    }
+
+    /// Removes what would stay. Called when the VM is over.
+    pub fn leave(&self) -> Result<(), NetworkError> {
+        match self {
+            Self::Own(network) => network.leave(),
+            Self::Tenant(network) => network.leave(),
+        }
+    }
 }
 
 /// Name servers for the guest.
-pub fn dns(network: super::spec::Network) -> Vec<String> {
+pub fn dns(network: Network) -> Vec<String> {
     match network {
-        super::spec::Network::User => vec![USER_DNS.into()],
-        super::spec::Network::Tap => {
+        Network::User => vec![USER_DNS.into()],
+        Network::Tap => {
             // A stub resolver on the host's loopback is out of the guest's reach; systemd
             // keeps the real servers in a file of its own.
             let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -45,7 +89,7 @@ pub fn dns(network: super::spec::Network) -> Vec<String> {
 fn servers(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<std::net::Ipv4Addr>().ok())
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
         .filter(|address| !address.is_loopback())
         .map(|address| address.to_string())
         .collect()
@@ -54,11 +98,6 @@ fn servers(file: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mac_is_local_and_follows_the_id() {
-        assert_eq!(mac("v-0a1b2c3d"), "02:6d:0a:1b:2c:3d");
-    }
 
     #[test]
     fn name_servers_on_loopback_are_left_out() {

@@ -1,6 +1,7 @@
 //! From a specification to a guest that is ready.
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -28,8 +29,7 @@ use crate::vm::hypervisor::qemu::{self, tsc};
 use crate::vm::hypervisor::{
     Disk, Hypervisor, Launch, MESSAGES_FILE, Machine, Share, firecracker, how_it_ended, last_words,
 };
-use crate::vm::network::tap::TapNetwork;
-use crate::vm::network::{self, mac};
+use crate::vm::network::{Addresses, TapPlace};
 use crate::vm::snapshot::Snapshot;
 use crate::vm::snapshot::fit::Fit;
 use crate::vm::snapshot::ready::{self, NotReady};
@@ -269,8 +269,7 @@ impl Start<'_> {
         let text =
             "the image has no guest agent: it is ready when its ssh server greets, and commands go by ssh";
         self.leash.say(&Word::Warning { text: text.into() }).await;
-        let network = self.prepared.spec.network;
-        let greets = ssh_greets(network, &mut *booted.hypervisor);
+        let greets = ssh_greets(&self.prepared.spec, &mut *booted.hypervisor);
         let late = self.late("did not greet by ssh");
         tokio::select! {
             greets = greets => greets.map_err(|status| died(self.prepared, Ok(status)))?,
@@ -415,6 +414,7 @@ async fn launch(
     how: Launch<'_>,
 ) -> Result<Booted, ShimError> {
     let Prepared { spec, artifacts, dir, .. } = prepared;
+    let addresses = Addresses::of(spec);
     let mut command_line = String::from(match spec.hypervisor {
         HypervisorKind::Qemu => qemu::COMMAND_LINE,
         HypervisorKind::Firecracker => firecracker::COMMAND_LINE,
@@ -430,8 +430,9 @@ async fn launch(
     }
     if !artifacts.has_agent() {
         // Without an agent the kernel itself has to take the address.
-        command_line +=
-            &format!(" root=/dev/vda ro ip={}::{}:255.255.255.0::eth0:off", network::GUEST, network::GATEWAY);
+        let Addresses { guest, prefix, gateway, .. } = &addresses;
+        let netmask = Ipv4Addr::from(u32::MAX << (32 - prefix));
+        command_line += &format!(" root=/dev/vda ro ip={guest}::{gateway}:{netmask}::eth0:off");
     }
     let shares: Vec<Share> = volumes.daemons.iter().map(ShareDaemon::share).collect();
     let program = program(paths, spec.hypervisor)?;
@@ -444,8 +445,8 @@ async fn launch(
         command_line: &command_line,
         disks: &volumes.disks,
         shares: &shares,
-        mac: &mac(&spec.id),
-        tap: prepared.tap.as_ref().map(TapNetwork::device),
+        mac: &addresses.mac,
+        tap: prepared.tap.as_ref().map(TapPlace::device),
         lock: prepared.lock.as_fd(),
     };
     let mut hypervisor: Box<dyn Hypervisor> = match spec.hypervisor {

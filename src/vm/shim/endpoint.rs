@@ -8,8 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::vm::hypervisor::Hypervisor;
-use crate::vm::network;
-use crate::vm::spec::Network;
+use crate::vm::network::Addresses;
+use crate::vm::spec::{Network, VmSpec};
 
 /// Port of ssh.
 const SSH: u16 = 22;
@@ -20,21 +20,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The address at which a port of the guest answers this process.
 pub async fn endpoint(
-    network: Network,
+    spec: &VmSpec,
     hypervisor: &mut dyn Hypervisor,
     port: u16,
 ) -> Result<SocketAddr, String> {
-    match network {
-        Network::Tap => Ok(SocketAddr::new(network::GUEST.parse().map_err(|_| "no address")?, port)),
+    match spec.network {
+        Network::Tap => Ok((Addresses::of(spec).guest, port).into()),
         Network::User => hypervisor.forward(port).await.map_err(|error| error.to_string()),
     }
 }
 
 /// Waits until the guest's ssh server greets, or the hypervisor ends. A connection alone proves nothing: user-mode
 /// networking accepts for ports nobody listens on.
-pub async fn ssh_greets(network: Network, hypervisor: &mut dyn Hypervisor) -> Result<(), ExitStatus> {
+pub async fn ssh_greets(spec: &VmSpec, hypervisor: &mut dyn Hypervisor) -> Result<(), ExitStatus> {
     loop {
-        if let Ok(address) = endpoint(network, hypervisor, SSH).await
+        if let Ok(address) = endpoint(spec, hypervisor, SSH).await
             && tokio::time::timeout(TRY, greets(address)).await.is_ok_and(|greets| greets)
         {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::guest::frames::{self, Personalise};
 use crate::host::files;
 use crate::host::paths::Paths;
 use crate::vm::keys;
-use crate::vm::network::{self, dns, mac};
+use crate::vm::network::{Addresses, dns};
 
 /// Everything that makes this VM differ from others of its image.
 pub fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Result<Personalise, ShimError> {
@@ -27,7 +27,7 @@ pub fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Res
     let known = format!("{} {}\n", spec.id, host_key.public);
     files::write_atomic(&dir.join("known_hosts"), known.as_bytes(), 0o600)
         .map_err(file(dir.join("known_hosts")))?;
-    let gateway = spec.egress.then(|| network::GATEWAY.to_string());
+    let addresses = Addresses::of(spec);
     Ok(Personalise {
         time_ns: now_ns(),
         entropy: entropy(),
@@ -36,10 +36,10 @@ pub fn personalise(paths: &Paths, prepared: &Prepared, volumes: &Volumes) -> Res
         ssh_host_key_dropbear: host_key.dropbear,
         authorized_keys: vec![user_key],
         network: Some(frames::Network {
-            address: network::GUEST_CIDR.into(),
+            address: addresses.cidr(),
             dns: if spec.egress { dns(spec.network) } else { Vec::new() },
-            gateway,
-            mac: Some(mac(&spec.id)),
+            gateway: spec.egress.then(|| addresses.gateway.to_string()),
+            mac: Some(addresses.mac),
         }),
         volumes: volumes.guest.clone(),
         secrets: secrets(spec.secrets.as_deref())?,

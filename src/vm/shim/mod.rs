@@ -114,7 +114,7 @@ pub enum ShimError {
     Disk(#[from] disks::DiskError),
     /// Network.
     #[error(transparent)]
-    Tap(#[from] network::tap::TapError),
+    Network(#[from] network::NetworkError),
     /// Ports.
     #[error(transparent)]
     Port(#[from] network::ports::PortError),
@@ -210,7 +210,7 @@ fn clean_up(paths: &Paths, prepared: &Prepared) {
     let id = &prepared.spec.id;
     remove(&paths.shim_socket(id));
     if let Some(tap) = &prepared.tap
-        && let Err(error) = tap.leave(id)
+        && let Err(error) = tap.leave()
     {
         eprintln!("mvm shim: {error}");
     }

@@ -9,8 +9,8 @@ use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmState;
-use crate::vm::network::{ports, tap::TapNetwork};
-use crate::vm::spec::{Network, PortMap, VmSpec};
+use crate::vm::network::{TapPlace, ports};
+use crate::vm::spec::{PortMap, VmSpec};
 
 /// A VM about to be started.
 pub struct Prepared {
@@ -27,7 +27,7 @@ pub struct Prepared {
     /// Listeners of the published ports, in the host's namespace.
     pub listeners: Vec<(PortMap, TcpListener)>,
     /// The network, unless it is user-mode.
-    pub tap: Option<TapNetwork>,
+    pub tap: Option<TapPlace>,
 }
 
 impl Prepared {
@@ -47,10 +47,7 @@ impl Prepared {
         record(paths, id, VmState::Booting, None);
         let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;
         spec.ports = listeners.iter().map(|(map, _)| *map).collect();
-        let tap = match spec.network {
-            Network::Tap => Some(TapNetwork::enter(id, spec.egress, spec.hypervisor)?),
-            Network::User => None,
-        };
+        let tap = TapPlace::enter(paths, &spec)?;
         // Once it runs it is a VM like others.
         let restore_from = spec.restore_from.take();
         Ok(Self { spec, restore_from, artifacts, dir, lock, listeners, tap })

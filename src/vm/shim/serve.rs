@@ -106,7 +106,7 @@ pub async fn serve(
             }
             order = incoming.recv() => match order {
                 Some(Order::Endpoint(port, reply)) => {
-                    let _ = reply.send(endpoint(prepared.spec.network, &mut *booted.hypervisor, port).await);
+                    let _ = reply.send(endpoint(&prepared.spec, &mut *booted.hypervisor, port).await);
                 }
                 Some(Order::Stop(deadline)) => break deadline,
                 Some(Order::Pause(wish, reply)) => {

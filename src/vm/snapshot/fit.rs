@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 
 use crate::artifacts::{Artifacts, GUEST_CONTRACT};
 use crate::host::files;
+use crate::host::firecracker::{LOADS_WITH_ANOTHER_TAP, Version};
+use crate::vm::network;
 use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 
 /// Goes up when mvm arranges a machine's devices in another way.
@@ -39,8 +41,11 @@ pub struct Fit {
     pub disk_mib: u64,
     /// Size of each volume in bytes.
     pub volumes: Vec<u64>,
-    /// The network.
+    /// The network. Whether the TAP is a tenant's makes no difference to the guest.
     pub network: Network,
+    /// The TAP, where the hypervisor's snapshots depend on its name and the VM is in its tenant's network.
+    #[serde(default)]
+    pub tap: Option<String>,
     /// Kernel arguments besides mvm's own.
     pub kernel_args: Vec<String>,
 }
@@ -51,6 +56,7 @@ impl Fit {
         let files = artifacts.manifest.files.iter().map(|file| (file.name.clone(), file.sha256.clone()));
         let host_kernel =
             || nix::sys::utsname::uname().ok().map(|name| name.release().to_string_lossy().into());
+        let tap = tap_that_counts(spec, &version);
         Self {
             build: artifacts.manifest.build.clone(),
             files: files.collect(),
@@ -66,6 +72,7 @@ impl Fit {
             disk_mib: spec.disk_mib,
             volumes,
             network: spec.network,
+            tap,
             kernel_args: spec.kernel_args.clone(),
         }
     }
@@ -95,6 +102,13 @@ impl Fit {
         });
         differs.collect()
     }
+}
+
+/// The TAP in a tenant's network, where a snapshot can be loaded with no other.
+fn tap_that_counts(spec: &VmSpec, version: &str) -> Option<String> {
+    let older = Version::parse(version).is_none_or(|version| version < LOADS_WITH_ANOTHER_TAP);
+    let by_name = spec.hypervisor == HypervisorKind::Firecracker && older;
+    network::tap_name(spec).filter(|_| by_name && spec.tenant().is_some())
 }
 
 /// Model and abilities of the first CPU.
@@ -129,6 +143,7 @@ pub(super) mod tests {
             disk_mib: 64,
             volumes: vec![],
             network: Network::User,
+            tap: None,
             kernel_args: vec![],
         }
     }
@@ -146,6 +161,25 @@ pub(super) mod tests {
         );
         let other = Fit { files: vec![("rootfs.ext4".into(), "01".into())], ..fit.clone() };
         assert_eq!(fit.differences(&other), ["the build's files are others"]);
+    }
+
+    #[test]
+    fn a_taps_name_counts_only_with_a_firecracker_that_cannot_load_with_another() {
+        let name = |hypervisor: &str, version: &str, tenant: serde_json::Value| {
+            let spec: VmSpec = serde_json::from_value(serde_json::json!({
+                "id": "v-1", "name": "vm", "build_dir": "/", "cpus": 1, "memory_mib": 256, "disk_mib": 64,
+                "kernel_args": [], "ports": [], "volumes": [], "network": "tap", "egress": true, "kvm": false,
+                "role": null, "boot_timeout_secs": 60, "remove": false, "hypervisor": hypervisor,
+                "tenant": tenant,
+            }))
+            .unwrap();
+            tap_that_counts(&spec, version)
+        };
+        let tenant = serde_json::json!({ "net_id": 1, "subnet": "10.240.1.0/24", "address": "10.240.1.3" });
+        assert_eq!(name("qemu", "QEMU 7.2", tenant.clone()), None);
+        assert_eq!(name("firecracker", "Firecracker v1.12.0", tenant.clone()), None);
+        assert_eq!(name("firecracker", "Firecracker v1.11.0", tenant).as_deref(), Some("tap-0af00103"));
+        assert_eq!(name("firecracker", "Firecracker v1.11.0", serde_json::Value::Null), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::vsock;
-use crate::host::firecracker::Version;
+use crate::host::firecracker::{LOADS_WITH_ANOTHER_TAP, Version};
 use crate::vm::hypervisor::{MEMORY_FILE, Machine, STATE_FILE, Tap};
 
 /// The kernel's name in the VM's directory.
@@ -17,6 +17,9 @@ const GUEST_CID: u32 = 3;
 /// Since this version dirty pages are named after what is tracked of them, as in the machine's
 /// configuration.
 const TRACKS_DIRTY_PAGES: Version = Version::new(1, 13, 0);
+
+/// The only network interface's name for Firecracker.
+const INTERFACE: &str = "eth0";
 
 /// A disk's name in the VM's directory. A snapshot holds it as it stands, so that each VM that goes on
 /// from it has the disk of this name in its own.
@@ -50,8 +53,8 @@ pub fn machine(machine: &Machine<'_>) -> Vec<(String, Value)> {
         told.push((format!("/drives/d{index}"), drive));
     }
     if let Some(Tap::Named(name)) = machine.tap {
-        let interface = json!({ "iface_id": "eth0", "host_dev_name": name, "guest_mac": machine.mac });
-        told.push(("/network-interfaces/eth0".into(), interface));
+        let interface = json!({ "iface_id": INTERFACE, "host_dev_name": name, "guest_mac": machine.mac });
+        told.push((format!("/network-interfaces/{INTERFACE}"), interface));
     }
     told.push(("/vsock".into(), json!({ "guest_cid": GUEST_CID, "uds_path": vsock::SOCKET })));
     told
@@ -66,8 +69,8 @@ pub fn create() -> Value {
     })
 }
 
-/// To load a machine, which stays paused.
-pub fn load(version: Version) -> Value {
+/// To load a machine, which stays paused, with this TAP.
+pub fn load(version: Version, tap: Option<&str>) -> Value {
     let mut load = json!({
         "snapshot_path": format!("{SNAPSHOT}/{STATE_FILE}"),
         "mem_backend": { "backend_type": "File", "backend_path": format!("{SNAPSHOT}/{MEMORY_FILE}") },
@@ -75,6 +78,9 @@ pub fn load(version: Version) -> Value {
     });
     let tracking = if version < TRACKS_DIRTY_PAGES { "enable_diff_snapshots" } else { "track_dirty_pages" };
     load[tracking] = false.into();
+    if let Some(name) = tap.filter(|_| version >= LOADS_WITH_ANOTHER_TAP) {
+        load["network_overrides"] = json!([{ "iface_id": INTERFACE, "host_dev_name": name }]);
+    }
     load
 }
 
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_load_has_the_fields_that_its_version_knows() {
-        let fields = |minor| load(Version::new(1, minor, 0));
+        let fields = |minor| load(Version::new(1, minor, 0), Some("tap1"));
         for (minor, has, has_not) in [
             (7, "enable_diff_snapshots", "track_dirty_pages"),
             (12, "enable_diff_snapshots", "track_dirty_pages"),
@@ -94,6 +100,7 @@ mod tests {
             let load = fields(minor);
             assert_eq!((&load[has], &load[has_not]), (&Value::Bool(false), &Value::Null), "1.{minor}");
             assert_eq!(load["mem_backend"]["backend_type"], "File");
+            assert_eq!(load["network_overrides"].is_array(), minor >= 12, "1.{minor}");
         }
     }
 }

@@ -68,6 +68,7 @@ pub struct Firecracker {
     dir: PathBuf,
     version: Version,
     memory_mib: u32,
+    tap: Option<String>,
 }
 
 /// Starts Firecracker in the VM's directory; the machine too, unless it is to be loaded.
@@ -77,7 +78,12 @@ pub async fn start(machine: &Machine<'_>, launch: Launch<'_>) -> Result<Firecrac
     let place = Place::open(machine.dir).map_err(|error| failed(error.to_string()))?;
     let child = spawn(machine)?;
     let dir = machine.dir.to_path_buf();
-    let mut started = Firecracker { child, place, dir, version: OLDEST, memory_mib: machine.spec.memory_mib };
+    let tap = match machine.tap {
+        Some(Tap::Named(name)) => Some(name.to_owned()),
+        _ => None,
+    };
+    let memory_mib = machine.spec.memory_mib;
+    let mut started = Firecracker { child, place, dir, version: OLDEST, memory_mib, tap };
     let begun = started.begin(machine, launch).await;
     match begun {
         Ok(()) => Ok(started),
@@ -255,7 +261,8 @@ impl Hypervisor for Firecracker {
         let linked =
             whole.and_then(|()| link(&self.dir, bodies::SNAPSHOT, dir).map_err(|error| error.to_string()));
         linked.map_err(|reason| HypervisorError::Load { name: NAME, reason })?;
-        let loaded = self.put("/snapshot/load", bodies::load(self.version), LOAD_DEADLINE).await;
+        let loaded =
+            self.put("/snapshot/load", bodies::load(self.version, self.tap.as_deref()), LOAD_DEADLINE).await;
         match loaded {
             Ok(()) => Ok(()),
             Err(error) => Err(HypervisorError::Load { name: NAME, reason: self.give_up(error).await }),
