@@ -51,9 +51,9 @@ impl<'a> PoolPlanner<'_, 'a> {
         self.stop_surplus(&mut lot, is_old, &mut destroys);
         self.rest(&mut lot, to_warm, to_sleep);
         let is_settled = actions == self.plan.actions.len() && blocked == self.plan.blocked.len();
-        let destroys_nothing = destroys.is_empty();
+        let is_settled = is_settled && destroys.is_empty();
         self.plan.actions.append(&mut destroys);
-        if is_settled && destroys_nothing && current.is_some() {
+        if is_settled && current.is_some() {
             self.replace_one(&lot, is_old);
         }
     }
@@ -189,7 +189,9 @@ impl<'a> PoolPlanner<'_, 'a> {
         for bucket in Bucket::ALL {
             while let Some(instance) = lot.surplus(bucket) {
                 if !self.may_leave(instance) {
-                } else if is_old(instance) || lot.total > self.max_instances {
+                    continue;
+                }
+                if is_old(instance) || lot.total > self.max_instances {
                     lot.total -= 1;
                     destroys.push(Action::Destroy { path: self.of(instance) });
                 } else {
