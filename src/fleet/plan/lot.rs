@@ -154,6 +154,15 @@ impl<'a> Lot<'a> {
         Some(instance)
     }
 
+    /// Lets those that are on their way back to rest stay, as far as they are wanted where they are.
+    pub(super) fn keep_returning(&mut self, bucket: Bucket) {
+        while self.lacks(bucket) > 0 {
+            let Some(instance) = self.returning(bucket) else { break };
+            self.fill(bucket);
+            self.free[bucket as usize].push_back(instance);
+        }
+    }
+
     /// Those that are on their way back to rest, with the bucket they belong to.
     pub(super) fn all_returning(&mut self) -> Vec<(&'a ActualInstance, Bucket)> {
         std::mem::take(&mut self.returning).concat()

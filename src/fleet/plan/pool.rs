@@ -51,9 +51,9 @@ impl<'a> PoolPlanner<'_, 'a> {
         self.stop_surplus(&mut lot, is_old, &mut destroys);
         self.rest(&mut lot, to_warm, to_sleep);
         let is_settled = actions == self.plan.actions.len() && blocked == self.plan.blocked.len();
-        let destroys_nothing = destroys.is_empty();
+        let is_settled = is_settled && destroys.is_empty();
         self.plan.actions.append(&mut destroys);
-        if is_settled && destroys_nothing && current.is_some() {
+        if is_settled && current.is_some() {
             self.replace_one(&lot, is_old);
         }
     }
@@ -74,10 +74,7 @@ impl<'a> PoolPlanner<'_, 'a> {
 
     fn run_missing(&mut self, lot: &mut Lot<'a>, can_create: bool) {
         let to = Bucket::Running;
-        while lot.lacks(to) > 0 && lot.returning(to).is_some() {
-            // It runs already, and is now wanted where it is.
-            lot.fill(to);
-        }
+        lot.keep_returning(to);
         let mut wakes = Vec::new();
         let mut resumes = Vec::new();
         let mut short = None;
@@ -119,9 +116,7 @@ impl<'a> PoolPlanner<'_, 'a> {
     /// Those that are to be halted, in the end.
     fn warm_missing(&mut self, lot: &mut Lot<'a>, can_create: bool) -> Vec<&'a ActualInstance> {
         let to = Bucket::Warm;
-        while lot.lacks(to) > 0 && lot.returning(to).is_some() {
-            lot.fill(to);
-        }
+        lot.keep_returning(to);
         let to_warm = take_surplus(lot, Bucket::Running, to);
         let from = Bucket::Sleeping;
         while let Some(instance) = lot.promotable(from, false).filter(|_| lot.lacks(to) > 0) {
@@ -194,7 +189,9 @@ impl<'a> PoolPlanner<'_, 'a> {
         for bucket in Bucket::ALL {
             while let Some(instance) = lot.surplus(bucket) {
                 if !self.may_leave(instance) {
-                } else if is_old(instance) || lot.total > self.max_instances {
+                    continue;
+                }
+                if is_old(instance) || lot.total > self.max_instances {
                     lot.total -= 1;
                     destroys.push(Action::Destroy { path: self.of(instance) });
                 } else {
@@ -212,14 +209,11 @@ impl<'a> PoolPlanner<'_, 'a> {
         to_warm: Vec<&'a ActualInstance>,
         to_sleep: Vec<&'a ActualInstance>,
     ) {
-        let mut sleeps = Vec::new();
         let to_warm = to_warm.into_iter().map(|instance| (instance, Bucket::Warm));
         let to_sleep = to_sleep.into_iter().map(|instance| (instance, Bucket::Sleeping));
-        for (instance, to) in to_warm.chain(to_sleep) {
-            if self.may_leave(instance) {
-                self.go_down(instance, to, to, &mut sleeps);
-            }
-        }
+        let surplus: Vec<_> =
+            to_warm.chain(to_sleep).filter(|(instance, _)| self.may_leave(instance)).collect();
+        let mut steps: Vec<_> = surplus.into_iter().map(|(instance, to)| (instance, to, to)).collect();
         for (instance, home) in lot.all_returning() {
             let facts = Facts {
                 state: instance.state,
@@ -229,11 +223,17 @@ impl<'a> PoolPlanner<'_, 'a> {
                 kept_until_ms: instance.held_until_ms,
                 activity: instance.activity,
             };
-            match policy::decide(&facts, &self.pool.runtime_policy, self.plan.now_ms) {
-                Some(Demotion::Warm) => self.go_down(instance, Bucket::Warm, home, &mut sleeps),
-                Some(Demotion::Sleep) => self.go_down(instance, Bucket::Sleeping, home, &mut sleeps),
-                None => {}
-            }
+            let step = policy::decide(&facts, &self.pool.runtime_policy, self.plan.now_ms);
+            steps.extend(step.map(|step| match step {
+                Demotion::Warm => (instance, Bucket::Warm, home),
+                Demotion::Sleep => (instance, Bucket::Sleeping, home),
+            }));
+        }
+        // Quotas are counted in the order of the actions.
+        steps.sort_by_key(|(_, to, _)| *to);
+        let mut sleeps = Vec::new();
+        for (instance, to, home) in steps {
+            self.go_down(instance, to, home, &mut sleeps);
         }
         self.plan.actions.append(&mut sleeps);
     }
@@ -288,9 +288,7 @@ impl<'a> PoolPlanner<'_, 'a> {
         let new = &self.pool.instance_resources;
         for to in Bucket::ALL {
             // The least missed first.
-            let Some(instance) = lot.free(to).next_back().filter(|instance| is_old(instance)) else {
-                continue;
-            };
+            let Some(instance) = lot.free(to).rev().find(|instance| is_old(instance)) else { continue };
             let both = (&instance.resources, new);
             let beside = if lot.total < self.max_instances {
                 self.room.replace(to, both, true)

@@ -43,6 +43,21 @@ fn a_plan_reads_as_a_diff() {
     let new = plan(&web(2, 0, 1), &Actual::default(), NOW);
     let nothing =
         plan(&desired(json!([])), &Actual { tenants: vec![recorded(&desired(json!([])).tenants[0])] }, NOW);
-    insta::assert_snapshot!("diff", format!("{planned}\n\n{new}\n\n{nothing}"));
+    let sleepy = [
+        instance(1, Stopped),
+        instance(2, Running),
+        instance(3, Running),
+        leased(4, Running, Bucket::Warm, NOW),
+        instance(5, Running),
+    ];
+    let (less, more) = (web(1, 2, 0), web(2, 0, 1));
+    let down = plan(&less, &super::world::actual(&less, sleepy.to_vec()), NOW);
+    let old = |number, state| ActualInstance { build: "r0".into(), ..instance(number, state) };
+    let rolling =
+        [old(1, Running), instance(2, Running), old(3, Sleeping), leased(4, Warm, Bucket::Sleeping, NOW)];
+    let roll = plan(&more, &super::world::actual(&more, rolling[..3].to_vec()), NOW);
+    let rest = plan(&more, &super::world::actual(&more, rolling[1..].to_vec()), NOW);
+    let plans = [planned, new, nothing, down, roll, rest].map(|plan| plan.to_string());
+    insta::assert_snapshot!("diff", plans.join("\n\n"));
     insta::assert_snapshot!("json", json);
 }
