@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::ids::{IdError, InstancePath, PoolPath, TenantId};
 use super::state::NoSuchChange;
 use crate::run::RunError;
+use crate::run::task::Failure;
 use crate::store::StoreError;
 use crate::vm::lifecycle::LifecycleError;
 
@@ -100,12 +101,13 @@ impl FleetError {
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Run(error) if error.is_cancelled())
     }
+}
 
-    /// The last lines of the log that matters.
-    pub fn tail(&self) -> Vec<String> {
-        match self {
-            Self::Run(error) => error.tail(),
-            _ => Vec::new(),
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::Run(error) => error.into(),
+            error => Self { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false },
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::desired::Pool;
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath};
-use super::policy::pause_ms;
+use super::policy::{Demotion, pause_ms};
 use super::record::{self, Instance, PoolRecord, TenantRecord};
 use super::secrets;
 use super::state::{Change, InstanceState};
@@ -170,28 +170,39 @@ impl Work<'_> {
     pub async fn warm(&mut self, path: &InstancePath) -> Result<(), FleetError> {
         let (_lock, mut instance) = self.lock(path).await?;
         allowed(&instance, Change::Warm)?;
-        unleased(&instance)?;
-        client::pause(&self.socket(&instance)?).await.map_err(LifecycleError::from)?;
-        reached("warm.halted");
-        record::change(self.store, &mut instance, Change::Warm, None)
+        let rest = self.begin_rest(&instance, Demotion::Warm)?;
+        let socket = self.socket(&instance)?;
+        let halted = client::pause(&socket).await.map_err(LifecycleError::from);
+        if halted.is_ok() {
+            reached("warm.halted");
+            record::change(self.store, &mut instance, Change::Warm, None)?;
+        }
+        self.end_rest(&instance, rest, halted.is_ok())?;
+        Ok(halted?)
     }
 
     /// Saves an instance's guest to disk and ends its process. Its agent may drain first.
     pub async fn sleep(&mut self, pool: &Pool, path: &InstancePath) -> Result<(), FleetError> {
         let (_lock, mut instance) = self.lock(path).await?;
         allowed(&instance, Change::Sleep)?;
-        unleased(&instance)?;
-        let vm = lifecycle::find_running(self.store, path.instance.as_str())?.id;
+        let rest = self.begin_rest(&instance, Demotion::Sleep)?;
+        let slept = self.fall_asleep(pool, &mut instance).await;
+        self.end_rest(&instance, rest, slept.is_ok())?;
+        slept
+    }
+
+    async fn fall_asleep(&mut self, pool: &Pool, instance: &mut Instance) -> Result<(), FleetError> {
+        let vm = lifecycle::find_running(self.store, instance.path.instance.as_str())?.id;
         // Of a wake that was killed: from here on a snapshot says that the guest was put to sleep.
         self.forget_snapshot(&vm)?;
-        let saved = self.save(pool, &instance, &vm).await;
+        let saved = self.save(pool, instance, &vm).await;
         if let Err(error) = saved
             && (error.is_cancelled() || !self.is_saved(&vm).await?)
         {
             return Err(error);
         }
         reached("sleep.saved");
-        record::change(self.store, &mut instance, Change::Sleep, None)
+        record::change(self.store, instance, Change::Sleep, None)
     }
 
     async fn save(&mut self, pool: &Pool, instance: &Instance, vm: &str) -> Result<(), FleetError> {
@@ -431,11 +442,4 @@ pub fn endpoint(store: &Store, path: &InstancePath) -> Result<Option<SocketAddr>
 fn allowed(instance: &Instance, change: Change) -> Result<(), FleetError> {
     let refused = |source| FleetError::Change { path: instance.path.clone(), source };
     instance.state.after(change).map(drop).map_err(refused)
-}
-
-fn unleased(instance: &Instance) -> Result<(), FleetError> {
-    match instance.leased(Timestamp::now().as_millisecond()) {
-        None => Ok(()),
-        Some(_) => Err(FleetError::Leased(instance.path.clone())),
-    }
 }

@@ -1,6 +1,7 @@
 //! `mvm tenant`, `pool`, `instance`, `node`: the fleet of this machine.
 
 pub mod instance;
+pub mod net;
 pub mod node;
 pub mod pool;
 pub mod tenant;
@@ -21,28 +22,20 @@ use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::instance::Work;
 use crate::fleet::record::{self, Instance};
-use crate::run::task::Failure;
 
 /// How long reconciling leaves alone what was set by hand.
 const HOLD: Duration = Duration::from_secs(60);
 
 /// Runs an operation on the fleet as a task.
-async fn work<T>(
+pub async fn work<T>(
     context: &mut Context,
     title: String,
     operate: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, FleetError>,
 ) -> Result<T> {
     task::run(context, TaskKind::Fleet, title, async |paths, store, sink, cancel| {
-        operate(&mut Work { paths, store, sink, cancel }).await.map_err(failure)
+        Ok(operate(&mut Work { paths, store, sink, cancel }).await?)
     })
     .await
-}
-
-fn failure(error: FleetError) -> Failure {
-    match error {
-        FleetError::Run(error) => error.into(),
-        error => Failure { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false },
-    }
 }
 
 /// The instance with this path or, as it is unique on the node, this id.
@@ -66,7 +59,7 @@ fn hold() -> Option<i64> {
 }
 
 /// Tells what was planned and done; what failed is the command's failure.
-fn told(context: &Context, outcome: &Outcome) -> Result<()> {
+pub fn told(context: &Context, outcome: &Outcome) -> Result<()> {
     if context.json {
         print_json(&json!({ "v": 1, "plans": outcome.plans, "failed": outcome.failed }))?;
     } else {
