@@ -280,6 +280,9 @@ fn a_snapshot_whose_disk_was_changed_is_refused_and_kept() {
     let said = world.fails(["snapshot", "restore", "a"]);
     assert!(said.contains("data.ext4` was changed since"), "{said}");
     assert_eq!(listed(&world).iter().filter(|one| one["kind"] == "vm").count(), 1);
+    // The attempt left nothing that could be taken for the VM.
+    assert_eq!(world.vms().len(), 1);
+    assert_eq!(fs::read_dir(world.state().join("vms")).unwrap().count(), 1);
     world.expect_nothing_left();
 }
 

@@ -177,13 +177,19 @@ pub async fn boot(
         // Its process may have been killed: what it left is not for the next command to find.
         lifecycle::square(paths, store)?;
     }
-    if matches!(ready, Err(RunError::Cancelled))
-        && let Some(vm) = store.vm(&id).map_err(LifecycleError::from)?
-    {
+    if matches!(ready, Err(RunError::Cancelled)) {
         // It never was: not even its log is of use.
-        lifecycle::remove(paths, store, &vm)?;
+        discard(&id, paths, store)?;
     }
     ready
+}
+
+/// Removes what a start that came to nothing left.
+fn discard(id: &str, paths: &Paths, store: &mut Store) -> Result<(), LifecycleError> {
+    match store.vm(id)? {
+        Some(vm) => lifecycle::remove(paths, store, &vm),
+        None => Ok(()),
+    }
 }
 
 fn refuse_taken(store: &Store, name: &VmName) -> Result<(), RunError> {

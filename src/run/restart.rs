@@ -88,7 +88,8 @@ fn bootable(vm: &VmRow) -> Result<VmSpec, RunError> {
         help: "`mvm run` boots a new one".into(),
     })?;
     match Artifacts::open(&spec.build_dir) {
-        Ok(_) => Ok(spec),
+        // It is booted: where it once went on from is no matter.
+        Ok(_) => Ok(VmSpec { restore_from: None, ..spec }),
         Err(error) => Err(RunError::Unavailable {
             what: format!("what the VM `{}` boots is gone: `{}`: {error}", vm.name, spec.build_dir.display()),
             help: "`mvm run` builds it again and boots a new one".into(),

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot};
+use super::{RunError, Running, boot, discard};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -61,7 +61,14 @@ pub async fn restore(
     let id = lifecycle::new_id();
     let mut spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
     adapt(&mut spec);
-    let running = boot(paths, store, spec, true, sink, cancel).await?;
+    let running = match boot(paths, store, spec, true, sink, cancel).await {
+        Ok(running) => running,
+        Err(error) => {
+            // It was never more than a copy, and must not be taken for the newest of its name.
+            discard(&id, paths, store)?;
+            return Err(error);
+        }
+    };
     let target = paths.vm_snapshot(&id);
     // Its memory is mapped already; only its name changes.
     let moved = std::fs::rename(&snapshot, &target);
