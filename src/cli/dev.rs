@@ -20,6 +20,7 @@ Examples:
   mvm dev -- uname -a                a command in it instead
   mvm dev --recreate --mem 2G -v ~/src:/src -p 8080:8080
   mvm stop dev                       `mvm dev` boots it again, with what it wrote
+  mvm snapshot create dev --stop     `mvm dev` goes on from there
 
 Installs what is missing, boots the VM named `dev` unless it runs, and opens ssh. It stays
 when the session ends. What it is made of is said when it is made: --recreate makes it anew.";

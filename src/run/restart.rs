@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, STOP_DEADLINE, boot};
+use super::{RunError, Running, STOP_DEADLINE, boot, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
@@ -10,11 +10,11 @@ use crate::store::Store;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::spec::VmSpec;
-use crate::vm::{console, disks};
+use crate::vm::disks;
 
 /// Boots a VM's specification again as a new VM of the same name, ending the old one if it runs.
 ///
-/// The new VM has a new id and inherits the old one's disks and console log; the old one is
+/// The new VM has a new id and inherits the old one's disks, snapshot and console log; the old one is
 /// removed once the new one is ready. Until then nothing of it is touched, so that one that does
 /// not come up can be restarted again.
 pub async fn restart(
@@ -35,7 +35,7 @@ pub async fn restart(
     again(&old, spec, paths, store, sink, cancel).await
 }
 
-/// Boots a specification as the VM that takes over an old one's disks and console log; see [`restart`].
+/// Boots a specification as the VM that takes over an old one's disks, snapshot and console log; see [`restart`].
 pub async fn again(
     old: &VmRow,
     spec: VmSpec,
@@ -58,8 +58,8 @@ pub async fn again(
         return Err(error);
     }
     let running = boot(paths, store, spec, true, sink, cancel).await?;
-    // The log goes on where the old one's ended; it is no reason to fail.
-    let _ = console::inherit(&from, &to);
+    let id = running.starting.id.clone();
+    snapshot::inherit(paths, &old.id, &id)?;
     if let Some(old) = store.vm(&old.id).map_err(LifecycleError::from)? {
         lifecycle::remove(paths, store, &old)?;
     }

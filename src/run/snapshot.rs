@@ -1,5 +1,7 @@
 //! A VM saved, and gone on from.
 
+use std::io;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{RunError, Running, boot, discard};
@@ -57,9 +59,8 @@ pub async fn restore(
         help: "`mvm run` boots a new one".into(),
     };
     let spec = lifecycle::spec_of(&old).ok_or_else(unreadable)?;
-    let snapshot = paths.vm_snapshot(&old.id);
     let id = lifecycle::new_id();
-    let mut spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
+    let mut spec = VmSpec { id: id.clone(), restore_from: Some(paths.vm_snapshot(&old.id)), ..spec };
     adapt(&mut spec);
     let running = match boot(paths, store, spec, true, sink, cancel).await {
         Ok(running) => running,
@@ -69,14 +70,24 @@ pub async fn restore(
             return Err(error);
         }
     };
-    let target = paths.vm_snapshot(&id);
-    // Its memory is mapped already; only its name changes.
-    let moved = std::fs::rename(&snapshot, &target);
-    moved.map_err(|source| LifecycleError::File { path: target, source })?;
-    // The log goes on where the old one's ended; it is no reason to fail.
-    let _ = console::inherit(&paths.vm(&old.id), &paths.vm(&id));
+    inherit(paths, &old.id, &id)?;
     lifecycle::remove(paths, store, &old)?;
     Ok(running)
+}
+
+/// Gives a VM what stays of the one whose place it took: its snapshot and its console log.
+pub(super) fn inherit(paths: &Paths, from: &str, to: &str) -> Result<(), LifecycleError> {
+    let target = paths.vm_snapshot(to);
+    // Its memory may be mapped already; only its name changes.
+    match std::fs::rename(paths.vm_snapshot(from), &target) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(LifecycleError::File { path: target, source });
+        }
+        _ => {}
+    }
+    // The log goes on where the old one's ended; it is no reason to fail.
+    let _ = console::inherit(&paths.vm(from), &paths.vm(to));
+    Ok(())
 }
 
 /// The VM with this name or id that is over and has a snapshot.

@@ -120,6 +120,15 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Whether the VM in `vm` wrote nothing to its own disks since it was saved.
+    pub fn is_the_last_of(&self, vm: &Path) -> bool {
+        let modified = |dir: &Path, name: &str| std::fs::metadata(dir.join(name))?.modified();
+        // The copies were made while it stood still.
+        let since = |name: &String| Ok(modified(vm, name)? > modified(&self.dir, name)?);
+        let written = || disks(&self.dir)?.iter().map(since).collect::<io::Result<Vec<bool>>>();
+        written().is_ok_and(|written| !written.contains(&true))
+    }
+
     /// Bytes it takes on disk; holes do not count.
     pub fn bytes(&self) -> u64 {
         files::disk_usage(&self.dir)
@@ -220,6 +229,20 @@ mod tests {
         snapshot.copy_disks(vm.path()).unwrap();
         assert_eq!(disks(vm.path()).unwrap(), ["upper.ext4", "volume-0.ext4"]);
         assert!(snapshot.bytes() > 0);
+    }
+
+    #[test]
+    fn a_vm_that_wrote_to_a_disk_since_is_further_than_its_snapshot() {
+        let (dir, vm) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = File::create(vm.path().join(UPPER_FILE)).unwrap();
+        save_disks(vm.path(), dir.path()).unwrap();
+        std::fs::write(dir.path().join(STATE_FILE), "state").unwrap();
+        let taken = Taken { fit: fit(), vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+        complete(dir.path(), taken).unwrap();
+        let snapshot = Snapshot::open(dir.path()).unwrap();
+        assert!(snapshot.is_the_last_of(vm.path()));
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+        assert!(!snapshot.is_the_last_of(vm.path()));
     }
 
     #[test]
