@@ -301,6 +301,28 @@ fn what_cannot_be_saved_is_told_and_goes_on() {
 }
 
 #[test]
+fn a_save_that_fails_leaves_a_guest_that_goes_on_and_nothing_on_the_disk() {
+    let world = World::new();
+    let flake = world.example("hello");
+    start_user(&world, &flake, "a", &[]);
+    let vm = world.vm("a");
+    let kernel = Path::new(vm["spec"]["build_dir"].as_str().unwrap()).join("vmlinux");
+    fs::rename(&kernel, kernel.with_extension("away")).unwrap();
+    let args = ["snapshot", "create", "a", "--stop"];
+    for args in [&args[..3], &args] {
+        let said = world.fails(args);
+        assert!(said.contains("vmlinux"), "{said}");
+        assert_eq!(inside(&world, "a", "hostname"), "a\n");
+        assert_eq!(world.vm("a")["state"], "running");
+        let dir = world.state().join("vms").join(vm["id"].as_str().unwrap());
+        assert!(!dir.join("snapshot").exists() && !dir.join("snapshot.next").exists());
+    }
+    fs::rename(kernel.with_extension("away"), &kernel).unwrap();
+    world.ok(["snapshot", "create", "a", "--stop"]);
+    world.expect_nothing_left();
+}
+
+#[test]
 fn a_vm_that_is_killed_while_it_is_saved_leaves_nothing_and_the_next_run_works() {
     let world = World::new();
     let flake = world.example("hello");

@@ -40,6 +40,8 @@ use crate::vm::virtiofs::ShareDaemon;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long going on from a snapshot may take before the guest is booted in its place.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a guest that goes on may take until its agent is met and its clock set.
+pub const WAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a hypervisor whose channel broke may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -346,10 +348,18 @@ impl Booted {
         self.agent.as_ref().map(|agent| agent.client.clone())
     }
 
-    /// Has a saved machine go on.
+    /// Has a machine go on that stood still, its agent met and its clock set.
     pub async fn go_on(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
         self.hypervisor.resume().await?;
-        self.meet_agent(prepared).await
+        let woken = async {
+            if self.agent.is_none() {
+                self.meet_agent(prepared).await?;
+            }
+            let Some(agent) = self.client() else { return Ok(()) };
+            agent.request(wake()).await.map(drop).map_err(|error| ShimError::Agent(error.to_string()))
+        };
+        let late = |_| ShimError::Agent("it does not answer".into());
+        tokio::time::timeout(WAKE_DEADLINE, woken).await.map_err(late)?
     }
 
     /// Connects to the agent and waits until it says what it is. The caller sets the deadline.
