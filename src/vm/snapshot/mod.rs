@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disks::UPPER_FILE;
 use super::hypervisor::{MEMORY_FILE, STATE_FILE};
+use super::spec::HypervisorKind;
 use crate::host::{files, sparse};
 use fit::Fit;
 use stamp::Stamp;
@@ -172,6 +173,15 @@ pub fn complete(dir: &Path, taken: Taken) -> Result<(), SnapshotError> {
         if name == MEMORY_FILE && !path.exists() {
             continue;
         }
+        if name == MEMORY_FILE && taken.fit.hypervisor == HypervisorKind::Firecracker {
+            // It wrote all of the memory; what is zero of it needs no space.
+            File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .and_then(|memory| sparse::punch(&memory))
+                .map_err(file(path.clone()))?;
+        }
         File::open(&path).and_then(|file| file.sync_all()).map_err(file(path.clone()))?;
         stamps.push(Stamp::read(dir, &name).map_err(file(path))?);
     }
@@ -250,6 +260,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = snapshot(dir.path()).check(&Fit { cpus: 2, ..fit() }).unwrap_err();
         assert_eq!(error.to_string(), "the snapshot does not fit: cpus was 1 and is 2");
+    }
+
+    #[test]
+    fn what_is_empty_of_firecrackers_memory_takes_no_space_once_complete() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(STATE_FILE), "state").unwrap();
+        let memory = dir.path().join(MEMORY_FILE);
+        std::fs::write(&memory, vec![0; 4 * 1024 * 1024]).unwrap();
+        let fit = Fit { hypervisor: HypervisorKind::Firecracker, ..fit() };
+        let taken = Taken { fit, vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+        complete(dir.path(), taken).unwrap();
+        let meta = memory.metadata().unwrap();
+        assert_eq!(meta.len(), 4 * 1024 * 1024);
+        assert!(meta.blocks() * 512 <= 64 * 1024, "{} blocks", meta.blocks());
     }
 
     #[test]

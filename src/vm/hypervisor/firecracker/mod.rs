@@ -8,7 +8,7 @@ mod bodies;
 pub mod exit;
 mod vsock;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -32,7 +32,6 @@ use super::{
 };
 use crate::guest::frames::VSOCK_PORT;
 use crate::host::firecracker::{OLDEST, Version};
-use crate::host::sparse;
 use api::Place;
 
 /// The hypervisor's name in errors.
@@ -279,14 +278,7 @@ impl Hypervisor for Firecracker {
             // Mostly for want of space.
             HypervisorError::Refused { reason, .. } => file(io::Error::other(reason)),
             error => error,
-        })?;
-        // All of the memory was written; what is zero of it needs no space. From here on it never changes.
-        File::options()
-            .read(true)
-            .write(true)
-            .open(&memory)
-            .and_then(|memory| sparse::punch(&memory))
-            .map_err(file)
+        })
     }
 
     async fn power_button(&mut self) -> Result<(), HypervisorError> {
