@@ -323,6 +323,24 @@ fn a_save_that_fails_leaves_a_guest_that_goes_on_and_nothing_on_the_disk() {
 }
 
 #[test]
+fn a_guest_that_cannot_rehearse_its_start_boots_again_without_a_snapshot() {
+    let world = World::new();
+    let flake = world.flake(
+        "stiff",
+        r##"{ inputs.mvm.url = "flake:mvm-offline"; outputs = { mvm, ... }: { packages = mvm.lib.mkGuests {
+             name = "stiff"; default = "worker"; roles.worker.files."/etc/mvm/rehearse" = {
+             text = "#!/bin/sh\nexit 1\n"; mode = "755"; }; }; }; }"##,
+    );
+    let said = start_user(&world, &flake, "a", &[]);
+    assert!(said.contains("no ready snapshot is taken, and the guest boots again"), "{said}");
+    assert!(said.contains("/etc/mvm/rehearse failed") && said.contains("a booted in"), "{said}");
+    assert_eq!(inside(&world, "a", "hostname"), "a\n");
+    assert!(ready(&world).is_empty());
+    world.ok(["stop", "a"]);
+    world.expect_nothing_left();
+}
+
+#[test]
 fn a_vm_that_is_killed_while_it_is_saved_leaves_nothing_and_the_next_run_works() {
     let world = World::new();
     let flake = world.example("hello");

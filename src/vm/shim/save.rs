@@ -105,7 +105,7 @@ pub async fn vm(
         return Err(ShimError::Unsavable("it was started with `--rm`: nothing of it stays"));
     }
     let begun = Instant::now();
-    let fit = boot::fit(paths, prepared, &booted.disks).await?;
+    let fit = boot::fit(paths, prepared, &booted.disks[2..]).await?;
     let target = paths.vm_snapshot(&spec.id);
     let next = layout::begin(&target).map_err(|source| ShimError::File { path: target.clone(), source })?;
     let half = Half(next.clone());
