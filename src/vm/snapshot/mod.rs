@@ -42,6 +42,12 @@ pub struct Manifest {
     pub files: Vec<Stamp>,
 }
 
+impl Manifest {
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        files::write_atomic(&dir.join(MANIFEST), &serde_json::to_vec_pretty(self)?, 0o600)
+    }
+}
+
 /// A snapshot on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -106,9 +112,21 @@ impl Snapshot {
         if !differences.is_empty() {
             return Err(SnapshotError::Misfit(differences));
         }
-        let changed: Vec<String> =
-            self.manifest.files.iter().filter_map(|stamp| stamp.difference(&self.dir)).collect();
-        if changed.is_empty() { Ok(()) } else { Err(SnapshotError::Changed(changed)) }
+        let (mut files, mut changed) = (Vec::new(), Vec::new());
+        for stamp in &self.manifest.files {
+            match stamp.renewed(&self.dir) {
+                Ok(stamp) => files.push(stamp),
+                Err(what) => changed.push(what),
+            }
+        }
+        if !changed.is_empty() {
+            return Err(SnapshotError::Changed(changed));
+        }
+        if files != self.manifest.files {
+            // Where it cannot be noted, what was moved or copied is read at each start.
+            let _ = Manifest { files, ..self.manifest.clone() }.write(&self.dir);
+        }
+        Ok(())
     }
 
     /// Copies the disks that belong to it into a VM's directory.
@@ -187,9 +205,7 @@ pub fn complete(dir: &Path, taken: Taken) -> Result<(), SnapshotError> {
     }
     let (fit, vm, name) = (taken.fit, taken.vm, taken.name);
     let manifest = Manifest { v: FORMAT, fit, vm, name, created: Timestamp::now(), files: stamps };
-    let path = dir.join(MANIFEST);
-    let json = serde_json::to_vec_pretty(&manifest).map_err(|error| file(path.clone())(error.into()))?;
-    files::write_atomic(&path, &json, 0o600).map_err(file(path))
+    manifest.write(dir).map_err(file(dir.join(MANIFEST)))
 }
 
 /// Names of the disk images in a directory.
@@ -275,6 +291,20 @@ mod tests {
         let meta = memory.metadata().unwrap();
         assert_eq!(meta.len(), 4 * 1024 * 1024);
         assert!(meta.blocks() * 512 <= 64 * 1024, "{} blocks", meta.blocks());
+    }
+
+    #[test]
+    fn a_file_that_was_only_copied_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshot = snapshot(dir.path());
+        let state = dir.path().join(STATE_FILE);
+        std::fs::remove_file(&state).unwrap();
+        std::fs::write(&state, "state").unwrap();
+        snapshot.check(&fit()).unwrap();
+        let noted = Snapshot::open(dir.path()).unwrap();
+        assert_ne!(noted, snapshot);
+        noted.check(&fit()).unwrap();
+        assert_eq!(Snapshot::open(dir.path()).unwrap(), noted);
     }
 
     #[test]
