@@ -138,7 +138,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
         });
     }
     // Taken by VMs that were killed meanwhile, or damaged so that they are none.
-    for path in list(&paths.snapshots()).into_iter().filter(|path| Snapshot::open(path).is_err()) {
+    for path in ready::broken(paths) {
         let vm = name_of(&path).trim_start_matches('.').to_string();
         if !lifecycle::is_running(paths, &vm) && is_old(&path) {
             waste.push(Waste {

@@ -267,9 +267,9 @@ fn state(paths: &Paths) -> Check {
 }
 
 fn disk(paths: &Paths) -> Check {
-    match ::nix::sys::statvfs::statvfs(paths.state()) {
-        Ok(stat) => {
-            let free = (stat.blocks_available() * stat.fragment_size()) >> 30;
+    match files::free_space(paths.state()) {
+        Ok(bytes) => {
+            let free = bytes >> 30;
             let found = format!("{free} GiB free for `{}`", paths.state().display());
             if free >= LOW_DISK_GIB {
                 ok("disk space", found)

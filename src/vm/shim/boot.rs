@@ -165,10 +165,14 @@ impl Start<'_> {
                 Ready::Boot { why: None, take: false }
             }
             () if !volumes.daemons.is_empty() => never("a shared directory cannot be part of a snapshot"),
+            () if fit.version.is_empty() => never("the hypervisor does not say its version"),
             () => match ready::find(self.paths, fit) {
                 Ok(snapshot) => Ready::Restore(Box::new(snapshot)),
                 Err(NotReady::Unusable(why)) => Ready::Boot { why: Some(why), take: false },
-                Err(NotReady::Missing(why)) => Ready::Boot { why: Some(why), take: true },
+                Err(NotReady::Missing(why)) => match ready::room(self.paths, fit) {
+                    Ok(()) => Ready::Boot { why: Some(why), take: true },
+                    Err(full) => never(&full),
+                },
             },
         }
     }
