@@ -161,7 +161,7 @@ fn nix_store() -> Check {
 }
 
 fn hardware(paths: &Paths) -> Check {
-    match kvm::usable(paths) {
+    match kvm::usable_now(paths) {
         Ok(()) => ok("KVM", "usable"),
         Err(why) => bad("KVM", Status::Warning, why.reason(), why.help()),
     }

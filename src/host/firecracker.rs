@@ -91,7 +91,7 @@ pub async fn lay_out(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<bool, ProgramError> {
-    if find(paths).is_some() || kvm::usable(paths).is_err() {
+    if find(paths).is_some() || kvm::usable_now(paths).is_err() {
         return Ok(false);
     }
     sink.phase("firecracker");
