@@ -11,6 +11,7 @@ use super::kernel;
 use super::kvm;
 use super::layout;
 use super::lima;
+use super::nix;
 use super::packages::{PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
@@ -66,8 +67,9 @@ impl Report {
 pub async fn doctor(paths: &Paths) -> Report {
     let firecracker = firecracker::find(paths).map(|file| file.to_string_lossy().into_owned());
     let firecracker = firecracker.as_deref().unwrap_or("firecracker");
+    let nix = nix::find().map_or("nix".into(), |file| file.to_string_lossy().into_owned());
     let (nix, qemu, firecracker, virtiofsd) = tokio::join!(
-        version_of("Nix", "nix", Status::Missing, "run `mvm setup`"),
+        version_of("Nix", &nix, Status::Missing, "run `mvm setup`"),
         version_of("QEMU", QEMU.provides, Status::Missing, "run `mvm setup`"),
         version_of(
             "Firecracker",
