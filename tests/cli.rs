@@ -335,7 +335,7 @@ fn a_hypervisor_that_cannot_be_had_is_refused() {
     assert_snapshot!(said(&world, &["run", "--flake", "flake", "--hypervisor", "firecracker"]), @"
     exit 1
     error: Firecracker is not installed
-    help: put `firecracker` on PATH, or use `--hypervisor qemu`
+    help: `mvm setup` fetches it; or use `--hypervisor qemu`
     ");
 }
 
