@@ -184,11 +184,8 @@ fn is_old(path: &Path) -> bool {
 }
 
 fn remove(context: &mut Context, item: &Waste) -> Result<()> {
-    let whole = |path: &Path| match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
-        }
-        _ => Ok(()),
+    let whole = |path: &Path| {
+        files::remove_dir_if_there(path).with_context(|| format!("cannot remove `{}`", path.display()))
     };
     match &item.kind {
         WasteKind::Vm(id) => {

@@ -202,7 +202,9 @@ pub async fn start(
                         Err(error) => sink.warn(format!("it does not go on from there, and boots: {error}")),
                     }
                 } else {
-                    sink.info(format!("`mvm snapshot restore {NAME}` goes back to its snapshot, which is older"));
+                    sink.info(format!(
+                        "`mvm snapshot restore {NAME}` goes back to its snapshot, which is older"
+                    ));
                 }
             }
             sink.info("booting the dev VM again, with what it wrote");

@@ -2,15 +2,15 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, STOP_DEADLINE, boot, snapshot};
+use super::{RunError, Running, STOP_DEADLINE, boot, recorded, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmRow;
+use crate::vm::disks;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::spec::VmSpec;
-use crate::vm::disks;
 
 /// Boots a VM's specification again as a new VM of the same name, ending the old one if it runs.
 ///
@@ -83,10 +83,7 @@ async fn end(
 
 /// The VM's specification, if what it boots is still there: a running one is not ended for nothing.
 fn bootable(vm: &VmRow) -> Result<VmSpec, RunError> {
-    let spec = lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
-        what: format!("the record of the VM `{}` cannot be read", vm.name),
-        help: "`mvm run` boots a new one".into(),
-    })?;
+    let spec = recorded(vm)?;
     match Artifacts::open(&spec.build_dir) {
         // It is booted: where it once went on from is no matter.
         Ok(_) => Ok(VmSpec { restore_from: None, ..spec }),

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot, discard};
+use super::{RunError, Running, boot, discard, recorded};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -35,7 +35,7 @@ pub async fn save(
         () = cancel.cancelled() => return Err(RunError::Cancelled),
     };
     if stop {
-        lifecycle::over(paths, &vm.id).await;
+        lifecycle::over(paths, &vm.id, lifecycle::SOON).await;
         store.set_vm_state(&vm.id, VmState::Stopped, None).map_err(LifecycleError::from)?;
     }
     let Saved { bytes, paused_ms, ms } = saved;
@@ -54,11 +54,7 @@ pub async fn restore(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     let old = saved_vm(name, paths, store)?;
-    let unreadable = || RunError::Unavailable {
-        what: format!("the record of the VM `{}` cannot be read", old.name),
-        help: "`mvm run` boots a new one".into(),
-    };
-    let spec = lifecycle::spec_of(&old).ok_or_else(unreadable)?;
+    let spec = recorded(&old)?;
     let id = lifecycle::new_id();
     let mut spec = VmSpec { id: id.clone(), restore_from: Some(paths.vm_snapshot(&old.id)), ..spec };
     adapt(&mut spec);

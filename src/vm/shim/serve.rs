@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::boot::{self, Booted};
 use super::endpoint::endpoint;
 use super::prepare::Prepared;
-use super::protocol::{self, Ask, Said, Saved, Word};
+use super::protocol::{self, Ask, STOP_DEADLINE, Said, Saved, Word};
 use super::relay;
 use super::save::{self, Completing};
 use super::{LeashEnd, ShimError, record, remove};
@@ -24,9 +24,6 @@ use crate::store::Store;
 use crate::store::vms::VmState;
 use crate::vm::hypervisor::{Hypervisor, how_it_ended};
 use crate::vm::spec::HypervisorKind;
-
-/// How long a guest has to end by itself when nobody says otherwise.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long saving a guest may take.
 const SAVE_DEADLINE: Duration = Duration::from_secs(180);

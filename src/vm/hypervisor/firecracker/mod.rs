@@ -31,6 +31,7 @@ use super::{
     memory_is_whole,
 };
 use crate::guest::frames::VSOCK_PORT;
+use crate::host::files::remove_file_if_there;
 use crate::host::firecracker::{OLDEST, Version};
 use api::Place;
 
@@ -100,7 +101,7 @@ fn lay_out(machine: &Machine<'_>) -> io::Result<()> {
     }
     // Left by an earlier one, it would refuse to start.
     for stale in [api::SOCKET, vsock::SOCKET, MESSAGES_FILE] {
-        remove(&machine.dir.join(stale))?;
+        remove_file_if_there(&machine.dir.join(stale))?;
     }
     let link = |name: &str, target: &Path| link(machine.dir, name, target);
     link(bodies::KERNEL, machine.kernel)?;
@@ -115,15 +116,8 @@ fn lay_out(machine: &Machine<'_>) -> io::Result<()> {
 
 fn link(dir: &Path, name: &str, target: &Path) -> io::Result<()> {
     let place = dir.join(name);
-    remove(&place)?;
+    remove_file_if_there(&place)?;
     symlink(std::path::absolute(target)?, place)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn spawn(machine: &Machine<'_>) -> Result<Child, HypervisorError> {
@@ -296,7 +290,7 @@ impl Drop for Firecracker {
     fn drop(&mut self) {
         // It leaves its sockets behind; the next one removes them where this fails.
         for socket in [api::SOCKET, vsock::SOCKET] {
-            drop(remove(&self.dir.join(socket)));
+            drop(remove_file_if_there(&self.dir.join(socket)));
         }
     }
 }
