@@ -67,7 +67,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
             })
             .await;
             if had && running.is_err() {
-                say("note: `mvm dev --recreate` makes a new one in its place");
+                say("note: `mvm dev --recreate` makes a new one in its place, without what it wrote");
             }
             let running = running?;
             let id = running.starting.id.clone();
