@@ -148,7 +148,7 @@ pub async fn a_snapshot_that_was_cut_short_is_refused_in_words(backend: Backend,
         let error = refused.expect_err(&format!("{name} of {length} bytes is loaded"));
         assert_eq!(fs::metadata(&file).unwrap().len() as usize, length, "{name} was written to");
         println!("{name} of {length} bytes: {error}");
-        expect_words(&error, "--cold");
+        expect_words(&error, "the snapshot is kept");
         fs::write(&file, whole).unwrap();
     }
     let mut other = backend.load(&place.join("other"), &snapshot).await.unwrap();
