@@ -323,6 +323,28 @@ fn a_save_that_fails_leaves_a_guest_that_goes_on_and_nothing_on_the_disk() {
 }
 
 #[test]
+fn a_vm_that_is_told_to_end_while_it_is_saved_ends_and_leaves_no_half_of_it() {
+    let world = World::new();
+    let flake = world.example("hello");
+    for (name, kill) in [("a", &["--kill"][..]), ("b", &[])] {
+        start_user(&world, &flake, name, &[]);
+        let dir = world.state().join("vms").join(world.vm(name)["id"].as_str().unwrap());
+        let next = dir.join("snapshot.next");
+        let mut save = Running::start(world.mvm(["snapshot", "create", name]));
+        let begun = || next.exists() || dir.join("snapshot").exists();
+        wait_until(DEADLINE, "the saving", begun);
+        world.ok([&["stop", name], kill].concat());
+        assert_eq!(world.vm(name)["state"], "stopped");
+        save.close();
+        let (status, said) = save.end();
+        // Told to end in time, it is saved first.
+        assert!(!kill.is_empty() || status.success(), "{said}");
+        assert!(!next.exists());
+    }
+    world.expect_nothing_left();
+}
+
+#[test]
 fn a_guest_that_cannot_rehearse_its_start_boots_again_without_a_snapshot() {
     let world = World::new();
     let flake = world.flake(
