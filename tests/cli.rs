@@ -275,7 +275,7 @@ fn the_state_of_a_newer_mvm_is_left_alone() {
     database.pragma_update(None, "user_version", 99).unwrap();
     assert_snapshot!(said(&world, &["status"]), @"
     exit 1
-    error: the state in `[DIR]/state/state.db` was written by a newer mvm (schema 99, this one knows 2)
+    error: the state in `[DIR]/state/state.db` was written by a newer mvm (schema 99, this one knows 3)
     help: use the newer mvm, or another MVM_STATE_DIR
     ");
     let version: u32 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
