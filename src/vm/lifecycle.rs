@@ -29,6 +29,11 @@ use crate::store::{Store, StoreError};
 /// How long a killed VM's processes may take to let go of its lock.
 const LET_GO: Duration = Duration::from_secs(10);
 
+/// Pause between two looks at a VM that is about to end.
+pub const SOON: Duration = Duration::from_millis(5);
+/// Pause between two looks at one that may go on for long.
+pub const LATER: Duration = Duration::from_millis(500);
+
 /// How long a shim may take to end a VM at once before it is taken for one that hangs.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
@@ -181,7 +186,7 @@ impl Starting {
         let ended = async {
             // Killed, it may leave the hypervisor behind for a moment.
             let _ = shim.wait().await;
-            unlocked(paths, &id).await;
+            over(paths, &id, SOON).await;
         };
         // One that hangs is left to the next command, which squares what it finds.
         let _ = tokio::time::timeout(LET_GO, ended).await;
@@ -225,17 +230,10 @@ pub fn is_running(paths: &Paths, id: &str) -> bool {
     files::is_locked(&paths.vm(id).join("lock")).unwrap_or(true)
 }
 
-/// Waits, with short pauses, until nobody holds a VM's lock.
-async fn unlocked(paths: &Paths, id: &str) {
+/// Waits until a VM is over: until nobody holds its lock. Looks again after each `pause`.
+pub async fn over(paths: &Paths, id: &str, pause: Duration) {
     while is_running(paths, id) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Waits until a VM is over.
-pub async fn over(paths: &Paths, id: &str) {
-    while is_running(paths, id) {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -296,7 +294,7 @@ pub async fn stop(
         // Still booting, so without a socket: its process is told by signal.
         Err(ClientError::Unreachable(_)) => terminate(store, &vm.id, Signal::SIGTERM).await?,
     }
-    tokio::time::timeout(LET_GO, unlocked(paths, &vm.id))
+    tokio::time::timeout(LET_GO, over(paths, &vm.id, SOON))
         .await
         .map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
     store.set_vm_state(&vm.id, VmState::Stopped, None)?;
@@ -313,7 +311,7 @@ async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), Li
         if !starting || tokio::time::Instant::now() > until {
             break vm;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SOON).await;
     };
     let Some(process) = vm.process.take().filter(|_| vm.state != VmState::Created) else { return Ok(()) };
     // It may have ended since.
@@ -323,7 +321,7 @@ async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), Li
             let _ = process.signal(Signal::SIGKILL);
             break;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SOON).await;
     }
     if shares_the_host(&vm) && nix::unistd::geteuid().is_root() {
         // What is left is an unused table, which the next end of a VM removes as well.
@@ -341,12 +339,7 @@ fn shares_the_host(vm: &VmRow) -> bool {
 pub fn remove(paths: &Paths, store: &mut Store, vm: &VmRow) -> Result<(), LifecycleError> {
     remove_sockets(paths, &vm.id);
     let dir = paths.vm(&vm.id);
-    match std::fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(LifecycleError::File { path: dir, source });
-        }
-        _ => {}
-    }
+    files::remove_dir_if_there(&dir).map_err(|source| LifecycleError::File { path: dir, source })?;
     Ok(store.remove_vm(&vm.id)?)
 }
 

@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::store::builds::BuildRow;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::console::ConsoleLog;
-use crate::vm::snapshot::{self, Snapshot, Taken, ready};
+use crate::vm::snapshot::{self, Taken, ready};
 
 /// How long something may take to be heard of.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -166,10 +166,10 @@ fn a_snapshot_is_told_of_when_it_is_taken_and_when_it_is_removed() {
         let info = heard.vm().await;
         assert!(info.snapshot.is_some() && info.ready.is_some(), "{info:?}");
 
-        ready::remove(&Snapshot::open(&own).unwrap()).unwrap();
+        ready::remove(&own).unwrap();
         let info = heard.vm().await;
         assert!(info.snapshot.is_none() && info.ready.is_some(), "{info:?}");
-        ready::remove(&Snapshot::open(&world.paths.snapshots().join("ready")).unwrap()).unwrap();
+        ready::remove(&world.paths.snapshots().join("ready")).unwrap();
         assert_eq!(heard.vm().await.ready, None);
     });
 }
