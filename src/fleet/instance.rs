@@ -219,7 +219,7 @@ impl Work<'_> {
 
     /// Whether a VM is over and saved, as by the command of somebody who was killed meanwhile.
     async fn is_saved(&mut self, vm: &str) -> Result<bool, FleetError> {
-        let over = tokio::time::timeout(LET_GO, lifecycle::over(self.paths, vm)).await;
+        let over = tokio::time::timeout(LET_GO, lifecycle::over(self.paths, vm, POLL)).await;
         lifecycle::square(self.paths, self.store)?;
         Ok(over.is_ok() && Snapshot::open(&self.paths.vm_snapshot(vm)).is_ok())
     }
