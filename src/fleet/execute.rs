@@ -68,8 +68,17 @@ pub async fn reconcile(
             outcome.plans.push(plan);
             break;
         }
-        let failed = execute(paths, &plan, sink, cancel).await;
-        outcome.plans.push(plan);
+        let mut now = plan.clone();
+        if !square::orphans(&store)?.is_empty() {
+            // Once their pools are recorded again they are known, and need not be made.
+            let records =
+                |action: &Action| matches!(action, Action::CreateTenant { .. } | Action::CreatePool { .. });
+            if plan.actions.iter().any(records) {
+                now.actions.retain(records);
+            }
+        }
+        let failed = execute(paths, &now, sink, cancel).await;
+        outcome.plans.push(now);
         if cancel.is_cancelled() {
             return Err(RunError::Cancelled.into());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::desired::Pool;
+use super::desired::{Pool, Resources};
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath};
 use super::policy::{Demotion, pause_ms};
@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// Port of ssh.
 const SSH: u16 = 22;
 /// First number in a subnet that is an instance's: the gateway and the builder come before.
-const FIRST_HOST: u32 = 3;
+pub const FIRST_HOST: u32 = 3;
 
 /// What an operation works with.
 #[derive(Debug)]
@@ -64,25 +64,12 @@ impl Work<'_> {
     /// Records a new instance of the pool's current revision.
     pub fn create(&mut self, tenant: &TenantRecord, pool: &PoolRecord) -> Result<Instance, FleetError> {
         let build = pool.row.build.clone().ok_or_else(|| FleetError::NotBuilt(pool.path.clone()))?;
-        let now = Timestamp::now().as_millisecond();
         let path = pool.path.instance(InstanceId::random());
-        let row = InstanceRow {
-            id: path.instance.to_string(),
-            tenant: path.pool.tenant.to_string(),
-            pool: path.pool.pool.to_string(),
-            build,
-            state: InstanceState::Created.as_str().into(),
-            detail: None,
-            host: 0,
-            resources: serde_json::to_string(&pool.pool.instance_resources).map_err(StoreError::from)?,
-            lease: None,
-            failures: 0,
-            retry_at_ms: None,
-            held_until_ms: None,
-            since_ms: now,
-            created_ms: now,
-        };
-        let last = (1_u32 << (32 - u32::from(tenant.network.ipv4_subnet.prefix))) - 2;
+        // Nobody else squares it before it is settled.
+        let file = self.paths.instance_lock(path.instance.as_str());
+        let _lock = Lock::try_take(&file).map_err(|source| FleetError::File { path: file, source })?;
+        let row = row(&path, InstanceState::Created, &build, &pool.pool.instance_resources)?;
+        let last = tenant.network.ipv4_subnet.last_host();
         if self.store.insert_instance(&row, FIRST_HOST, last)?.is_none() {
             return Err(FleetError::NoAddress(tenant.id.clone()));
         }
@@ -390,6 +377,32 @@ impl Work<'_> {
             tenant: Some(link(tenant, instance)?),
         })
     }
+}
+
+/// The record of an instance that nothing has happened to yet.
+pub fn row(
+    path: &InstancePath,
+    state: InstanceState,
+    build: &str,
+    resources: &Resources,
+) -> Result<InstanceRow, FleetError> {
+    let now = Timestamp::now().as_millisecond();
+    Ok(InstanceRow {
+        id: path.instance.to_string(),
+        tenant: path.pool.tenant.to_string(),
+        pool: path.pool.pool.to_string(),
+        build: build.into(),
+        state: state.as_str().into(),
+        detail: None,
+        host: 0,
+        resources: serde_json::to_string(resources).map_err(StoreError::from)?,
+        lease: None,
+        failures: 0,
+        retry_at_ms: None,
+        held_until_ms: None,
+        since_ms: now,
+        created_ms: now,
+    })
 }
 
 /// Where an instance is in its tenant's network.

@@ -26,6 +26,11 @@ use crate::host::{child, files};
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 
+/// In a VM's directory: its specification.
+pub const SPEC_FILE: &str = "spec.json";
+/// In a VM's directory: which process its shim is. The database knows it as well, unless it was lost.
+pub const PROCESS_FILE: &str = "process.json";
+
 /// How long a killed VM's processes may take to let go of its lock.
 const LET_GO: Duration = Duration::from_secs(10);
 
@@ -148,7 +153,7 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<(Child, BufReader<UnixStream>),
         move |source| LifecycleError::File { path, source }
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(file(&dir))?;
-    let spec_path = dir.join("spec.json");
+    let spec_path = dir.join(SPEC_FILE);
     let json = serde_json::to_vec_pretty(spec).map_err(StoreError::from)?;
     files::write_atomic(&spec_path, &json, 0o600).map_err(file(&spec_path))?;
     let log_path = dir.join("shim.log");
@@ -222,6 +227,39 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
         let _ = uplink::sweep();
     }
     Ok(lost)
+}
+
+/// Records again the VMs of which only the directories are known, after the database was lost. Those that
+/// run are taken over; returns the names of all.
+pub fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, LifecycleError> {
+    let mut adopted = Vec::new();
+    for entry in std::fs::read_dir(paths.vms()).into_iter().flatten().flatten() {
+        let json = std::fs::read(entry.path().join(SPEC_FILE)).unwrap_or_default();
+        let Ok(spec) = serde_json::from_slice::<VmSpec>(&json) else { continue };
+        if entry.file_name() != spec.id.as_str() || store.vm(&spec.id)?.is_some() {
+            continue;
+        }
+        let now = Timestamp::now().as_millisecond();
+        let row = VmRow {
+            id: spec.id.clone(),
+            name: spec.name.to_string(),
+            build: spec.build_dir.file_name().unwrap_or_default().to_string_lossy().into(),
+            state: if is_running(paths, &spec.id) { VmState::Running } else { VmState::Stopped },
+            detail: None,
+            spec: serde_json::to_string(&spec).map_err(StoreError::from)?,
+            process: serde_json::from_slice(
+                &std::fs::read(entry.path().join(PROCESS_FILE)).unwrap_or_default(),
+            )
+            .ok()
+            .filter(ProcessId::is_alive),
+            created_ms: now,
+            changed_ms: now,
+        };
+        if store.insert_vm(&row)? {
+            adopted.push(row.name);
+        }
+    }
+    Ok(adopted)
 }
 
 /// Whether a VM's lock is held.

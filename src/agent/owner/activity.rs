@@ -46,6 +46,11 @@ impl Samples {
         self.taken.is_none_or(|taken| taken.elapsed() >= PAUSE)
     }
 
+    /// Whether anybody was asked.
+    pub fn are_any(&self) -> bool {
+        !self.last.is_empty()
+    }
+
     /// What the planner is told.
     pub fn activities(&self) -> Activities {
         self.last.iter().map(|(id, sample)| (id.clone(), sample.activity)).collect()

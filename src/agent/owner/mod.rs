@@ -105,7 +105,13 @@ impl Owner {
                         self.ended(*result, begun, reply, &mut rounds, &store);
                         version = store.data_version()?;
                     }
-                    Done::Sampled(sampled) => (samples, sampling) = (sampled, false),
+                    Done::Sampled(sampled) => {
+                        (samples, sampling) = (sampled, false);
+                        if samples.are_any() {
+                            // Who has nothing to do any more goes back to rest.
+                            rounds.due = Instant::now();
+                        }
+                    }
                     Done::Answered => {}
                 },
                 _ = look.tick() => {

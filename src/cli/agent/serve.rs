@@ -93,6 +93,8 @@ pub async fn serve(context: &mut Context, args: ServeArgs) -> Result<ExitCode> {
         server.run(stop.clone()),
         signals(&server, &identity_file, &stop),
     );
+    // The last who could tell of anything.
+    drop(server);
     drop(log.await);
     owned?;
     say("the agent has ended; its instances go on");
@@ -179,7 +181,7 @@ async fn log(mut events: broadcast::Receiver<Event>) {
         let task = event.task.as_str().to_string();
         let lines = tasks.entry(task.clone()).or_insert_with(|| Lines::new(false));
         for line in lines.lines(&event) {
-            say(&format!("{} {}", now(), line.render(false).trim_start()));
+            say(&format!("{} {}", now(), line.render(false).trim()));
         }
         if matches!(event.kind, Kind::TaskEnded { .. }) {
             tasks.remove(&task);

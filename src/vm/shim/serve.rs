@@ -19,10 +19,12 @@ use super::save::{self, Completing};
 use super::{LeashEnd, ShimError, record, remove};
 use crate::guest::client::AgentClient;
 use crate::guest::frames::Request;
+use crate::host::files;
 use crate::host::paths::Paths;
-use crate::store::Store;
 use crate::store::vms::VmState;
+use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::{Hypervisor, how_it_ended};
+use crate::vm::lifecycle::SPEC_FILE;
 use crate::vm::spec::HypervisorKind;
 
 /// How long saving a guest may take.
@@ -82,12 +84,14 @@ pub async fn serve(
         let listener = listener.map_err(|source| ShimError::File { path: map.to_string().into(), source })?;
         tokio::spawn(accept_published(listener, map.guest, connection.clone()));
     }
-    Store::open(&paths.database())?
-        .store
-        .set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
+    let spec = serde_json::to_string(&prepared.spec).map_err(StoreError::from)?;
+    Store::open(&paths.database())?.store.set_vm_spec(&prepared.spec.id, &spec)?;
     record(paths, &prepared.spec.id, VmState::Running, None);
     let (ports, restored, why) = (prepared.spec.ports.clone(), booted.restored, booted.why.take());
     leash.say(&Word::Ready { ports, restored, why }).await;
+    // For the day the database is lost: its ports are known now, and where it went on from is behind it.
+    let path = prepared.dir.join(SPEC_FILE);
+    tokio::task::spawn_blocking(move || files::write_atomic(&path, spec.as_bytes(), 0o600));
 
     let fail = |source| ShimError::File { path: "signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
