@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
@@ -51,7 +52,7 @@ enum SnapshotCommand {
     #[command(visible_alias = "remove")]
     Rm {
         /// Snapshots by the beginning of their id, or by their VM's name
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = NonEmptyStringValueParser::new())]
         ids: Vec<String>,
         /// All of them
         #[arg(long)]

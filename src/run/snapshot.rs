@@ -32,7 +32,10 @@ pub async fn save(
     let saved = tokio::select! {
         saved = client::save(&socket, stop) => saved.map_err(LifecycleError::from)?,
         // The VM's process brings it to an end by itself.
-        () = cancel.cancelled() => return Err(RunError::Cancelled),
+        () = cancel.cancelled() => return Err(RunError::Unavailable {
+            what: format!("interrupted, but the VM `{}` goes on being saved", vm.name),
+            help: "`mvm snapshot ls` shows it once it is done; `mvm stop --kill` ends the VM".into(),
+        }),
     };
     if stop {
         lifecycle::over(paths, &vm.id, lifecycle::SOON).await;

@@ -101,8 +101,13 @@ pub async fn vm(
     if !booted.daemons.is_empty() {
         return Err(ShimError::Unsavable("its shared directories cannot be saved; give volumes a size"));
     }
-    if stop && spec.remove {
+    if spec.remove {
         return Err(ShimError::Unsavable("it was started with `--rm`: nothing of it stays"));
+    }
+    if !stop && booted.disks[2..].iter().any(|disk| !disk.path.starts_with(dir)) {
+        return Err(ShimError::Unsavable(
+            "it goes on writing into an image file of yours, which would not fit the snapshot then; save it with `--stop`",
+        ));
     }
     let begun = Instant::now();
     let fit = boot::fit(paths, prepared, &booted.disks[2..]).await?;
