@@ -8,10 +8,8 @@ use jiff::Timestamp;
 
 use super::error::FleetError;
 use super::ids::InstancePath;
-use super::instance::Work;
-use super::lease::{Effect, Event, OpId, Wakefulness};
-use super::policy::Demotion;
-use super::record::Instance;
+use super::lease::{Effect, Event, Wakefulness};
+use super::work::Work;
 
 impl Work<'_> {
     /// Notes what happened; returns what comes of it, and what is noted then.
@@ -29,27 +27,5 @@ impl Work<'_> {
             Ok((serde_json::to_string(&awake)?, (effects, awake)))
         })?;
         noted.ok_or_else(|| FleetError::NoInstance(path.clone()))
-    }
-
-    /// Begins to put an instance to rest, if nobody needs it. The caller holds its lock.
-    pub(super) fn begin_rest(&mut self, instance: &Instance, to: Demotion) -> Result<OpId, FleetError> {
-        // Whatever was under way is over: its lock is ours.
-        let events = [Event::Observed { state: instance.state }, Event::Rest { to }];
-        let (effects, _) = self.note(&instance.path, &events)?;
-        let begun = effects.into_iter().find_map(|effect| match effect {
-            Effect::Rest { op, .. } => Some(op),
-            _ => None,
-        });
-        begun.ok_or_else(|| FleetError::Leased(instance.path.clone()))
-    }
-
-    /// Notes how that went.
-    pub(super) fn end_rest(&mut self, instance: &Instance, op: OpId, done: bool) -> Result<(), FleetError> {
-        let event = match done {
-            true => Event::Done { op },
-            false => Event::Failed { op, state: instance.state },
-        };
-        // Who asked to wake it meanwhile waits for the lock.
-        self.note(&instance.path, &[event]).map(drop)
     }
 }

@@ -7,9 +7,11 @@ use jiff::Timestamp;
 
 use super::error::FleetError;
 use super::ids::InstancePath;
-use super::instance::{self, FIRST_HOST, Work};
+use super::instance::{self, FIRST_HOST};
 use super::record::{self, Instance};
 use super::state::{Change, InstanceState};
+use super::vm;
+use super::work::Work;
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -48,7 +50,7 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetErro
         // It may have changed since the list was read.
         let (Some(_lock), Some(row)) = (lock, store.instance(&row.id)?) else { continue };
         let mut instance = record::parse(row)?;
-        let mut vms = instance::vms(paths, store, &instance.path)?.into_iter();
+        let mut vms = vm::vms(paths, store, &instance.path)?.into_iter();
         let vm = vms.next();
         for left in vms.filter(|vm| !vm.state.is_live()) {
             lifecycle::remove(paths, store, &left)?;

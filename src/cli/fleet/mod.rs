@@ -20,8 +20,8 @@ use crate::event::words::duration;
 use crate::fleet::error::FleetError;
 use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
-use crate::fleet::instance::Work;
 use crate::fleet::record::{self, Instance};
+use crate::fleet::work::Work;
 
 /// How long reconciling leaves alone what was set by hand.
 const HOLD: Duration = Duration::from_secs(60);
