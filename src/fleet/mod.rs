@@ -10,6 +10,7 @@ pub mod lease;
 pub mod plan;
 pub mod policy;
 pub mod pool;
+mod quota;
 pub mod record;
 pub mod rest;
 pub mod secrets;

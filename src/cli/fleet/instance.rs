@@ -147,13 +147,16 @@ async fn each<T>(
     let found: Vec<Instance> =
         which.instances.iter().map(|text| find_instance(context, text)).collect::<Result<_, _>>()?;
     let mut results = Vec::new();
-    for mut instance in found {
+    for instance in found {
         let (tenant, pool) = record::find_pool(&context.store, &instance.path.pool)?;
-        instance.row.held_until_ms = hold();
-        context.store.set_instance(&instance.row)?;
+        let id = instance.path.instance.clone();
+        context.store.hold_instance(id.as_str(), hold())?;
         let on = On { tenant, pool, path: instance.path };
         let title = format!("{verb} {}", on.path);
-        results.push(work(context, title, async |work| operate(work, &on).await).await?);
+        let result = work(context, title, async |work| operate(work, &on).await).await;
+        // It may have taken long.
+        context.store.hold_instance(id.as_str(), hold())?;
+        results.push(result?);
     }
     Ok(results)
 }
