@@ -73,6 +73,17 @@ fn a_pool_has_running_warm_and_sleeping_guests_and_a_woken_one_remembers() {
     let endpoint = world.ok(["instance", "wake", path(&one)]);
     assert!(http_get(endpoint.trim().parse().unwrap()).contains("200 OK"));
     assert_eq!(world.ok(["instance", "ssh", path(&one), "-l", "root", "--", "cat", "/run/note"]), "kept\n");
+    // Its VM is not to be worked on behind the fleet's back.
+    let name = path(&one).rsplit_once('/').unwrap().1.to_string();
+    for command in [&["destroy", "--force"][..], &["snapshot", "create"], &["snapshot", "restore"]] {
+        let refused = world.fails(command.iter().copied().chain([name.as_str()]));
+        assert!(refused.contains("is that of the instance dev/"), "{refused}");
+    }
+    let saved = in_state(&world, "sleeping").remove(0);
+    let saved = path(&saved).rsplit_once('/').unwrap().1.to_string();
+    assert!(world.fails(["snapshot", "rm", &saved]).contains("is that of the instance dev/"));
+    world.ok(["snapshot", "rm", "--all", "--force"]);
+    expect(&world, 2, 1, 1);
     // What is as it should be is left alone.
     assert_eq!(world.ok(counts(2, 1, 1)).lines().last(), Some("nothing to do"));
     world.ok(["tenant", "destroy", "dev", "--force"]);

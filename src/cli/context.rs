@@ -34,16 +34,17 @@ impl Context {
         let mut opened = Store::open(&paths.database())?;
         if let Some(aside) = opened.set_aside {
             say(&format!("warning: the state database was damaged; it was set aside as {}", aside.display()));
-            let adopted = lifecycle::adopt(&paths, &mut opened.store)?;
-            if !adopted.is_empty() {
-                say(&format!("note: found and recorded again: {}", adopted.join(", ")));
-            }
+        }
+        // It may have been set aside by a process that had nobody to tell.
+        let adopted = lifecycle::adopt(&paths, &mut opened.store)?;
+        if !adopted.is_empty() {
+            say(&format!("note: found and recorded again: {}", adopted.join(", ")));
         }
         for name in lifecycle::square(&paths, &mut opened.store)? {
             say(&format!("note: the VM `{name}` had ended without a word; it is marked as failed"));
         }
         for text in fleet::square::square(&paths, &mut opened.store)? {
-            say(&format!("note: {text}, as was found"));
+            say(&format!("note: {text}"));
         }
         Ok(Self { paths, store: opened.store, json, verbose, stdout_taken: false, no_tui })
     }

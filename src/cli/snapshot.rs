@@ -16,6 +16,8 @@ use super::context::{Context, print, print_json, say};
 use super::{task, vm};
 use crate::event::TaskKind;
 use crate::event::words::{bytes, duration};
+use crate::fleet::error::FleetError;
+use crate::fleet::vm::refuse_instance;
 use crate::host::files;
 use crate::run::snapshot;
 use crate::vm::lifecycle;
@@ -75,6 +77,7 @@ pub async fn snapshot(context: &mut Context, args: SnapshotArgs) -> Result<ExitC
 }
 
 async fn create(context: &mut Context, name: String, stop: bool) -> Result<()> {
+    refuse_instance(&context.store, &lifecycle::find(&context.store, &name)?, "sleep")?;
     let title = format!("save {name}");
     task::run(context, TaskKind::Snapshot, title, async |paths, store, sink, cancel| {
         Ok(snapshot::save(&name, stop, paths, store, sink, cancel).await?)
@@ -84,6 +87,7 @@ async fn create(context: &mut Context, name: String, stop: bool) -> Result<()> {
 }
 
 async fn restore(context: &mut Context, name: String) -> Result<()> {
+    refuse_instance(&context.store, &lifecycle::find(&context.store, &name)?, "wake")?;
     let title = format!("restore {name}");
     let running = task::run(context, TaskKind::Snapshot, title, async |paths, store, sink, cancel| {
         Ok(snapshot::restore(&name, |_| {}, paths, store, sink, cancel).await?)
@@ -98,6 +102,8 @@ async fn restore(context: &mut Context, name: String) -> Result<()> {
 struct Listed {
     id: String,
     kind: &'static str,
+    /// Why it is not to be removed: it is an instance's.
+    kept: Option<FleetError>,
     /// The VM, or what the build came from.
     of: String,
     snapshot: Snapshot,
@@ -107,7 +113,8 @@ fn all(context: &Context) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
     for vm in context.store.vms()? {
         if let Ok(snapshot) = Snapshot::open(&context.paths.vm_snapshot(&vm.id)) {
-            all.push(Listed { id: vm.id, kind: "vm", of: vm.name, snapshot });
+            let kept = refuse_instance(&context.store, &vm, "destroy").err();
+            all.push(Listed { id: vm.id, kind: "vm", kept, of: vm.name, snapshot });
         }
     }
     let builds = context.store.builds()?;
@@ -115,7 +122,7 @@ fn all(context: &Context) -> Result<Vec<Listed>> {
         let build = builds.iter().find(|build| build.id == snapshot.manifest.fit.build);
         let of = build.map_or_else(|| "a build that is gone".into(), |build| build.flake.clone());
         let id = snapshot.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        all.push(Listed { id, kind: "ready", of, snapshot });
+        all.push(Listed { id, kind: "ready", kept: None, of, snapshot });
     }
     Ok(all)
 }
@@ -180,6 +187,7 @@ fn remove(context: &Context, ids: &[String], every: bool, force: bool) -> Result
         }
         match found.as_slice() {
             [] => bail!("there is no snapshot `{id}`\nhelp: `mvm snapshot ls` lists them"),
+            [Listed { kept: Some(why), .. }] => bail!("{why}"),
             [one] => chosen.push(*one),
             more => {
                 let ids: Vec<&str> = more.iter().map(|one| one.id.as_str()).collect();
@@ -188,8 +196,14 @@ fn remove(context: &Context, ids: &[String], every: bool, force: bool) -> Result
         }
     }
     if every {
-        chosen = all.iter().collect();
+        chosen = all.iter().filter(|listed| listed.kept.is_none()).collect();
         damaged = broken.iter().collect();
+        let kept = all.len() - chosen.len();
+        if kept > 0 {
+            say(&format!(
+                "note: {kept} snapshots are of instances, and stay; `mvm instance list` lists them"
+            ));
+        }
         let question = format!("Remove {} snapshots?", chosen.len() + damaged.len());
         if chosen.len() + damaged.len() > 0 && !force && !vm::confirm(&question, "--force")? {
             return Ok(ExitCode::FAILURE);

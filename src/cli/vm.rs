@@ -15,6 +15,7 @@ use super::context::{Context, print, say};
 use super::exec::{self, Wish};
 use super::report::Usage;
 use super::task::exit_code;
+use crate::fleet::vm::refuse_instance;
 use crate::host::child;
 use crate::host::paths::Paths;
 use crate::store::vms::VmRow;
@@ -199,7 +200,12 @@ pub async fn destroy(context: &mut Context, args: DestroyArgs) -> Result<ExitCod
     let vms: Vec<VmRow> = match args.all {
         true => context.store.vms()?,
         false => {
-            args.names.iter().map(|name| lifecycle::find(&context.store, name)).collect::<Result<_, _>>()?
+            let found = |name: &String| {
+                let vm = lifecycle::find(&context.store, name)?;
+                refuse_instance(&context.store, &vm, "destroy")?;
+                Ok(vm)
+            };
+            args.names.iter().map(found).collect::<Result<_>>()?
         }
     };
     let names: Vec<_> =

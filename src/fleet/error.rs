@@ -43,6 +43,11 @@ pub enum FleetError {
     /// Another command works on it, for long.
     #[error("{0} is being worked on by another command\nhelp: try again when that is done")]
     Busy(InstancePath),
+    /// Another command or the agent reconciles, for long.
+    #[error(
+        "another command or the agent is reconciling, and has been for long\nhelp: see `mvm agent` and its log; try again when that is done"
+    )]
+    Reconciling,
     /// It is held awake.
     #[error("{0} is held awake by a connection\nhelp: it goes to sleep once its lease has lapsed")]
     Leased(InstancePath),

@@ -1,11 +1,15 @@
-//! A plan carried out: what is recorded first, then builds, then instances, as many at a time as there
-//! are CPUs, then what goes. What fails is told, and holds up nothing else.
+//! A plan carried out: what is recorded first, then instances, as many at a time as there are CPUs, and
+//! what goes; beside them builds, one at a time, each before the instances of its pool. What fails is
+//! told, and holds up nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::desired::{DesiredState, Pool, SCHEMA_VERSION, Tenant};
@@ -19,6 +23,7 @@ use super::record::{self, PoolRecord, TenantRecord};
 use super::square;
 use super::work::{AskedBy, Work};
 use crate::event::EventSink;
+use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::run::RunError;
 use crate::store::Store;
@@ -31,6 +36,11 @@ const MOST_ROUNDS: usize = 16;
 /// Most rounds in a row in which something fails: a guest may end while it is worked on, and the next
 /// round sees it.
 const MOST_FAILURES: u32 = 3;
+
+/// How long one who is to reconcile waits for another who does.
+const PATIENCE: Duration = Duration::from_secs(200);
+/// Pause between two looks at whether that one is done.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What guests were last seen to do, by instance.
 pub type Activities = HashMap<InstanceId, Activity>;
@@ -56,15 +66,22 @@ pub async fn reconcile(
     let mut store = open(paths)?;
     let mut failures = 0;
     for _ in 0..MOST_ROUNDS {
+        let _alone = alone(paths, PATIENCE, cancel).await?;
+        for name in lifecycle::adopt(paths, &mut store)? {
+            sink.info(format!("found the VM `{name}`, and recorded it again"));
+        }
         lifecycle::square(paths, &mut store)?;
         square::square(paths, &mut store)?;
-        square::finish(&mut Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Plan }).await?;
+        let unfinished =
+            square::finish(&mut Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Plan })
+                .await?;
         let plan = preview(&store, desired, activities)?;
         if plan.is_empty() {
             if plan.blocked.is_empty() {
                 // A later round made good what failed in an earlier one.
                 outcome.failed.clear();
             }
+            outcome.failed.extend(unfinished);
             outcome.plans.push(plan);
             break;
         }
@@ -77,7 +94,8 @@ pub async fn reconcile(
                 now.actions.retain(records);
             }
         }
-        let failed = execute(paths, &now, sink, cancel).await;
+        let mut failed = execute(paths, &now, sink, cancel).await;
+        failed.extend(unfinished);
         outcome.plans.push(now);
         if cancel.is_cancelled() {
             return Err(RunError::Cancelled.into());
@@ -89,6 +107,25 @@ pub async fn reconcile(
         }
     }
     Ok(outcome)
+}
+
+/// Waits until nobody else reconciles, and keeps others from it: two who see the same instance missing
+/// would make it twice.
+async fn alone(paths: &Paths, patience: Duration, cancel: &CancellationToken) -> Result<Lock, FleetError> {
+    let path = paths.reconcile_lock();
+    let until = tokio::time::Instant::now() + patience;
+    loop {
+        match Lock::try_take(&path) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) if tokio::time::Instant::now() > until => return Err(FleetError::Reconciling),
+            Ok(None) => {}
+            Err(source) => return Err(FleetError::File { path, source }),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(RunError::Cancelled.into()),
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
 }
 
 /// What would be done now.
@@ -162,37 +199,70 @@ pub fn recorded(fleet: &[TenantRecord], only: Option<&PoolPath>) -> DesiredState
     }
 }
 
-/// Carries a plan out; returns what failed.
+/// Carries a plan out; returns what failed. A build holds up what is done of its own pool only.
 async fn execute(paths: &Paths, plan: &Plan, sink: &EventSink, cancel: &CancellationToken) -> Vec<String> {
     let mut failed = Vec::new();
-    let mut unbuilt = HashSet::new();
+    let mut tell = |error: FleetError| {
+        if !error.is_cancelled() {
+            failed.push(error.to_string());
+        }
+    };
+    let mut builds: Vec<(&Action, Vec<&Action>)> = Vec::new();
+    let mut build_of = HashMap::new();
+    for action in &plan.actions {
+        if let Action::BuildPool { path } = action {
+            build_of.insert(path, builds.len());
+            builds.push((action, Vec::new()));
+        }
+    }
     let (mut instances, mut removals) = (Vec::new(), Vec::new());
     for action in &plan.actions {
         match action {
+            Action::BuildPool { .. } => {}
             Action::RemoveTenant { .. } | Action::RemovePool { .. } => removals.push(action),
             Action::CreateTenant { .. }
             | Action::UpdateTenant { .. }
             | Action::CreatePool { .. }
-            | Action::UpdatePool { .. }
-            | Action::BuildPool { .. } => {
+            | Action::UpdatePool { .. } => {
                 if let Err(error) = one(paths, action, sink, cancel).await {
-                    if let Action::BuildPool { path } = action {
-                        unbuilt.insert(path);
-                    }
-                    failed.push(error.to_string());
+                    tell(error);
                 }
             }
-            _ => instances.push(action),
+            _ => match pool_of(action).and_then(|pool| build_of.get(pool)) {
+                Some(build) => builds[*build].1.push(action),
+                None => instances.push(action),
+            },
         }
     }
-    instances.retain(|action| pool_of(action).is_none_or(|pool| !unbuilt.contains(pool)));
-    let limit = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    let mut running = stream::iter(instances.into_iter().chain(removals))
-        .map(|action| one(paths, action, sink, cancel))
-        .buffered(limit);
-    while let Some(done) = running.next().await {
-        failed.extend(done.err().filter(|error| !error.is_cancelled()).map(|error| error.to_string()));
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    let (building, places) = (Mutex::new(()), Semaphore::new(cpus));
+    let act = async |action| {
+        // Nobody closes it.
+        let _place = places.acquire().await;
+        one(paths, action, sink, cancel).await
+    };
+    let mut running = FuturesUnordered::<LocalBoxFuture<'_, Vec<FleetError>>>::new();
+    for action in instances.into_iter().chain(removals) {
+        running.push(Box::pin(async { act(action).await.err().into_iter().collect() }));
     }
+    for (build, behind) in builds {
+        running.push(Box::pin(async {
+            let built = {
+                let _alone = building.lock().await;
+                one(paths, build, sink, cancel).await
+            };
+            match built {
+                Ok(()) => {
+                    join_all(behind.into_iter().map(act)).await.into_iter().filter_map(Result::err).collect()
+                }
+                Err(error) => vec![error],
+            }
+        }));
+    }
+    while let Some(errors) = running.next().await {
+        errors.into_iter().for_each(&mut tell);
+    }
+    drop(running);
     failed
 }
 
@@ -275,6 +345,14 @@ async fn one(
 /// Makes an instance. One that does not come up stays as failed, and no other is made for a while.
 async fn create(work: &mut Work<'_>, path: &PoolPath, to: Bucket) -> Result<(), FleetError> {
     let (tenant, pool) = record::find_pool(work.store, path)?;
+    let held = pool.row.held_until_ms.is_some_and(|until| until > Timestamp::now().as_millisecond());
+    if held && pool.pool.desired_counts.total() == 0 {
+        // Since it was planned, a command has begun to remove it.
+        return Err(FleetError::Refused {
+            what: format!("the pool `{path}` is to have no instances any more"),
+            help: "reconcile again".into(),
+        });
+    }
     let instance = work.create(&tenant, &pool)?;
     let started = work.start(&tenant, &pool, &instance.path).await;
     if started.as_ref().is_err_and(|error| !error.is_cancelled()) {
@@ -296,4 +374,23 @@ async fn bring(work: &mut Work<'_>, pool: &Pool, path: &InstancePath, to: Bucket
 
 fn open(paths: &Paths) -> Result<Store, FleetError> {
     Ok(Store::open(&paths.database())?.store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_one_reconciles_at_a_time_and_who_waits_can_be_told_to_stop() {
+        let world = tempfile::tempdir().unwrap();
+        let paths = Paths::at(world.path().join("state"), world.path().join("run")).unwrap();
+        let cancel = CancellationToken::new();
+        let held = alone(&paths, PATIENCE, &cancel).await.unwrap();
+        let waited = alone(&paths, Duration::ZERO, &cancel).await;
+        assert!(matches!(waited, Err(FleetError::Reconciling)), "{waited:?}");
+        let (waited, ()) = tokio::join!(alone(&paths, PATIENCE, &cancel), async { cancel.cancel() });
+        assert!(waited.is_err_and(|error| error.is_cancelled()));
+        drop(held);
+        assert!(alone(&paths, PATIENCE, &cancel).await.is_ok());
+    }
 }

@@ -4,9 +4,11 @@
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::desired::{Counts, Pool};
 use super::error::FleetError;
 use super::ids::PoolPath;
 use super::plan::actual::Source;
@@ -18,6 +20,11 @@ use crate::image::build;
 use crate::run::RunError;
 use crate::run::wish::BuildWish;
 use crate::store::StoreError;
+
+/// How long nobody makes instances of a pool that is being removed.
+const RETIRED: Duration = Duration::from_secs(600);
+/// Most looks at what instances such a pool has left.
+const MOST_LOOKS: usize = 10;
 
 /// What a build of a pool gave.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -65,7 +72,8 @@ impl Work<'_> {
     }
 
     /// Makes an earlier revision the current one again: the one before the current, or the one whose
-    /// build begins with `to`.
+    /// build begins with `to`. What that was built of is what the pool is built of from now on, as it
+    /// would be built anew otherwise.
     pub fn roll_back(&mut self, path: &PoolPath, to: Option<&str>) -> Result<Built, FleetError> {
         let (_, pool) = record::find_pool(self.store, path)?;
         let revisions = self.store.revisions(path.tenant.as_str(), path.pool.as_str())?;
@@ -82,6 +90,11 @@ impl Work<'_> {
             },
             help: format!("`mvm pool info {path}` lists its revisions"),
         })?;
+        let Source { flake_ref, profile, role } = pool.read(&chosen.source)?;
+        let named = Pool { flake_ref, profile, role, ..pool.pool.clone() };
+        if named != pool.pool {
+            record::put_pool(self.store, &path.tenant, &named)?;
+        }
         self.set_revision(&pool, &chosen.build, &chosen.source)
     }
 
@@ -96,14 +109,36 @@ impl Work<'_> {
         Ok(Built { build: build.into(), changed })
     }
 
+    /// Has nobody make instances of a pool that a command is about to remove: an agent that reconciles at
+    /// the same time would put others in their place.
+    pub fn retire_pool(&mut self, path: &PoolPath) -> Result<(), FleetError> {
+        let (_, pool) = record::find_pool(self.store, path)?;
+        let until_ms = Timestamp::now().as_millisecond() + RETIRED.as_millis() as i64;
+        self.store.hold_pool(path.tenant.as_str(), path.pool.as_str(), Some(until_ms))?;
+        record::put_pool(self.store, &path.tenant, &Pool { desired_counts: Counts::default(), ..pool.pool })
+    }
+
     /// Ends a pool's instances and forgets all of it.
     pub async fn remove_pool(&mut self, path: &PoolPath) -> Result<(), FleetError> {
-        let (_, pool) = record::find_pool(self.store, path)?;
-        for instance in &pool.instances {
-            self.destroy(&instance.path).await?;
+        for _ in 0..MOST_LOOKS {
+            let (_, pool) = record::find_pool(self.store, path)?;
+            if pool.instances.is_empty() {
+                // The record is the last that goes: until then it is known what is left.
+                remove_dir(dir(self.paths, path))?;
+                return Ok(self.store.remove_pool(path.tenant.as_str(), path.pool.as_str())?);
+            }
+            for instance in &pool.instances {
+                match self.destroy(&instance.path).await {
+                    // Somebody else has.
+                    Err(FleetError::NoInstance(_)) => {}
+                    destroyed => destroyed?,
+                }
+            }
         }
-        self.store.remove_pool(path.tenant.as_str(), path.pool.as_str())?;
-        remove_dir(dir(self.paths, path))
+        Err(FleetError::Refused {
+            what: format!("instances of the pool `{path}` are made as fast as they are destroyed"),
+            help: "end what makes them, then try again".into(),
+        })
     }
 }
 
@@ -139,4 +174,83 @@ fn point(paths: &Paths, path: &PoolPath, build: &str) -> Result<(), FleetError> 
         std::fs::rename(&beside, &link).map_err(fail(link))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::event::{EventSink, TaskId};
+    use crate::fleet::desired::{Tenant, TenantNetwork};
+    use crate::store::Store;
+
+    /// Does something with the pool `dev/web`, built of the flake `a`, then `b`; it is what is left then.
+    async fn after(operate: impl AsyncFnOnce(&mut Work<'_>, &PoolPath)) -> Option<PoolRecord> {
+        let world = tempfile::tempdir().unwrap();
+        let paths = Paths::at(world.path().join("state"), world.path().join("run")).unwrap();
+        let mut store = Store::open(std::path::Path::new(":memory:")).unwrap().store;
+        let (sink, _stream) = EventSink::new(TaskId::new('t'));
+        let cancel = CancellationToken::new();
+        let network =
+            TenantNetwork { tenant_net_id: 1, ipv4_subnet: "10.240.1.0/24".to_string().try_into().unwrap() };
+        let tenant = Tenant {
+            tenant_id: "dev".parse().unwrap(),
+            network,
+            quotas: Default::default(),
+            pools: Vec::new(),
+        };
+        record::put_tenant(&mut store, &tenant).unwrap();
+        let path: PoolPath = "dev/web".parse().unwrap();
+        let mut work = Work {
+            paths: &paths,
+            store: &mut store,
+            sink: &sink,
+            cancel: &cancel,
+            asked_by: super::super::work::AskedBy::Person,
+        };
+        for flake in ["a", "b"] {
+            let pool = Pool {
+                pool_id: path.pool.clone(),
+                flake_ref: flake.into(),
+                profile: None,
+                role: None,
+                instance_resources: Default::default(),
+                desired_counts: Counts { running: 2, warm: 1, sleeping: 0 },
+                runtime_policy: Default::default(),
+                pinned: false,
+                critical: false,
+            };
+            record::put_pool(work.store, &path.tenant, &pool).unwrap();
+            let source = serde_json::to_string(&Source::of(&pool)).unwrap();
+            let (_, found) = record::find_pool(work.store, &path).unwrap();
+            work.set_revision(&found, &format!("build-{flake}"), &source).unwrap();
+        }
+        operate(&mut work, &path).await;
+        record::find_pool(work.store, &path).ok().map(|(_, pool)| pool)
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_is_rolled_back_names_what_its_revision_was_built_of() {
+        let left = after(async |work, path| {
+            assert!(work.roll_back(path, None).unwrap().changed);
+        });
+        let left = left.await.unwrap();
+        assert_eq!((left.pool.flake_ref.as_str(), left.row.build.as_deref()), ("a", Some("build-a")));
+        let source: Source = left.read(left.row.source.as_deref().unwrap()).unwrap();
+        assert!(source.is_of(&left.pool), "it would be built anew");
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_instances_of_a_pool_that_is_about_to_go() {
+        let left = after(async |work, path| work.retire_pool(path).unwrap()).await.unwrap();
+        assert_eq!(left.pool.desired_counts.total(), 0);
+        assert!(left.row.held_until_ms.is_some_and(|until| until > Timestamp::now().as_millisecond()));
+        let left = after(async |work, path| {
+            work.retire_pool(path).unwrap();
+            work.remove_pool(path).await.unwrap();
+            assert!(!dir(work.paths, path).exists());
+        });
+        assert!(left.await.is_none());
+    }
 }

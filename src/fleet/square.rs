@@ -41,37 +41,47 @@ enum Seen {
 }
 
 /// Squares all instances that nobody works on; to be called after the VMs' own squaring. Returns what
-/// was found to be otherwise, for people.
+/// was found to be otherwise, or could not be squared, for people: one that cannot holds up no other.
 pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetError> {
     let mut found = adopt(paths, store)?;
     for row in store.instances()? {
-        let file = paths.instance_lock(&row.id);
-        let lock = Lock::try_take(&file).map_err(|source| FleetError::File { path: file, source })?;
-        // It may have changed since the list was read.
-        let (Some(_lock), Some(row)) = (lock, store.instance(&row.id)?) else { continue };
-        let mut instance = record::parse(row)?;
-        let mut vms = vm::vms(paths, store, &instance.path)?.into_iter();
-        let vm = vms.next();
-        for left in vms.filter(|vm| !vm.state.is_live()) {
-            lifecycle::remove(paths, store, &left)?;
+        match square_one(paths, store, &row.id) {
+            Ok(told) => found.extend(told),
+            Err(error) => found.push(format!(
+                "{}/{}/{} cannot be compared with what runs: {error}",
+                row.tenant, row.pool, row.id
+            )),
         }
-        let seen = see(paths, vm.as_ref(), instance.state);
-        let Some(change) = correction(instance.state, seen) else {
-            if let Some(vm) = vm.filter(|vm| vm.state.is_live() && is_settled(vm)) {
-                // Where it went on from is not what it is any more.
-                forget_inherited(&paths.vm_snapshot(&vm.id), &vm.id);
-            }
-            continue;
-        };
-        let detail = vm.and_then(|vm| vm.detail).filter(|_| change == Change::Fail);
-        match record::change(store, &mut instance, change, detail.as_deref()) {
-            // Somebody else has seen it at the same time.
-            Err(FleetError::Raced(_)) => continue,
-            changed => changed?,
-        }
-        found.push(format!("{} is {}", instance.path, instance.state.as_str()));
     }
     Ok(found)
+}
+
+fn square_one(paths: &Paths, store: &mut Store, id: &str) -> Result<Option<String>, FleetError> {
+    let file = paths.instance_lock(id);
+    let lock = Lock::try_take(&file).map_err(|source| FleetError::File { path: file, source })?;
+    // It may have changed since the list was read.
+    let (Some(_lock), Some(row)) = (lock, store.instance(id)?) else { return Ok(None) };
+    let mut instance = record::parse(row)?;
+    let mut vms = vm::vms(paths, store, &instance.path)?.into_iter();
+    let vm = vms.next();
+    for left in vms.filter(|vm| !vm.state.is_live()) {
+        lifecycle::remove(paths, store, &left)?;
+    }
+    let seen = see(paths, vm.as_ref(), instance.state);
+    let Some(change) = correction(instance.state, seen) else {
+        if let Some(vm) = vm.filter(|vm| vm.state.is_live() && is_settled(vm)) {
+            // Where it went on from is not what it is any more.
+            forget_inherited(&paths.vm_snapshot(&vm.id), &vm.id);
+        }
+        return Ok(None);
+    };
+    let detail = vm.and_then(|vm| vm.detail).filter(|_| change == Change::Fail);
+    match record::change(store, &mut instance, change, detail.as_deref()) {
+        // Somebody else has seen it at the same time.
+        Err(FleetError::Raced(_)) => return Ok(None),
+        changed => changed?,
+    }
+    Ok(Some(format!("{} is {}, as was found", instance.path, instance.state.as_str())))
 }
 
 /// VMs of instances that the database does not know.
@@ -94,13 +104,15 @@ pub fn orphans(store: &Store) -> Result<Vec<(InstancePath, TenantLink, VmRow)>, 
 /// are there again.
 fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetError> {
     let mut adopted = Vec::new();
-    for (path, link, vm) in orphans(store)? {
+    for (path, link, _) in orphans(store)? {
         let Ok((tenant, pool)) = record::find_pool(store, &path.pool) else { continue };
         let subnet = tenant.network.ipv4_subnet;
         let host = u32::from(link.address).wrapping_sub(u32::from(subnet.base));
         if !(FIRST_HOST..=subnet.last_host()).contains(&host) {
             continue;
         }
+        // One that was killed may have left others behind, of which the first found may be any.
+        let Some(vm) = vm::vms(paths, store, &path)?.into_iter().next() else { continue };
         let state = match see(paths, Some(&vm), InstanceState::Running) {
             Seen::Running | Seen::Starting => InstanceState::Running,
             Seen::Halted => InstanceState::Warm,
@@ -110,7 +122,7 @@ fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetError> {
         let mut row = instance::row(&path, state, &vm.build, &pool.pool.instance_resources)?;
         row.created_ms = vm.created_ms;
         if store.insert_instance(&row, host, host)?.is_some() {
-            adopted.push(format!("{path} is {}, and known again", state.as_str()));
+            adopted.push(format!("{path} is {}, and known again, as was found", state.as_str()));
         }
     }
     Ok(adopted)
@@ -156,21 +168,28 @@ fn correction(state: InstanceState, seen: Seen) -> Option<Change> {
     }
 }
 
-/// Finishes the removal of instances that a killed command began.
-pub async fn finish(work: &mut Work<'_>) -> Result<(), FleetError> {
+/// Finishes the removal of instances that a killed command began; returns what could not be.
+pub async fn finish(work: &mut Work<'_>) -> Result<Vec<String>, FleetError> {
+    let mut failed = Vec::new();
     let half = |instance: &&Instance| instance.state == InstanceState::Destroyed;
     let fleet = record::load(work.store)?;
     for instance in
         fleet.iter().flat_map(|tenant| &tenant.pools).flat_map(|pool| &pool.instances).filter(half)
     {
-        work.destroy(&instance.path).await?;
+        match work.destroy(&instance.path).await {
+            // It was finished by who began it.
+            Ok(()) | Err(FleetError::NoInstance(_)) => {}
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => failed.push(format!("{}: {error}", instance.path)),
+        }
     }
-    Ok(())
+    Ok(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::fleet::InstanceRow;
 
     const SEEN: [Seen; 6] =
         [Seen::Running, Seen::Halted, Seen::Starting, Seen::Saved, Seen::Over, Seen::Lost];
@@ -184,6 +203,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_that_cannot_be_squared_holds_up_no_other() {
+        let world = tempfile::tempdir().unwrap();
+        let paths = Paths::at(world.path().join("state"), world.path().join("run")).unwrap();
+        let mut store = Store::open(std::path::Path::new(":memory:")).unwrap().store;
+        store.put_tenant("dev", "{}").unwrap();
+        store.put_pool("dev", "web", "{}").unwrap();
+        for (id, state) in [("i-00000001", "confused"), ("i-00000002", "running")] {
+            let path: InstancePath = format!("dev/web/{id}").parse().unwrap();
+            let row = instance::row(&path, InstanceState::Running, "b", &Default::default()).unwrap();
+            store.insert_instance(&InstanceRow { state: state.into(), ..row }, 3, 9).unwrap();
+        }
+        let found = square(&paths, &mut store).unwrap();
+        assert!(found[0].contains("i-00000001 cannot be compared"), "{found:?}");
+        assert_eq!(found[1], "dev/web/i-00000002 is failed, as was found");
     }
 
     #[test]

@@ -93,8 +93,15 @@ impl Work<'_> {
         for pool in &tenant.pools {
             self.remove_pool(&pool.path).await?;
         }
-        self.store.remove_tenant(id.as_str())?;
-        remove_dir(self.paths.tenant(id.as_str()))
+        // The record is the last that goes: no secrets stay of a tenant that nobody knows.
+        remove_dir(self.paths.tenant(id.as_str()))?;
+        Ok(self.store.remove_tenant(id.as_str())?)
+    }
+
+    /// Has nobody make instances of a tenant that a command is about to remove.
+    pub fn retire_tenant(&mut self, id: &TenantId) -> Result<(), FleetError> {
+        let tenant = record::find_tenant(self.store, id)?;
+        tenant.pools.iter().try_for_each(|pool| self.retire_pool(&pool.path))
     }
 }
 

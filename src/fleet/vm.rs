@@ -91,8 +91,7 @@ fn link(tenant: &TenantRecord, instance: &Instance) -> Result<TenantLink, FleetE
 /// The VM of an instance and, behind it, those of tries that were killed. It is the live one, else the
 /// one that was saved, else the newest with a disk.
 pub fn vms(paths: &Paths, store: &Store, path: &InstancePath) -> Result<Vec<VmRow>, FleetError> {
-    let mut all = store.vms()?;
-    all.retain(|vm| vm.name == path.instance.as_str());
+    let mut all = store.vms_named(path.instance.as_str())?;
     all.sort_by_key(|vm| {
         let worth = match () {
             () if vm.state.is_live() => 3,
@@ -103,6 +102,19 @@ pub fn vms(paths: &Paths, store: &Store, path: &InstancePath) -> Result<Vec<VmRo
         Reverse((worth, vm.created_ms))
     });
     Ok(all)
+}
+
+/// Keeps what is done to VMs off those of instances, whose states would not be what is recorded. One
+/// that the fleet knows nothing of is nobody's.
+pub fn refuse_instance(store: &Store, vm: &VmRow, instead: &str) -> Result<(), FleetError> {
+    let spec = lifecycle::spec_of(vm).filter(|spec| spec.started_by == StartedBy::Fleet);
+    match spec.and_then(|spec| spec.instance) {
+        Some(path) if store.instance(&vm.name)?.is_some() => Err(FleetError::Refused {
+            what: format!("the VM `{}` is that of the instance {path}", vm.name),
+            help: format!("`mvm instance {instead} {path}` is for it"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The VM of an instance, if it ever had one.

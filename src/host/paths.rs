@@ -119,6 +119,11 @@ impl Paths {
         self.state.join("tenants").join(id)
     }
 
+    /// Held by who reconciles.
+    pub fn reconcile_lock(&self) -> PathBuf {
+        self.state.join("reconcile.lock")
+    }
+
     /// Held by who works on an instance.
     pub fn instance_lock(&self, id: &str) -> PathBuf {
         self.runtime.join(format!("{id}.lock"))

@@ -55,3 +55,6 @@ CREATE TABLE instances (
 
 CREATE UNIQUE INDEX instances_host ON instances(tenant, host);
 CREATE INDEX instances_pool ON instances(tenant, pool);
+
+-- An instance's VM is found by its name.
+CREATE INDEX vms_name ON vms(name);

@@ -1,5 +1,7 @@
 //! VMs and the audit trail.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -141,6 +143,22 @@ impl Store {
         let mut statement =
             self.connection.prepare(&format!("SELECT {COLUMNS} FROM vms ORDER BY created_ms DESC, id"))?;
         let rows = statement.query_map([], vm_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The VMs with this name, the newest first.
+    pub fn vms_named(&self, name: &str) -> Result<Vec<VmRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM vms WHERE name = ?1 ORDER BY created_ms DESC, id"
+        ))?;
+        let rows = statement.query_map([name], vm_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The ids of all VMs.
+    pub fn vm_ids(&self) -> Result<HashSet<String>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT id FROM vms")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -230,13 +230,20 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
 }
 
 /// Records again the VMs of which only the directories are known, after the database was lost. Those that
-/// run are taken over; returns the names of all.
+/// run are taken over; returns the names of all. Where all are known it reads no more than the list.
 pub fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, LifecycleError> {
     let mut adopted = Vec::new();
+    let known = store.vm_ids()?;
     for entry in std::fs::read_dir(paths.vms()).into_iter().flatten().flatten() {
-        let json = std::fs::read(entry.path().join(SPEC_FILE)).unwrap_or_default();
+        if entry.file_name().to_str().is_some_and(|id| known.contains(id)) {
+            continue;
+        }
+        let file = entry.path().join(SPEC_FILE);
+        let json = std::fs::read(&file).unwrap_or_default();
         let Ok(spec) = serde_json::from_slice::<VmSpec>(&json) else { continue };
-        if entry.file_name() != spec.id.as_str() || store.vm(&spec.id)?.is_some() {
+        // One that was made since the list was read is known; one that was removed has no directory any
+        // more, as its record is the last that goes.
+        if entry.file_name() != spec.id.as_str() || store.vm(&spec.id)?.is_some() || !file.exists() {
             continue;
         }
         let now = Timestamp::now().as_millisecond();
@@ -282,12 +289,13 @@ pub fn spec_of(vm: &VmRow) -> Option<VmSpec> {
 
 /// The VM with this name or id: the live one, else the newest.
 pub fn find(store: &Store, name: &str) -> Result<VmRow, LifecycleError> {
-    let vms = store.vms()?;
-    let bears = |vm: &&VmRow| vm.name == name || vm.id == name;
-    let live = vms.iter().filter(bears).find(|vm| vm.state.is_live());
-    if let Some(vm) = live.or_else(|| vms.iter().find(bears)) {
-        return Ok(vm.clone());
+    let mut found = store.vms_named(name)?;
+    found.extend(store.vm(name)?);
+    let live = found.iter().position(|vm| vm.state.is_live());
+    if !found.is_empty() {
+        return Ok(found.swap_remove(live.unwrap_or(0)));
     }
+    let vms = store.vms()?;
     let names: Vec<&str> = vms.iter().filter(|vm| vm.state.is_live()).map(|vm| vm.name.as_str()).collect();
     let help = match names.as_slice() {
         [] => "no VM is running; `mvm run --flake DIR` starts one".into(),

@@ -5,6 +5,7 @@ mod activity;
 mod answers;
 pub mod watch;
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -78,6 +79,11 @@ struct Rounds {
     last: Option<Timestamp>,
 }
 
+/// Which file the database is now.
+fn inode(database: &std::path::Path) -> Option<u64> {
+    std::fs::metadata(database).ok().map(|file| file.ino())
+}
+
 impl Owner {
     /// Runs until `stop`; instances go on running then.
     pub async fn run(
@@ -93,7 +99,8 @@ impl Owner {
         let mut samples = Samples::default();
         let mut sampling = false;
         let mut rounds = Rounds { busy: false, due: Instant::now(), count: 0, failed: 0, last: None };
-        let mut version = store.data_version()?;
+        let mut version = store.data_version().ok();
+        let mut opened = inode(&self.paths.database());
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -106,7 +113,8 @@ impl Owner {
                 Some(done) = work.next(), if !work.is_empty() => match done {
                     Done::Round(result, begun, reply) => {
                         self.ended(*result, begun, reply, &mut rounds, &store);
-                        version = store.data_version()?;
+                        // What it changed itself is not news.
+                        version = store.data_version().ok();
                     }
                     Done::Sampled(sampled) => {
                         (samples, sampling) = (sampled, false);
@@ -125,8 +133,22 @@ impl Owner {
                             Err(error) => self.tell(Level::Warning, error),
                         }
                     }
-                    let now = store.data_version()?;
-                    if now != version {
+                    let there = inode(&self.paths.database());
+                    if there != opened || (version.is_none() && Instant::now() >= rounds.due) {
+                        // It was damaged, and set aside by whoever saw it first.
+                        match Store::open(&self.paths.database()) {
+                            Ok(anew) => {
+                                if there != opened {
+                                    rounds.due = Instant::now();
+                                }
+                                (store, opened) = (anew.store, inode(&self.paths.database()));
+                                version = store.data_version().ok();
+                            }
+                            Err(error) => self.tell(Level::Warning, error.to_string()),
+                        }
+                    }
+                    let now = store.data_version().ok();
+                    if version.is_some() && now != version {
                         version = now;
                         rounds.due = Instant::now();
                     }
@@ -137,7 +159,14 @@ impl Owner {
                     }
                     if !rounds.busy && Instant::now() >= rounds.due {
                         let desired = file.as_ref().map(|file| file.desired.clone());
-                        self.begin(desired, samples.activities(), &mut store, &mut work, &mut rounds, &cancel)?;
+                        let activities = samples.activities();
+                        let begun =
+                            self.begin(desired, activities, &mut store, &mut work, &mut rounds, &cancel);
+                        if let Err(error) = begun {
+                            // The next round may find it mended; until then the agent goes on.
+                            self.ended(Err(error.into()), Instant::now(), None, &mut rounds, &store);
+                            version = None;
+                        }
                     }
                 }
             }
@@ -163,10 +192,11 @@ impl Owner {
     ) -> Result<(), FleetError> {
         let begun = Instant::now();
         rounds.due = begun + ROUND;
-        lifecycle::square(&self.paths, store)?;
-        for text in square::square(&self.paths, store)? {
-            self.tell(Level::Info, format!("{text}, as was found"));
+        for name in lifecycle::adopt(&self.paths, store)? {
+            self.tell(Level::Info, format!("found the VM `{name}`, and recorded it again"));
         }
+        lifecycle::square(&self.paths, store)?;
+        square::square(&self.paths, store)?.into_iter().for_each(|text| self.tell(Level::Info, text));
         let fleet = record::load(store)?;
         self.metrics.instances(&answers::counts(&fleet));
         let desired = desired.unwrap_or_else(|| execute::recorded(&fleet, None));

@@ -174,6 +174,8 @@ async fn log(mut events: broadcast::Receiver<Event>) {
             Ok(event) => event,
             Err(RecvError::Lagged(lost)) => {
                 say(&format!("{} {lost} events were too many for this log", now()));
+                // The ends of some tasks may be among them, and would never come.
+                tasks.clear();
                 continue;
             }
             Err(RecvError::Closed) => return,

@@ -194,7 +194,12 @@ pub async fn pool(context: &mut Context, args: PoolArgs) -> Result<ExitCode> {
         }
         PoolCommand::Rollback { pool, to } => {
             let title = format!("roll back the pool {pool}");
-            let built = work(context, title, async |work| work.roll_back(&pool, to.as_deref())).await?;
+            let built = work(context, title, async |work| {
+                let built = work.roll_back(&pool, to.as_deref())?;
+                work.store.hold_pool(pool.tenant.as_str(), pool.pool.as_str(), hold())?;
+                Ok(built)
+            })
+            .await?;
             tell(context, &built)?;
         }
         PoolCommand::Destroy { pool, force } => {
@@ -205,7 +210,11 @@ pub async fn pool(context: &mut Context, args: PoolArgs) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
             let title = format!("destroy the pool {pool}");
-            work(context, title, async |work| work.remove_pool(&pool).await).await?;
+            work(context, title, async |work| {
+                work.retire_pool(&pool)?;
+                work.remove_pool(&pool).await
+            })
+            .await?;
         }
     }
     Ok(ExitCode::SUCCESS)

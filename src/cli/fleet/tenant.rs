@@ -286,7 +286,11 @@ async fn destroy(context: &mut Context, name: &TenantId, force: bool) -> Result<
     if !force && !confirm(&question, "--force")? {
         return Ok(ExitCode::FAILURE);
     }
-    work(context, format!("destroy the tenant {name}"), async |work| work.remove_tenant(name).await).await?;
+    work(context, format!("destroy the tenant {name}"), async |work| {
+        work.retire_tenant(name)?;
+        work.remove_tenant(name).await
+    })
+    .await?;
     Ok(ExitCode::SUCCESS)
 }
 

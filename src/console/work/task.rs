@@ -6,6 +6,7 @@ use super::{Bench, RunWish};
 use crate::event::relay::Relay;
 use crate::event::words::saving;
 use crate::event::{EventSink, Kind, Level, TaskKind};
+use crate::fleet::vm::refuse_instance;
 use crate::image;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::task::{self, Failure};
@@ -83,7 +84,9 @@ pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
 pub async fn restart(bench: &Bench, vm: &str, leashed: bool) -> Result<(), Failure> {
     let Bench { paths, cancel, .. } = bench;
     let mut store = Store::open(&paths.database())?.store;
-    let title = format!("restart {}", lifecycle::find(&store, vm)?.name);
+    let found = lifecycle::find(&store, vm)?;
+    refuse_instance(&store, &found, "stop")?;
+    let title = format!("restart {}", found.name);
     let running = recorded(bench, TaskKind::Run, title, async |sink| {
         restart::restart(vm, paths, &mut store, sink, cancel).await
     })
@@ -99,7 +102,9 @@ pub async fn restart(bench: &Bench, vm: &str, leashed: bool) -> Result<(), Failu
 pub async fn save(bench: &Bench, vm: &str, stop: bool) -> Result<(), Failure> {
     let Bench { paths, cancel, .. } = bench;
     let mut store = Store::open(&paths.database())?.store;
-    let name = lifecycle::find(&store, vm)?.name;
+    let found = lifecycle::find(&store, vm)?;
+    refuse_instance(&store, &found, "sleep")?;
+    let name = found.name;
     let saved = recorded(bench, TaskKind::Snapshot, format!("save {name}"), async |sink| {
         snapshot::save(vm, stop, paths, &mut store, sink, cancel).await
     })
@@ -116,7 +121,9 @@ pub async fn save(bench: &Bench, vm: &str, stop: bool) -> Result<(), Failure> {
 pub async fn restore(bench: &Bench, vm: &str) -> Result<(), Failure> {
     let Bench { paths, cancel, .. } = bench;
     let mut store = Store::open(&paths.database())?.store;
-    let title = format!("restore {}", lifecycle::find(&store, vm)?.name);
+    let found = lifecycle::find(&store, vm)?;
+    refuse_instance(&store, &found, "wake")?;
+    let title = format!("restore {}", found.name);
     let running = recorded(bench, TaskKind::Snapshot, title, async |sink| {
         snapshot::restore(vm, |_| {}, paths, &mut store, sink, cancel).await
     })

@@ -2,6 +2,7 @@
 
 use super::Bench;
 use crate::event::{Kind, Level};
+use crate::fleet::vm::refuse_instance;
 use crate::run::STOP_DEADLINE;
 use crate::run::task::Failure;
 use crate::store::Store;
@@ -22,6 +23,7 @@ pub async fn stop(bench: &Bench, id: &str, at_once: bool) -> Result<(), Failure>
 pub async fn delete(bench: &Bench, id: &str) -> Result<(), Failure> {
     let mut store = Store::open(&bench.paths.database())?.store;
     let vm = lifecycle::find(&store, id)?;
+    refuse_instance(&store, &vm, "destroy")?;
     if vm.state.is_live() {
         lifecycle::stop(&bench.paths, &mut store, &vm, None).await?;
     }
