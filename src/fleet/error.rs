@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::ids::{IdError, InstancePath, PoolPath, TenantId};
 use super::state::NoSuchChange;
 use crate::run::RunError;
+use crate::run::task::Failure;
 use crate::store::StoreError;
 use crate::vm::lifecycle::LifecycleError;
 
@@ -106,6 +107,15 @@ impl FleetError {
         match self {
             Self::Run(error) => error.tail(),
             _ => Vec::new(),
+        }
+    }
+}
+
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::Run(error) => error.into(),
+            error => Self { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false },
         }
     }
 }

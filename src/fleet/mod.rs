@@ -1,5 +1,6 @@
 //! Tenants, pools and instances: desired state, and what makes it true.
 
+pub mod by_hand;
 pub mod desired;
 pub mod error;
 pub mod execute;

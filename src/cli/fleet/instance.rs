@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::super::context::{Context, print, print_json};
 use super::super::logs::{self, LogsArgs};
 use super::super::vm::{confirm, open_ssh};
-use super::{find_instance, hold, since, table, work};
+use super::{find_instance, since, table, work};
 use crate::event::words::bytes;
+use crate::fleet::by_hand;
 use crate::fleet::error::FleetError;
 use crate::fleet::ids::{PoolPath, TenantId};
 use crate::fleet::instance::{self, Work};
@@ -146,10 +147,8 @@ async fn each<T>(
     let found: Vec<Instance> =
         which.instances.iter().map(|text| find_instance(context, text)).collect::<Result<_, _>>()?;
     let mut results = Vec::new();
-    for mut instance in found {
-        let (tenant, pool) = record::find_pool(&context.store, &instance.path.pool)?;
-        instance.row.held_until_ms = hold();
-        context.store.set_instance(&instance.row)?;
+    for instance in found {
+        let (tenant, pool) = by_hand::hold_instance(&mut context.store, &instance.path)?;
         let on = On { tenant, pool, path: instance.path };
         let title = format!("{verb} {}", on.path);
         results.push(work(context, title, async |work| operate(work, &on).await).await?);

@@ -21,10 +21,6 @@ use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::instance::Work;
 use crate::fleet::record::{self, Instance};
-use crate::run::task::Failure;
-
-/// How long reconciling leaves alone what was set by hand.
-const HOLD: Duration = Duration::from_secs(60);
 
 /// Runs an operation on the fleet as a task.
 async fn work<T>(
@@ -33,16 +29,9 @@ async fn work<T>(
     operate: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, FleetError>,
 ) -> Result<T> {
     task::run(context, TaskKind::Fleet, title, async |paths, store, sink, cancel| {
-        operate(&mut Work { paths, store, sink, cancel }).await.map_err(failure)
+        Ok(operate(&mut Work { paths, store, sink, cancel }).await?)
     })
     .await
-}
-
-fn failure(error: FleetError) -> Failure {
-    match error {
-        FleetError::Run(error) => error.into(),
-        error => Failure { error: error.to_string(), tail: Vec::new(), cancelled: false, late: false },
-    }
 }
 
 /// The instance with this path or, as it is unique on the node, this id.
@@ -58,11 +47,6 @@ fn find_instance(context: &Context, text: &str) -> Result<Instance, FleetError> 
         });
     }
     record::find_instance(&context.store, &text.parse::<InstancePath>()?)
-}
-
-/// Until when reconciling leaves alone what is set by hand now.
-fn hold() -> Option<i64> {
-    Some(Timestamp::now().as_millisecond() + HOLD.as_millis() as i64)
 }
 
 /// Tells what was planned and done; what failed is the command's failure.

@@ -192,29 +192,30 @@ fn a_store_that_another_process_writes_delays_the_news_and_holds_nobody_up() {
     let mut world = World::new();
     let lock = world.vm("v-1", "hello");
     let (sink, mut events) = EventSink::new(TaskId::machine());
-    let mut vms = Vms::new(world.paths.clone());
+    let mut database = Database::new(world.paths.clone());
+    let (mut vms, mut fleet) = (Vms::new(world.paths.clone()), Fleet::default());
     let mut state = || match events.try_next().map(|event| event.kind) {
         Some(Kind::VmSeen { info }) => Some(info.state),
         Some(other) => panic!("{other:?}"),
         None => None,
     };
-    vms.look(&sink);
+    look(&mut database, &mut vms, &mut fleet, &sink);
     assert_eq!(state().as_deref(), Some("running"));
     drop(lock);
     let since = Instant::now();
     world
         .store
         .transaction(|_| {
-            vms.square();
-            vms.look(&sink);
+            square(&mut database, &vms, &fleet);
+            look(&mut database, &mut vms, &mut fleet, &sink);
             Ok(())
         })
         .unwrap();
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert_eq!(state(), None);
     let heard = loop {
-        vms.square();
-        vms.look(&sink);
+        square(&mut database, &vms, &fleet);
+        look(&mut database, &mut vms, &mut fleet, &sink);
         if let Some(state) = state() {
             break state;
         }
