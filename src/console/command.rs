@@ -209,10 +209,17 @@ pub const COMMANDS: &[Command] = &[
         .when(can_restore)
         .rank(13),
     command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below").rank(14).when(has_rows),
-    command("fold-all", &["F"], Cluster, Action::FoldAll, "hide or show what is below all tenants").when(has_rows),
-    command("scale", &["+"], Cluster, Action::Fleet(FleetOp::Scale), "set how many instances there are to be")
-        .rank(10)
-        .when(fleet::pool),
+    command("fold-all", &["F"], Cluster, Action::FoldAll, "hide or show what is below all tenants")
+        .when(has_rows),
+    command(
+        "scale",
+        &["+"],
+        Cluster,
+        Action::Fleet(FleetOp::Scale),
+        "set how many instances there are to be",
+    )
+    .rank(10)
+    .when(fleet::pool),
     command("pool-build", &["b"], Cluster, Action::Fleet(FleetOp::Build), "build the pool's flake")
         .rank(11)
         .when(fleet::pool),

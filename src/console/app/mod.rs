@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 
 use backing::Backing;
 pub use backing::Origin;
+#[cfg(test)]
+pub use input::key as pressed;
 
 use super::act::{self, Effect};
 use super::command;

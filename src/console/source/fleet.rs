@@ -251,10 +251,9 @@ fn of_instance(tenant: &TenantRecord, instance: &Instance, vm: Option<&VmRow>) -
         endpoint: spec.as_ref().and_then(instance::answers_at).map(|endpoint| endpoint.to_string()),
         address: networked.then(|| address.to_string()),
         vm: vm.map(|vm| vm.id.clone()),
-        lease: instance.lease().map(|lease| LeaseInfo {
-            until: time(lease.until_ms),
-            from: lease.from.as_str().into(),
-        }),
+        lease: instance
+            .lease()
+            .map(|lease| LeaseInfo { until: time(lease.until_ms), from: lease.from.as_str().into() }),
         failures: row.failures,
         retry: row.retry_at_ms.map(time),
         held: row.held_until_ms.map(time),

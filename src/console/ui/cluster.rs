@@ -139,12 +139,9 @@ impl<'a> Tree<'a> {
         let mut rows = Vec::with_capacity(wanted.len());
         for block in self.blocks[from..].iter().take_while(|block| block.first < wanted.end) {
             match &block.rows {
-                Rows::One { path, what, folded } if block.first >= wanted.start => rows.push(Row {
-                    path: path.clone(),
-                    what: *what,
-                    folded: *folded,
-                    trunk: block.trunk,
-                }),
+                Rows::One { path, what, folded } if block.first >= wanted.start => {
+                    rows.push(Row { path: path.clone(), what: *what, folded: *folded, trunk: block.trunk })
+                }
                 Rows::One { .. } => {}
                 Rows::Instances(pool) => {
                     let all = pool.instances.iter().enumerate();

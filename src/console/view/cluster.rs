@@ -15,10 +15,12 @@ use super::text::fitted;
 use super::vms::state_role;
 use super::{Scene, log};
 use crate::console::model::clock::since;
-use crate::console::model::fleet::{Pool, Sum, Tenant};
+use crate::console::model::fleet::{Instance, Pool, Sum, Tenant};
+use crate::console::model::task::TaskModel;
 use crate::console::theme::{Role, Sign, Theme};
 use crate::console::ui::cluster::{Part, Row, Tree, What};
 use crate::console::ui::page::Page;
+use crate::event::TaskKind;
 use crate::event::cluster::{CountInfo, InstanceInfo};
 use crate::event::words::short_duration;
 
@@ -36,8 +38,8 @@ const NO_ROUTES: &str = "No cluster: this version of mvm cannot start one yet.";
 const BESIDE: u16 = 150;
 /// Least and greatest width of names with their branches.
 const NAME: (u16, u16) = (16, 44);
-/// Width from which counts have words.
-const WORDS: u16 = 40;
+/// Widths from which counts have words, and short ones.
+const WORDS: [u16; 2] = [38, 26];
 /// Characters shown of a revision.
 const SHORT: usize = 8;
 
@@ -47,15 +49,13 @@ enum Cell {
     State,
     For,
     Endpoint,
-    Revision,
     Note,
 }
 
-const COLUMNS: [Column<Cell>; 5] = [
+const COLUMNS: [Column<Cell>; 4] = [
     Column::new(Cell::State, "STATE", 8, 8, 0),
     Column::new(Cell::For, "FOR", 4, 4, 1),
     Column::new(Cell::Endpoint, "ENDPOINT", 15, 21, 2),
-    Column::new(Cell::Revision, "REVISION", 8, 8, 4),
     Column::new(Cell::Note, "", 6, 200, 3),
 ];
 
@@ -98,8 +98,9 @@ fn is_focused(scene: Scene<'_>, part: Part) -> bool {
 fn console(scene: Scene<'_>, what: What<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     let inner = pane(scene.theme, "Console", is_focused(scene, Part::Console), area, buffer);
     let What::Instance(_, instance) = what else { return };
-    match instance.info.vm.as_ref().and_then(|vm| scene.model.vm(vm)) {
-        Some(vm) => log::draw(scene, &vm.console, inner, buffer, spots),
+    match instance.info.vm.as_ref().map(|vm| scene.model.vm(vm)) {
+        Some(Some(vm)) => log::draw(scene, &vm.console, inner, buffer, spots),
+        Some(None) => say(scene, "Nothing is known of its VM.", inner, buffer),
         None => say(scene, "It has not been started yet.", inner, buffer),
     }
 }
@@ -120,16 +121,27 @@ fn tree(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
     draw_rows(scene, &tree, at, inner, buffer, spots);
 }
 
-fn draw_rows(scene: Scene<'_>, tree: &Tree<'_>, at: usize, area: Rect, buffer: &mut Buffer, spots: &mut Spots) {
+fn draw_rows(
+    scene: Scene<'_>,
+    tree: &Tree<'_>,
+    at: usize,
+    area: Rect,
+    buffer: &mut Buffer,
+    spots: &mut Spots,
+) {
     let shown = table::visible(tree.len(), at, area.height);
     let first = shown.start;
     let rows = tree.rows(shown);
     let names: Vec<Line<'_>> = rows.iter().map(|row| name(scene.theme, row, area.width)).collect();
     let least = NAME.0.min(area.width);
-    let widest = names.iter().map(|name| name.width() as u16).max().unwrap_or(0);
+    // What is above the fleet needs no columns.
+    let is_above = |row: &Row<'_>| matches!(row.what, What::Coordinator(_) | What::Node(_));
+    let in_columns = rows.iter().zip(&names).filter(|(row, _)| !is_above(row));
+    let widest = in_columns.map(|(_, name)| name.width() as u16).max().unwrap_or(0);
     let named = widest.clamp(least, NAME.1.max(least)).min(area.width);
     for ((index, row), (name, place)) in rows.iter().enumerate().zip(names.into_iter().zip(area.rows())) {
         spots.add(place, Spot::Row(row.path.to_string()));
+        let named = if is_above(row) { (name.width() as u16).min(place.width) } else { named };
         name.render(Rect { width: named, ..place }, buffer);
         let x = place.x.saturating_add(named + 2).min(place.right());
         rest(scene, row, Rect { x, width: place.right() - x, ..place }, buffer);
@@ -177,10 +189,8 @@ fn name(theme: &Theme, row: &Row<'_>, room: u16) -> Line<'static> {
     let folded = if row.folded { format!(" {}", theme.sign(Sign::Cut)) } else { String::new() };
     let taken = trunk.chars().count() + kind.len() + 2 * usize::from(sign.is_some()) + width(&folded);
     let room = usize::from(room.min(NAME.1)).saturating_sub(taken) as u16;
-    let mut spans = vec![
-        Span::styled(trunk, theme.style(Role::Dim)),
-        Span::styled(kind, theme.style(Role::Dim)),
-    ];
+    let mut spans =
+        vec![Span::styled(trunk, theme.style(Role::Dim)), Span::styled(kind, theme.style(Role::Dim))];
     spans.extend(sign);
     spans.push(Span::styled(fitted(theme, &name, room), theme.style(role)));
     spans.push(Span::styled(folded, theme.style(Role::Dim)));
@@ -194,8 +204,8 @@ fn rest(scene: Scene<'_>, row: &Row<'_>, area: Rect, buffer: &mut Buffer) {
         What::Coordinator(cluster) => vec![(cluster.state.clone(), state_role(&cluster.state))],
         What::Node(node) => vec![(node.state.clone(), state_role(&node.state))],
         What::Tenant(tenant) => of_tenant(tenant, area.width),
-        What::Pool(pool) => of_pool(theme, pool, area.width),
-        What::Instance(_, instance) => return of_instance(scene, &instance.info, area, buffer),
+        What::Pool(pool) => of_pool(theme, pool, busy(scene, &pool.path), area.width),
+        What::Instance(pool, instance) => return of_instance(scene, pool, instance, area, buffer),
     };
     let mut x = area.x;
     for (text, role) in words.into_iter().filter(|(text, _)| !text.is_empty()) {
@@ -212,14 +222,22 @@ fn rest(scene: Scene<'_>, row: &Row<'_>, area: Rect, buffer: &mut Buffer) {
 fn of_tenant(tenant: &Tenant, room: u16) -> Vec<(String, Role)> {
     let Sum { is, failed, .. } = tenant.sum();
     let network = tenant.info.network.clone().unwrap_or_default();
-    let words = match room < WORDS {
-        true => format!("{} {} {}", is.running, is.warm, is.sleeping),
-        false => format!("{} running  {} warm  {} sleeping", is.running, is.warm, is.sleeping),
+    let words = match room >= WORDS[0] {
+        true => format!("{} running  {} warm  {} sleeping", is.running, is.warm, is.sleeping),
+        false => format!("{} running", is.running),
     };
     vec![(words, Role::Text), failing(failed), (network, Role::Dim)]
 }
 
-fn of_pool(theme: &Theme, pool: &Pool, room: u16) -> Vec<(String, Role)> {
+/// What is being done with it.
+fn busy(scene: Scene<'_>, path: &str) -> Option<String> {
+    let fleet = |task: &&TaskModel| task.kind == TaskKind::Fleet && task.ended.is_none();
+    let verb = |task: &TaskModel| Some(task.title.strip_suffix(path)?.strip_suffix(' ')?.to_owned());
+    let verb = scene.model.tasks.iter().filter(fleet).find_map(verb)?;
+    Some(format!("{} {}", scene.theme.sign(Sign::Busy), verb.trim_end_matches(" the pool")))
+}
+
+fn of_pool(theme: &Theme, pool: &Pool, busy: Option<String>, room: u16) -> Vec<(String, Role)> {
     let info = &pool.info;
     let Some(wish) = info.counts else {
         let role = if info.actual == info.desired { Role::Ok } else { Role::Busy };
@@ -232,8 +250,8 @@ fn of_pool(theme: &Theme, pool: &Pool, room: u16) -> Vec<(String, Role)> {
         (format!("{} {first}", theme.sign(Sign::Failed)), Role::Error)
     });
     let revision = (info.revision.as_deref().map_or("not built", short).to_string(), Role::Dim);
-    let mut words = vec![(counted(is, wish, room < WORDS), role), failing(pool.sum.failed)];
-    words.extend(failure);
+    let mut words = vec![(counted(is, wish, room), role), failing(pool.sum.failed)];
+    words.extend(busy.map(|busy| (busy, Role::Busy)).or(failure));
     words.push(revision);
     words
 }
@@ -244,14 +262,15 @@ fn failing(failed: u32) -> (String, Role) {
 }
 
 /// How many there are of how many there should be.
-fn counted(is: CountInfo, wish: CountInfo, brief: bool) -> String {
-    let all = [
-        ("running ", is.running, wish.running),
-        ("warm ", is.warm, wish.warm),
-        ("sleeping ", is.sleeping, wish.sleeping),
-    ];
-    let words = all.map(|(name, is, wish)| format!("{}{is}/{wish}", if brief { "" } else { name }));
-    words.join(if brief { " " } else { "  " })
+fn counted(is: CountInfo, wish: CountInfo, room: u16) -> String {
+    let (names, gap) = match room {
+        room if room >= WORDS[0] => (["running ", "warm ", "sleeping "], "  "),
+        room if room >= WORDS[1] => (["run ", "warm ", "sleep "], " "),
+        _ => ([""; 3], " "),
+    };
+    let all = [(is.running, wish.running), (is.warm, wish.warm), (is.sleeping, wish.sleeping)];
+    let words = names.iter().zip(all).map(|(name, (is, wish))| format!("{name}{is}/{wish}"));
+    words.collect::<Vec<_>>().join(gap)
 }
 
 /// The beginning of a revision.
@@ -259,7 +278,9 @@ fn short(revision: &str) -> &str {
     revision.char_indices().nth(SHORT).map_or(revision, |(at, _)| &revision[..at])
 }
 
-fn of_instance(scene: Scene<'_>, info: &InstanceInfo, area: Rect, buffer: &mut Buffer) {
+fn of_instance(scene: Scene<'_>, pool: &Pool, instance: &Instance, area: Rect, buffer: &mut Buffer) {
+    let (info, current) = (&instance.info, pool.info.revision.as_deref());
+    let busy = busy(scene, &instance.path);
     let theme = scene.theme;
     for place in table::fit(&COLUMNS, area.width) {
         let (text, style) = match place.column.what {
@@ -269,19 +290,33 @@ fn of_instance(scene: Scene<'_>, info: &InstanceInfo, area: Rect, buffer: &mut B
                 (since.unwrap_or_default(), Style::new())
             }
             Cell::Endpoint => (info.endpoint.clone().unwrap_or_default(), Style::new()),
-            Cell::Revision => {
-                (info.revision.as_deref().map(short).unwrap_or_default().into(), theme.style(Role::Dim))
+            Cell::Note => {
+                let Some((text, role)) = note(scene, info, current, busy.as_deref()) else { continue };
+                (text, theme.style(role))
             }
-            Cell::Note => match (&info.detail, &info.lease) {
-                (Some(detail), _) => {
-                    (detail.lines().next().unwrap_or_default().into(), theme.style(Role::Error))
-                }
-                (None, Some(lease)) if lease.until > scene.now => ("leased".into(), theme.style(Role::Dim)),
-                _ => continue,
-            },
         };
         table::left(theme, &text, style, place.of(area), buffer);
     }
+}
+
+/// What is out of the ordinary about an instance.
+fn note(
+    scene: Scene<'_>,
+    info: &InstanceInfo,
+    current: Option<&str>,
+    busy: Option<&str>,
+) -> Option<(String, Role)> {
+    if let Some(busy) = busy {
+        return Some((busy.into(), Role::Busy));
+    }
+    if let Some(detail) = &info.detail {
+        return Some((detail.lines().next().unwrap_or_default().into(), Role::Error));
+    }
+    if info.lease.as_ref().is_some_and(|lease| lease.until > scene.now) {
+        return Some(("leased".into(), Role::Dim));
+    }
+    let (own, current) = (info.revision.as_deref()?, current?);
+    (own != current).then(|| (format!("still {}", short(own)), Role::Warning))
 }
 
 #[cfg(test)]

@@ -68,8 +68,6 @@ fn told(sink: &EventSink, outcome: &Outcome) -> Result<(), Failure> {
     }
     match outcome.failed.as_slice() {
         [] => Ok(()),
-        failed => {
-            Err(Failure { error: failed.join("\n"), tail: Vec::new(), cancelled: false, late: false })
-        }
+        failed => Err(Failure { error: failed.join("\n"), tail: Vec::new(), cancelled: false, late: false }),
     }
 }

@@ -48,7 +48,8 @@ fn any_window_of_the_rows_is_that_part_of_all_rows() {
     let (tree, all) = (ui.tree(&model), paths(&ui, &model));
     for from in 0..=all.len() {
         for to in from..=all.len() {
-            let rows: Vec<String> = tree.rows(from..to).into_iter().map(|row| row.path.into_owned()).collect();
+            let rows: Vec<String> =
+                tree.rows(from..to).into_iter().map(|row| row.path.into_owned()).collect();
             assert_eq!(rows, all[from..to]);
         }
     }

@@ -83,7 +83,7 @@ fn of_pool(scene: Scene<'_>, pool: &Pool, page: &mut Fields<'_>) {
         None => page.add("instances", &format!("{} of {}", info.actual, info.desired), Role::Text),
         Some(wish) => {
             let role = if sum.is == wish { Role::Ok } else { Role::Busy };
-            page.add("instances", &format!("{}  of {} in all", counted(sum.is, wish, false), sum.all), role);
+            page.add("instances", &format!("{}, {} in all", counted(sum.is, wish, u16::MAX), sum.all), role);
         }
     }
     if sum.failed > 0 {
