@@ -197,7 +197,10 @@ impl Pool {
                 self.sum.count(&self.instances[at].info, false);
                 self.instances[at].info = info.clone();
             }
-            Err(at) => {
+            Err(_) => {
+                // A recording that is played may tell of another time than before.
+                self.lose(&info.name);
+                let at = self.instances.partition_point(|one| key(&one.info) < key(info));
                 let path = format!("{}/{}", self.path, info.name);
                 self.instances.insert(at, Instance { path, info: info.clone() });
             }

@@ -29,6 +29,16 @@ fn what_is_below_comes_first_or_last_and_stays_in_order() {
 }
 
 #[test]
+fn an_instance_is_known_by_its_name_whatever_is_said_of_its_age() {
+    let mut fleet = Fleet::default();
+    fleet.see_instance("a", "web", &instance("i-1", "running", 1));
+    fleet.see_instance("a", "web", &instance("i-2", "running", 2));
+    fleet.see_instance("a", "web", &instance("i-1", "warm", 3));
+    assert_eq!(names(&fleet), ["a/web/i-2", "a/web/i-1"]);
+    assert_eq!(fleet.tenants()[0].sum().all, 2);
+}
+
+#[test]
 fn sums_follow_every_change() {
     let mut fleet = Fleet::default();
     fleet.see_instance("a", "web", &instance("i-1", "running", 1));
