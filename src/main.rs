@@ -27,8 +27,8 @@ fn main() -> ExitCode {
 #[cfg(not(target_os = "linux"))]
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
-    if args.iter().any(|arg| arg == "--version" || arg == "-V") {
-        println!("mvm {}", env!("CARGO_PKG_VERSION"));
+    if let Some(answer) = lima::answer(&args) {
+        println!("{answer}");
         return ExitCode::SUCCESS;
     }
     match lima::enter(&args) {

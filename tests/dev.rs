@@ -59,6 +59,24 @@ fn once_stopped_it_comes_back_with_its_disk_until_it_is_recreated() {
 }
 
 #[test]
+fn saved_it_goes_on_from_there_and_once_it_did_more_it_boots_with_what_it_wrote() {
+    let world = World::new();
+    says(&world, &["--", "sh", "-c", "echo kept >/tmp/note"]);
+    world.ok(["snapshot", "create", "--stop", "dev"]);
+    let output = dev(&world, &["--", "sh", "-c", "cat /tmp/note; echo later > note; sync"]).output().unwrap();
+    assert_eq!(stdout(&output), "kept\n", "{}", stderr(&output));
+    assert!(stderr(&output).contains("goes on from its snapshot"), "{}", stderr(&output));
+    world.ok(["stop", "dev"]);
+    let output = dev(&world, &["--", "cat", "note"]).output().unwrap();
+    assert_eq!(stdout(&output), "later\n", "{}", stderr(&output));
+    assert!(stderr(&output).contains("goes back to its snapshot, which is older"), "{}", stderr(&output));
+    world.ok(["stop", "dev"]);
+    world.ok(["snapshot", "restore", "dev"]);
+    assert_eq!(says(&world, &["--", "cat", "/tmp/note"]), "kept\n");
+    assert_eq!(dev_vms(&world).len(), 1);
+}
+
+#[test]
 fn the_exit_code_of_its_command_is_mvms() {
     let world = World::new();
     let output = dev(&world, &["--", "sh", "-c", "exit 7"]).output().unwrap();

@@ -280,6 +280,9 @@ fn a_snapshot_whose_disk_was_changed_is_refused_and_kept() {
     let said = world.fails(["snapshot", "restore", "a"]);
     assert!(said.contains("data.ext4` was changed since"), "{said}");
     assert_eq!(listed(&world).iter().filter(|one| one["kind"] == "vm").count(), 1);
+    // The attempt left nothing that could be taken for the VM.
+    assert_eq!(world.vms().len(), 1);
+    assert_eq!(fs::read_dir(world.state().join("vms")).unwrap().count(), 1);
     world.expect_nothing_left();
 }
 
@@ -293,6 +296,68 @@ fn what_cannot_be_saved_is_told_and_goes_on() {
     assert_eq!(inside(&world, "a", "hostname"), "a\n");
     let said = world.fails(["snapshot", "create", "b"]);
     assert!(said.contains("there is no VM named `b`"), "{said}");
+    world.ok(["stop", "a"]);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_save_that_fails_leaves_a_guest_that_goes_on_and_nothing_on_the_disk() {
+    let world = World::new();
+    let flake = world.example("hello");
+    start_user(&world, &flake, "a", &[]);
+    let vm = world.vm("a");
+    let kernel = Path::new(vm["spec"]["build_dir"].as_str().unwrap()).join("vmlinux");
+    fs::rename(&kernel, kernel.with_extension("away")).unwrap();
+    let args = ["snapshot", "create", "a", "--stop"];
+    for args in [&args[..3], &args] {
+        let said = world.fails(args);
+        assert!(said.contains("vmlinux"), "{said}");
+        assert_eq!(inside(&world, "a", "hostname"), "a\n");
+        assert_eq!(world.vm("a")["state"], "running");
+        let dir = world.state().join("vms").join(vm["id"].as_str().unwrap());
+        assert!(!dir.join("snapshot").exists() && !dir.join("snapshot.next").exists());
+    }
+    fs::rename(kernel.with_extension("away"), &kernel).unwrap();
+    world.ok(["snapshot", "create", "a", "--stop"]);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_vm_that_is_told_to_end_while_it_is_saved_ends_and_leaves_no_half_of_it() {
+    let world = World::new();
+    let flake = world.example("hello");
+    for (name, kill) in [("a", &["--kill"][..]), ("b", &[])] {
+        start_user(&world, &flake, name, &[]);
+        let dir = world.state().join("vms").join(world.vm(name)["id"].as_str().unwrap());
+        let next = dir.join("snapshot.next");
+        let mut save = Running::start(world.mvm(["snapshot", "create", name]));
+        let begun = || next.exists() || dir.join("snapshot").exists();
+        wait_until(DEADLINE, "the saving", begun);
+        world.ok([&["stop", name], kill].concat());
+        assert_eq!(world.vm(name)["state"], "stopped");
+        save.close();
+        let (status, said) = save.end();
+        // Told to end in time, it is saved first.
+        assert!(!kill.is_empty() || status.success(), "{said}");
+        assert!(!next.exists());
+    }
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_guest_that_cannot_rehearse_its_start_boots_again_without_a_snapshot() {
+    let world = World::new();
+    let flake = world.flake(
+        "stiff",
+        r##"{ inputs.mvm.url = "flake:mvm-offline"; outputs = { mvm, ... }: { packages = mvm.lib.mkGuests {
+             name = "stiff"; default = "worker"; roles.worker.files."/etc/mvm/rehearse" = {
+             text = "#!/bin/sh\nexit 1\n"; mode = "755"; }; }; }; }"##,
+    );
+    let said = start_user(&world, &flake, "a", &[]);
+    assert!(said.contains("no ready snapshot is taken, and the guest boots again"), "{said}");
+    assert!(said.contains("/etc/mvm/rehearse failed") && said.contains("a booted in"), "{said}");
+    assert_eq!(inside(&world, "a", "hostname"), "a\n");
+    assert!(ready(&world).is_empty());
     world.ok(["stop", "a"]);
     world.expect_nothing_left();
 }

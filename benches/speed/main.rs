@@ -11,6 +11,7 @@ mod boot;
 mod build;
 mod claim;
 mod console;
+mod fleet;
 mod flood;
 mod frame;
 mod guest;
@@ -34,7 +35,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 16] = [
+const CLAIMS: [(&str, Measure); 18] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -51,6 +52,8 @@ const CLAIMS: [(&str, Measure); 16] = [
     ("plan-growth", plan::measure_growth),
     ("agent", agent::measure),
     ("each", agent::measure_each),
+    ("wake", fleet::measure),
+    ("agent-idle", fleet::measure_idle),
 ];
 
 fn main() -> Result<ExitCode> {

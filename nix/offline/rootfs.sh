@@ -61,6 +61,11 @@ done
 put 755 sshd etc/service/sshd/run
 : >etc/service/sshd/sealed
 put 755 sudo bin/sudo
+for name in poweroff halt; do
+	# Not through the link that is there.
+	rm -f bin/$name
+	put 755 poweroff bin/$name
+done
 echo "$motd" >etc/motd
 # What differs from VM to VM is kept in memory: writing it costs a restored guest less there.
 mkdir root/.ssh home/mvm/.ssh

@@ -9,6 +9,7 @@ mod client_error;
 mod connection;
 pub mod limits;
 pub mod metrics;
+pub mod owner;
 pub mod pki;
 pub mod request;
 pub mod response;

@@ -34,6 +34,10 @@ impl Context {
         let mut opened = Store::open(&paths.database())?;
         if let Some(aside) = opened.set_aside {
             say(&format!("warning: the state database was damaged; it was set aside as {}", aside.display()));
+            let adopted = lifecycle::adopt(&paths, &mut opened.store)?;
+            if !adopted.is_empty() {
+                say(&format!("note: found and recorded again: {}", adopted.join(", ")));
+            }
         }
         for name in lifecycle::square(&paths, &mut opened.store)? {
             say(&format!("note: the VM `{name}` had ended without a word; it is marked as failed"));

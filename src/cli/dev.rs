@@ -20,6 +20,7 @@ Examples:
   mvm dev -- uname -a                a command in it instead
   mvm dev --recreate --mem 2G -v ~/src:/src -p 8080:8080
   mvm stop dev                       `mvm dev` boots it again, with what it wrote
+  mvm snapshot create dev --stop     `mvm dev` goes on from there
 
 Installs what is missing, boots the VM named `dev` unless it runs, and opens ssh. It stays
 when the session ends. What it is made of is said when it is made: --recreate makes it anew.";
@@ -66,7 +67,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
             })
             .await;
             if had && running.is_err() {
-                say("note: `mvm dev --recreate` makes a new one in its place");
+                say("note: `mvm dev --recreate` makes a new one in its place, without what it wrote");
             }
             let running = running?;
             let id = running.starting.id.clone();

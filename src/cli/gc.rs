@@ -138,7 +138,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
         });
     }
     // Taken by VMs that were killed meanwhile, or damaged so that they are none.
-    for path in list(&paths.snapshots()).into_iter().filter(|path| Snapshot::open(path).is_err()) {
+    for path in ready::broken(paths) {
         let vm = name_of(&path).trim_start_matches('.').to_string();
         if !lifecycle::is_running(paths, &vm) && is_old(&path) {
             waste.push(Waste {
@@ -184,11 +184,8 @@ fn is_old(path: &Path) -> bool {
 }
 
 fn remove(context: &mut Context, item: &Waste) -> Result<()> {
-    let whole = |path: &Path| match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
-        }
-        _ => Ok(()),
+    let whole = |path: &Path| {
+        files::remove_dir_if_there(path).with_context(|| format!("cannot remove `{}`", path.display()))
     };
     match &item.kind {
         WasteKind::Vm(id) => {

@@ -91,6 +91,8 @@ enum Command {
     Pool(fleet::pool::PoolArgs),
     /// See and operate instances
     Instance(fleet::instance::InstanceArgs),
+    /// See to the tenants' networks
+    Net(fleet::net::NetArgs),
     /// Show this machine as a node of a fleet
     Node(fleet::node::NodeArgs),
     /// Remove VMs with their disks and logs
@@ -206,7 +208,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Node(args) => fleet::node::node(&context, args).await,
         Command::Snapshot(args) => snapshot::snapshot(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
-        Command::Agent(args) => agent::agent(&context, args),
+        Command::Agent(args) => agent::agent(&mut context, args).await,
+        Command::Net(args) => fleet::net::net(&context, args).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,

@@ -1,9 +1,12 @@
 //! `mvm snapshot`.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
@@ -13,7 +16,9 @@ use super::context::{Context, print, print_json, say};
 use super::{task, vm};
 use crate::event::TaskKind;
 use crate::event::words::{bytes, duration};
+use crate::host::files;
 use crate::run::snapshot;
+use crate::vm::lifecycle;
 use crate::vm::snapshot::{Snapshot, ready};
 
 #[derive(Debug, Args)]
@@ -47,7 +52,7 @@ enum SnapshotCommand {
     #[command(visible_alias = "remove")]
     Rm {
         /// Snapshots by the beginning of their id, or by their VM's name
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = NonEmptyStringValueParser::new())]
         ids: Vec<String>,
         /// All of them
         #[arg(long)]
@@ -154,13 +159,24 @@ fn list(context: &Context) -> Result<()> {
 
 fn remove(context: &Context, ids: &[String], every: bool, force: bool) -> Result<ExitCode> {
     let all = all(context)?;
-    let mut chosen = Vec::new();
+    // One that is being taken bears its VM's id.
+    let broken: Vec<PathBuf> = ready::broken(&context.paths)
+        .into_iter()
+        .filter(|dir| !lifecycle::is_running(&context.paths, name_of(dir)))
+        .collect();
+    let (mut chosen, mut damaged) = (Vec::new(), Vec::new());
     for id in ids {
         // A name may look like the beginning of an id.
         let named = |listed: &&Listed| listed.kind == "vm" && listed.of == *id;
         let mut found: Vec<&Listed> = all.iter().filter(named).collect();
         if found.is_empty() {
             found = all.iter().filter(|listed| listed.id.starts_with(id)).collect();
+        }
+        if found.is_empty()
+            && let Some(dir) = broken.iter().find(|dir| name_of(dir).starts_with(id))
+        {
+            damaged.push(dir);
+            continue;
         }
         match found.as_slice() {
             [] => bail!("there is no snapshot `{id}`\nhelp: `mvm snapshot ls` lists them"),
@@ -173,16 +189,27 @@ fn remove(context: &Context, ids: &[String], every: bool, force: bool) -> Result
     }
     if every {
         chosen = all.iter().collect();
-        let question = format!("Remove {} snapshots?", chosen.len());
-        if !chosen.is_empty() && !force && !vm::confirm(&question, "--force")? {
+        damaged = broken.iter().collect();
+        let question = format!("Remove {} snapshots?", chosen.len() + damaged.len());
+        if chosen.len() + damaged.len() > 0 && !force && !vm::confirm(&question, "--force")? {
             return Ok(ExitCode::FAILURE);
         }
     }
     for listed in &chosen {
         let size = listed.snapshot.bytes();
         let dir = listed.snapshot.dir.display();
-        ready::remove(&listed.snapshot).with_context(|| format!("cannot remove `{dir}`"))?;
+        ready::remove(&listed.snapshot.dir).with_context(|| format!("cannot remove `{dir}`"))?;
         say(&format!("removed {} ({} of {}): {}", listed.id, listed.kind, listed.of, bytes(size)));
     }
+    for dir in damaged {
+        let size = files::disk_usage(dir);
+        ready::remove(dir).with_context(|| format!("cannot remove `{}`", dir.display()))?;
+        say(&format!("removed {} (damaged): {}", name_of(dir), bytes(size)));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The id in a directory's name.
+fn name_of(dir: &Path) -> &str {
+    dir.file_name().and_then(OsStr::to_str).unwrap_or_default().trim_start_matches('.')
 }

@@ -176,7 +176,7 @@ pub async fn forward(context: &mut Context, args: ForwardArgs) -> Result<ExitCod
     tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
         _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        () = lifecycle::over(&context.paths, &vm.id) => bail!("the VM `{}` has ended\nhelp: `mvm logs {}` shows its console", vm.name, vm.name),
+        () = lifecycle::over(&context.paths, &vm.id, lifecycle::LATER) => bail!("the VM `{}` has ended\nhelp: `mvm logs {}` shows its console", vm.name, vm.name),
     }
 }
 

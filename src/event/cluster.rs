@@ -185,6 +185,9 @@ pub struct InstanceInfo {
     /// The id of its VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
+    /// What its agent is doing with it, e.g. `waking`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
     /// Who holds it awake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseInfo>,

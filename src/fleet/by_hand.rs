@@ -8,8 +8,8 @@ use super::desired::{Counts, Pool};
 use super::error::FleetError;
 use super::execute::{self, Activities, Outcome};
 use super::ids::{InstancePath, PoolPath};
-use super::instance::Work;
 use super::record::{self, PoolRecord, TenantRecord};
+use super::work::Work;
 use crate::store::Store;
 
 /// How long reconciling leaves alone what was set by hand.

@@ -180,6 +180,12 @@ impl Subnet {
         (u64::from(last - first) + 1).saturating_sub(4)
     }
 
+    /// The last number in it that an instance may have.
+    pub fn last_host(&self) -> u32 {
+        let (first, last) = self.range();
+        (last - first).saturating_sub(1)
+    }
+
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         let ((first, last), (others_first, others_last)) = (self.range(), other.range());

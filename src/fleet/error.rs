@@ -101,14 +101,6 @@ impl FleetError {
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Run(error) if error.is_cancelled())
     }
-
-    /// The last lines of the log that matters.
-    pub fn tail(&self) -> Vec<String> {
-        match self {
-            Self::Run(error) => error.tail(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 impl From<FleetError> for Failure {

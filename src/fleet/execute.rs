@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::desired::{DesiredState, Pool, SCHEMA_VERSION, Tenant};
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath, PoolPath};
-use super::instance::Work;
 use super::plan::action::{Action, Plan, ReplaceOrder};
 use super::plan::actual::{Actual, ActualInstance, ActualPool, ActualTenant, Revision};
 use super::plan::plan;
 use super::policy::{Activity, Bucket, pause_ms};
 use super::record::{self, PoolRecord, TenantRecord};
 use super::square;
+use super::work::Work;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
 use crate::run::RunError;
@@ -59,8 +59,7 @@ pub async fn reconcile(
         lifecycle::square(paths, &mut store)?;
         square::square(paths, &mut store)?;
         square::finish(&mut Work { paths, store: &mut store, sink, cancel }).await?;
-        let actual = actual(&record::load(&store)?, activities)?;
-        let plan = plan(desired, &actual, Timestamp::now().as_millisecond());
+        let plan = preview(&store, desired, activities)?;
         if plan.is_empty() {
             if plan.blocked.is_empty() {
                 // A later round made good what failed in an earlier one.
@@ -69,8 +68,17 @@ pub async fn reconcile(
             outcome.plans.push(plan);
             break;
         }
-        let failed = execute(paths, &plan, sink, cancel).await;
-        outcome.plans.push(plan);
+        let mut now = plan.clone();
+        if !square::orphans(&store)?.is_empty() {
+            // Once their pools are recorded again they are known, and need not be made.
+            let records =
+                |action: &Action| matches!(action, Action::CreateTenant { .. } | Action::CreatePool { .. });
+            if plan.actions.iter().any(records) {
+                now.actions.retain(records);
+            }
+        }
+        let failed = execute(paths, &now, sink, cancel).await;
+        outcome.plans.push(now);
         if cancel.is_cancelled() {
             return Err(RunError::Cancelled.into());
         }
@@ -83,20 +91,31 @@ pub async fn reconcile(
     Ok(outcome)
 }
 
+/// What would be done now.
+pub fn preview(store: &Store, desired: &DesiredState, activities: &Activities) -> Result<Plan, FleetError> {
+    let now_ms = Timestamp::now().as_millisecond();
+    let actual = actual(&record::load(store)?, activities, now_ms)?;
+    Ok(plan(desired, &actual, now_ms))
+}
+
 /// What there is, for the planner.
-pub fn actual(fleet: &[TenantRecord], activities: &Activities) -> Result<Actual, FleetError> {
+pub fn actual(fleet: &[TenantRecord], activities: &Activities, now_ms: i64) -> Result<Actual, FleetError> {
     let tenants = fleet.iter().map(|tenant| {
         Ok(ActualTenant {
             tenant_id: tenant.id.clone(),
             network: tenant.network,
             quotas: tenant.quotas,
-            pools: tenant.pools.iter().map(|pool| actual_pool(pool, activities)).collect::<Result<_, _>>()?,
+            pools: tenant
+                .pools
+                .iter()
+                .map(|pool| actual_pool(pool, activities, now_ms))
+                .collect::<Result<_, _>>()?,
         })
     });
     Ok(Actual { tenants: tenants.collect::<Result<_, FleetError>>()? })
 }
 
-fn actual_pool(pool: &PoolRecord, activities: &Activities) -> Result<ActualPool, FleetError> {
+fn actual_pool(pool: &PoolRecord, activities: &Activities, now_ms: i64) -> Result<ActualPool, FleetError> {
     let row = &pool.row;
     let build = match (&row.build, &row.source) {
         (Some(id), Some(source)) => Some(Revision { id: id.clone(), source: pool.read(source)? }),
@@ -110,7 +129,7 @@ fn actual_pool(pool: &PoolRecord, activities: &Activities) -> Result<ActualPool,
             build: instance.row.build.clone(),
             resources: pool.read(&instance.row.resources)?,
             retry_at_ms: instance.row.retry_at_ms,
-            lease: instance.lease(),
+            lease: instance.wakefulness().lease(now_ms),
             held_until_ms: instance.row.held_until_ms,
             activity: activities.get(&instance.path.instance).copied(),
         })

@@ -186,6 +186,11 @@ impl Wakefulness {
         self.leases.values().any(|held| held.until_ms.is_none_or(|until| now_ms < until))
     }
 
+    /// Whether this lease is valid.
+    pub fn holds(&self, lease: LeaseId, now_ms: i64) -> bool {
+        self.leases.get(&lease).and_then(|held| held.until_ms).is_some_and(|until| now_ms < until)
+    }
+
     /// When [`Event::Tick`] is due, ms.
     pub fn next_tick_ms(&self) -> Option<i64> {
         let limit = match self.phase {

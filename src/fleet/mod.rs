@@ -1,5 +1,6 @@
 //! Tenants, pools and instances: desired state, and what makes it true.
 
+pub mod awake;
 pub mod by_hand;
 pub mod desired;
 pub mod error;
@@ -11,8 +12,11 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod record;
+pub mod rest;
 pub mod secrets;
 pub mod square;
 pub mod state;
 pub mod step;
 pub mod tenant;
+pub mod vm;
+pub mod work;

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 
 use super::error::FleetError;
 use super::ids::PoolPath;
-use super::instance::Work;
 use super::plan::actual::Source;
 use super::policy::pause_ms;
 use super::record::{self, PoolRecord};
+use super::work::Work;
 use crate::host::paths::Paths;
 use crate::image::build;
 use crate::run::RunError;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::{Pool, Quotas, Tenant, TenantNetwork};
 use super::error::FleetError;
 use super::ids::{InstanceId, InstancePath, PoolPath, TenantId};
-use super::plan::actual::Lease;
+use super::lease::Wakefulness;
 use super::state::{Change, InstanceState};
 use crate::store::Store;
 use crate::store::fleet::{InstanceRow, PoolRow, TenantRow};
@@ -48,14 +48,10 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Why it was woken, if it was and is not yet where it came from.
-    pub fn lease(&self) -> Option<Lease> {
-        serde_json::from_str(self.row.lease.as_deref()?).ok()
-    }
-
-    /// Its lease, if that has not lapsed.
-    pub fn leased(&self, now_ms: i64) -> Option<Lease> {
-        self.lease().filter(|lease| lease.until_ms > now_ms)
+    /// Who holds it awake, or held it.
+    pub fn wakefulness(&self) -> Wakefulness {
+        let written = self.row.lease.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        written.unwrap_or_else(|| Wakefulness::new(self.state))
     }
 }
 

@@ -6,15 +6,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::error::FleetError;
-use super::instance::{self, Work};
+use super::ids::InstancePath;
+use super::instance::{self, FIRST_HOST};
 use super::record::{self, Instance};
 use super::state::{Change, InstanceState};
+use super::vm;
+use super::work::Work;
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::lifecycle;
 use crate::vm::snapshot::Snapshot;
+use crate::vm::spec::{StartedBy, TenantLink};
 
 /// A VM whose command was killed before it let go of it ends within this time.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -39,14 +43,14 @@ enum Seen {
 /// Squares all instances that nobody works on; to be called after the VMs' own squaring. Returns what
 /// was found to be otherwise, for people.
 pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetError> {
-    let mut found = Vec::new();
+    let mut found = adopt(paths, store)?;
     for row in store.instances()? {
         let file = paths.instance_lock(&row.id);
         let lock = Lock::try_take(&file).map_err(|source| FleetError::File { path: file, source })?;
         // It may have changed since the list was read.
         let (Some(_lock), Some(row)) = (lock, store.instance(&row.id)?) else { continue };
         let mut instance = record::parse(row)?;
-        let mut vms = instance::vms(paths, store, &instance.path)?.into_iter();
+        let mut vms = vm::vms(paths, store, &instance.path)?.into_iter();
         let vm = vms.next();
         for left in vms.filter(|vm| !vm.state.is_live()) {
             lifecycle::remove(paths, store, &left)?;
@@ -60,10 +64,56 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetErro
             continue;
         };
         let detail = vm.and_then(|vm| vm.detail).filter(|_| change == Change::Fail);
-        record::change(store, &mut instance, change, detail.as_deref())?;
+        match record::change(store, &mut instance, change, detail.as_deref()) {
+            // Somebody else has seen it at the same time.
+            Err(FleetError::Raced(_)) => continue,
+            changed => changed?,
+        }
         found.push(format!("{} is {}", instance.path, instance.state.as_str()));
     }
     Ok(found)
+}
+
+/// VMs of instances that the database does not know.
+pub fn orphans(store: &Store) -> Result<Vec<(InstancePath, TenantLink, VmRow)>, FleetError> {
+    let mut orphans = Vec::new();
+    for vm in store.vms()? {
+        let Some(spec) = lifecycle::spec_of(&vm).filter(|spec| spec.started_by == StartedBy::Fleet) else {
+            continue;
+        };
+        let path = spec.instance.as_deref().and_then(|text| text.parse::<InstancePath>().ok());
+        let (Some(path), Some(link)) = (path, spec.tenant) else { continue };
+        if store.instance(path.instance.as_str())?.is_none() {
+            orphans.push((path, link, vm));
+        }
+    }
+    Ok(orphans)
+}
+
+/// Records instances again that only their VMs know of, after the database was lost, once their pools
+/// are there again.
+fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetError> {
+    let mut adopted = Vec::new();
+    for (path, link, vm) in orphans(store)? {
+        let Ok((tenant, pool)) = record::find_pool(store, &path.pool) else { continue };
+        let subnet = tenant.network.ipv4_subnet;
+        let host = u32::from(link.address).wrapping_sub(u32::from(subnet.base));
+        if !(FIRST_HOST..=subnet.last_host()).contains(&host) {
+            continue;
+        }
+        let state = match see(paths, Some(&vm), InstanceState::Running) {
+            Seen::Running | Seen::Starting => InstanceState::Running,
+            Seen::Halted => InstanceState::Warm,
+            Seen::Saved => InstanceState::Sleeping,
+            Seen::Over | Seen::Lost => InstanceState::Stopped,
+        };
+        let mut row = instance::row(&path, state, &vm.build, &pool.pool.instance_resources)?;
+        row.created_ms = vm.created_ms;
+        if store.insert_instance(&row, host, host)?.is_some() {
+            adopted.push(format!("{path} is {}, and known again", state.as_str()));
+        }
+    }
+    Ok(adopted)
 }
 
 /// Whether a VM's state is so old that no leash of a killed command is about to end it.

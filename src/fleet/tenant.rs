@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use super::desired::{Subnet, Tenant, TenantNetwork};
 use super::error::FleetError;
 use super::ids::TenantId;
-use super::instance::Work;
 use super::pool::remove_dir;
 use super::record::{self, TenantRecord};
+use super::work::Work;
 
 /// Where tenants' networks begin.
 const FIRST_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 240, 0, 0);

@@ -171,7 +171,11 @@ pub enum Request {
         entropy: String,
     },
     /// Has a sealed guest do what `personalise` can do without an identity, before it is saved.
-    Rehearse,
+    Rehearse {
+        /// Milliseconds it has; an older host does not say.
+        #[serde(default)]
+        deadline_ms: Option<u64>,
+    },
     /// Which TCP ports listen? Answered by [`Answer::Ready`] once those named do, or after the time given.
     Ready {
         /// Ports to wait for.

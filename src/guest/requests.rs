@@ -64,7 +64,9 @@ impl Agent {
                 );
             }
             Ok(Request::Exec(exec)) => self.exec(id, &exec),
-            Ok(Request::Rehearse) => self.rehearse(id),
+            Ok(Request::Rehearse { deadline_ms }) => {
+                self.rehearse(id, deadline_ms.map_or(rehearse::LIMIT, Duration::from_millis));
+            }
             Ok(Request::Ready { ports, wait_ms }) => {
                 let until = Instant::now() + Duration::from_millis(wait_ms).min(LONGEST_WAIT);
                 self.waiting.push(Waiting { id, ports, until });
@@ -126,12 +128,12 @@ impl Agent {
         }
     }
 
-    fn rehearse(&mut self, id: u32) {
+    fn rehearse(&mut self, id: u32, limit: Duration) {
         if !self.sealed {
             return self.refuse(id, "this guest was personalised before".into());
         }
         let (root, system) = (self.root.clone(), self.system.clone());
-        self.job(id, move || match rehearse::rehearse(&root, &*system) {
+        self.job(id, move || match rehearse::rehearse(&root, &*system, limit) {
             Ok(()) => Reply::Ok(Answer::Done),
             Err(error) => Reply::Error(error.to_string()),
         });

@@ -11,6 +11,7 @@ use super::kernel;
 use super::kvm;
 use super::layout;
 use super::lima;
+use super::nix;
 use super::packages::{PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
@@ -66,8 +67,9 @@ impl Report {
 pub async fn doctor(paths: &Paths) -> Report {
     let firecracker = firecracker::find(paths).map(|file| file.to_string_lossy().into_owned());
     let firecracker = firecracker.as_deref().unwrap_or("firecracker");
+    let nix = nix::find().map_or("nix".into(), |file| file.to_string_lossy().into_owned());
     let (nix, qemu, firecracker, virtiofsd) = tokio::join!(
-        version_of("Nix", "nix", Status::Missing, "run `mvm setup`"),
+        version_of("Nix", &nix, Status::Missing, "run `mvm setup`"),
         version_of("QEMU", QEMU.provides, Status::Missing, "run `mvm setup`"),
         version_of(
             "Firecracker",
@@ -161,7 +163,7 @@ fn nix_store() -> Check {
 }
 
 fn hardware(paths: &Paths) -> Check {
-    match kvm::usable(paths) {
+    match kvm::usable_now(paths) {
         Ok(()) => ok("KVM", "usable"),
         Err(why) => bad("KVM", Status::Warning, why.reason(), why.help()),
     }
@@ -267,9 +269,9 @@ fn state(paths: &Paths) -> Check {
 }
 
 fn disk(paths: &Paths) -> Check {
-    match ::nix::sys::statvfs::statvfs(paths.state()) {
-        Ok(stat) => {
-            let free = (stat.blocks_available() * stat.fragment_size()) >> 30;
+    match files::free_space(paths.state()) {
+        Ok(bytes) => {
+            let free = bytes >> 30;
             let found = format!("{free} GiB free for `{}`", paths.state().display());
             if free >= LOW_DISK_GIB {
                 ok("disk space", found)

@@ -63,6 +63,29 @@ pub fn disk_usage(dir: &Path) -> u64 {
     total
 }
 
+/// Bytes that are free for this user where `path` lies.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks_available() * stat.fragment_size())
+}
+
+/// Removes a file; one that is not there is as good.
+pub fn remove_file_if_there(path: &Path) -> io::Result<()> {
+    absent_is_fine(std::fs::remove_file(path))
+}
+
+/// Removes a directory and all in it; one that is not there is as good.
+pub fn remove_dir_if_there(path: &Path) -> io::Result<()> {
+    absent_is_fine(std::fs::remove_dir_all(path))
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// An exclusive lock on a file, held until every copy of its descriptor is closed.
 ///
 /// It belongs to the open file, so that a child which inherits the descriptor holds it too, and

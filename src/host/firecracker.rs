@@ -94,7 +94,7 @@ pub async fn lay_out(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<bool, ProgramError> {
-    if find(paths).is_some() || kvm::usable(paths).is_err() {
+    if find(paths).is_some() || kvm::usable_now(paths).is_err() {
         return Ok(false);
     }
     sink.phase("firecracker");
@@ -117,7 +117,7 @@ async fn fetch(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> R
         "https://github.com/firecracker-microvm/firecracker/releases/download/{VERSION}/firecracker-{VERSION}-{arch}.tgz"
     );
     let dir = place(paths).with_file_name(".firecracker-next");
-    clear(&dir)?;
+    files::remove_dir_if_there(&dir)?;
     std::fs::create_dir_all(&dir)?;
     let archive = dir.join("archive.tgz");
     sink.info(format!("fetching Firecracker {VERSION}"));
@@ -140,7 +140,7 @@ async fn fetch(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> R
         Err(error) => Err(error.into()),
     };
     let placed = unpacked.and_then(|program| Ok(files::write_atomic(&place(paths), &program, 0o755)?));
-    clear(&dir)?;
+    files::remove_dir_if_there(&dir)?;
     placed
 }
 
@@ -153,13 +153,6 @@ async fn unpack(archive: &Path, digest: &str, member: &str) -> Result<Vec<u8>, F
     let dir = archive.parent().unwrap_or(archive);
     program::output(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir).arg(member)).await?;
     Ok(std::fs::read(dir.join(member))?)
-}
-
-fn clear(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::program::{self, ProgramError};
 #[derive(Debug, thiserror::Error)]
 pub enum InputsError {
     /// There is no Nix.
-    #[error("`nix` is not on PATH\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
+    #[error("Nix is not installed\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
     NoNix,
     /// Nix failed.
     #[error("cannot add `{dir}` to the Nix store: {source}")]

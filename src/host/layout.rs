@@ -24,7 +24,7 @@ pub fn stamp(dir: &Path) -> Option<String> {
 /// What an interrupted setup left there is removed; callers hold setup's lock.
 pub fn begin(dir: &Path) -> io::Result<PathBuf> {
     let next = beside(dir, "next");
-    remove(&next)?;
+    files::remove_dir_if_there(&next)?;
     fs::create_dir_all(&next)?;
     Ok(next)
 }
@@ -32,10 +32,7 @@ pub fn begin(dir: &Path) -> io::Result<PathBuf> {
 /// Puts what was laid out in `next` in the place of `dir`.
 pub fn finish(next: &Path, dir: &Path, stamp: &str) -> io::Result<()> {
     // Between here and the end there is no stamp: an interruption means doing it again.
-    match fs::remove_file(stamp_file(dir)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    files::remove_file_if_there(&stamp_file(dir))?;
     replace(next, dir)?;
     files::write_atomic(&stamp_file(dir), stamp.as_bytes(), 0o600)
 }
@@ -48,10 +45,10 @@ pub fn replace(next: &Path, dir: &Path) -> io::Result<()> {
     // An exchange, so that who reads `dir` sees the old one or the new one.
     if renameat2(AT_FDCWD, next, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE).is_err() {
         // Some file systems cannot exchange.
-        remove(dir)?;
+        files::remove_dir_if_there(dir)?;
         return fs::rename(next, dir);
     }
-    remove(next)
+    files::remove_dir_if_there(next)
 }
 
 fn stamp_file(dir: &Path) -> PathBuf {
@@ -63,13 +60,6 @@ fn beside(dir: &Path, extension: &str) -> PathBuf {
     path.push(".");
     path.push(extension);
     path.into()
-}
-
-fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub mod layout;
 #[cfg(target_os = "linux")]
 pub mod nix;
 #[cfg(target_os = "linux")]
+pub mod node;
+#[cfg(target_os = "linux")]
 pub mod offline;
 #[cfg(target_os = "linux")]
 pub mod packages;

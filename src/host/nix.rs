@@ -18,7 +18,7 @@ pub fn find() -> Option<PathBuf> {
 
 /// `nix` with what every call of mvm's needs; the caller adds the subcommand.
 pub fn nix_command() -> Command {
-    let mut command = Command::new("nix");
+    let mut command = Command::new(find().unwrap_or_else(|| "nix".into()));
     command.args(["--extra-experimental-features", "nix-command flakes"]);
     common(&mut command);
     command
@@ -26,7 +26,8 @@ pub fn nix_command() -> Command {
 
 /// `nix-store` with what every call of mvm's needs.
 pub fn nix_store_command() -> Command {
-    let mut command = Command::new("nix-store");
+    let beside = find().map(|nix| nix.with_file_name("nix-store")).filter(|file| file.is_file());
+    let mut command = Command::new(beside.unwrap_or_else(|| "nix-store".into()));
     common(&mut command);
     command
 }

@@ -11,7 +11,7 @@ use super::layout;
 use super::paths::Paths;
 
 /// Each file of the flake: where it lies there, and its content.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     ("flake.nix", include_str!("../../nix/offline/flake.nix")),
     ("guest.nix", include_str!("../../nix/offline/guest.nix")),
     ("initrd.sh", include_str!("../../nix/offline/initrd.sh")),
@@ -24,6 +24,7 @@ const FILES: [(&str, &str); 17] = [
     ("guest/rehearse", include_str!("../../assets/guest/rehearse")),
     ("guest/supervise", include_str!("../../assets/guest/supervise")),
     ("guest/sshd", include_str!("../../assets/guest/sshd")),
+    ("guest/poweroff", include_str!("../../assets/guest/poweroff")),
     ("guest/sudo", include_str!("../../assets/guest/sudo")),
     ("guest/passwd", include_str!("../../assets/guest/passwd")),
     ("guest/shadow", include_str!("../../assets/guest/shadow")),

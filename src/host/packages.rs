@@ -7,6 +7,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::child::find_program;
+use super::nix;
 use super::program::{self, ProgramError};
 use super::setup::SetupError;
 use super::tools;
@@ -52,7 +53,10 @@ impl Package {
         let file = if path.is_absolute() {
             path.exists().then(|| path.to_path_buf())
         } else {
-            find_program(self.provides)
+            match self.provides {
+                "nix" => nix::find(),
+                program => find_program(program),
+            }
         };
         // Package `busybox` has the same program, but one that guests could not run alone.
         file.filter(|file| self.name != "busybox-static" || tools::is_static(file))

@@ -144,9 +144,14 @@ impl Paths {
         self.state.join("nix/offline")
     }
 
+    /// What belongs to the cluster on this machine.
+    pub fn cluster(&self) -> PathBuf {
+        self.state.join("cluster")
+    }
+
     /// The cluster's certificates.
     pub fn pki(&self) -> PathBuf {
-        self.state.join("cluster/pki")
+        self.cluster().join("pki")
     }
 
     /// The socket of a VM's shim.

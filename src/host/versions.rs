@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -11,6 +12,9 @@ use super::child::find_program;
 use super::packages::QEMU;
 use super::paths::Paths;
 use super::{files, firecracker, lima, nix, program};
+
+/// How long a program may take to say its version.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Versions of what mvm works with; `None` where there is no such program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,7 +74,8 @@ struct Said {
     text: String,
 }
 
-/// The first line of what `program --version` says, `None` when it does not run.
+/// The first line of what `program --version` says, `None` when it does not run, or does not
+/// say it in time.
 ///
 /// No process is started for a program whose file is as it was the last time.
 pub async fn version(paths: &Paths, program: &Path) -> Option<String> {
@@ -83,7 +88,8 @@ pub async fn version(paths: &Paths, program: &Path) -> Option<String> {
     if let Some(said) = known.get(program).filter(|said| (said.size, said.changed_ns) == (size, changed_ns)) {
         return Some(said.text.clone());
     }
-    let output = program::output(Command::new(program).arg("--version")).await.ok()?;
+    let asked = tokio::time::timeout(DEADLINE, program::output(Command::new(program).arg("--version"))).await;
+    let output = asked.ok()?.ok()?;
     let text = output.lines().next()?.trim().to_string();
     known.insert(program.into(), Said { size, changed_ns, text: text.clone() });
     if let Ok(json) = serde_json::to_vec(&known) {

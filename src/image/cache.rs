@@ -20,8 +20,8 @@ use super::nix::Nix;
 use super::request::BuildRequest;
 use super::source::{Fingerprint, Print, is_tracked};
 use crate::artifacts::Artifacts;
-use crate::host::child::find_program;
 use crate::host::files::hex;
+use crate::host::nix;
 use crate::store::builds::SourceRow;
 use crate::store::{Store, StoreError};
 
@@ -122,7 +122,7 @@ fn key(request: &BuildRequest, tree: &Tree) -> String {
 fn print(request: &BuildRequest, tree: &Tree) -> Option<Print> {
     let mut print = Fingerprint::begin();
     print.tree(tree)?;
-    print.stat(&find_program("nix")?.canonicalize().ok()?).ok()?;
+    print.stat(&nix::find()?.canonicalize().ok()?).ok()?;
     let mut settings: Vec<(OsString, OsString)> =
         env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"NIX_")).collect();
     settings.sort();

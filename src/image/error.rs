@@ -17,7 +17,7 @@ pub enum BuildError {
     )]
     NotPrepared,
     /// There is no Nix.
-    #[error("`nix` is not on PATH\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
+    #[error("Nix is not installed\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
     NoNix,
     /// Nix could not be started or heard.
     #[error("cannot run `{program}`: {source}\nhelp: `mvm doctor` checks the Nix installation")]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::wish::{BuildWish, WishError};
-use super::{RunError, RunRequest, Running, STOP_DEADLINE, restart, run};
+use super::{RunError, RunRequest, Running, STOP_DEADLINE, restart, run, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::files::{self, Lock};
@@ -18,6 +18,7 @@ use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::snapshot::Snapshot;
 use crate::vm::spec::{StartedBy, VmName};
 
 /// The VM's name.
@@ -173,7 +174,8 @@ async fn remove_but(kept: Option<&str>, paths: &Paths, store: &mut Store) -> Res
     Ok(())
 }
 
-/// Boots the dev VM of an earlier day with what it wrote to its disk, or else a new one.
+/// Has the dev VM of an earlier day go on from its snapshot if it did nothing since, else boots it with what
+/// it wrote to its disk, or else a new one.
 pub async fn start(
     config: RuntimeConfig,
     scratch: bool,
@@ -188,6 +190,23 @@ pub async fn start(
     if let Some(old) = find(paths, store)?.filter(|vm| !vm.state.is_live()) {
         let bootable = lifecycle::spec_of(&old).is_some_and(|spec| Artifacts::open(&spec.build_dir).is_ok());
         if bootable && paths.vm(&old.id).is_dir() {
+            if let Ok(snapshot) = Snapshot::open(&paths.vm_snapshot(&old.id)) {
+                if snapshot.is_the_last_of(&paths.vm(&old.id)) {
+                    sink.info("the dev VM goes on from its snapshot");
+                    match snapshot::restore(&old.id, |_| {}, paths, store, sink, cancel).await {
+                        Ok(running) => {
+                            remove_but(Some(&running.starting.id), paths, store).await?;
+                            return Ok(running);
+                        }
+                        Err(RunError::Cancelled) => return Err(RunError::Cancelled.into()),
+                        Err(error) => sink.warn(format!("it does not go on from there, and boots: {error}")),
+                    }
+                } else {
+                    sink.info(format!(
+                        "`mvm snapshot restore {NAME}` goes back to its snapshot, which is older"
+                    ));
+                }
+            }
             sink.info("booting the dev VM again, with what it wrote");
             let running = restart::restart(&old.id, paths, store, sink, cancel).await?;
             // Attempts that did not come up have the same disk.

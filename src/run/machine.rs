@@ -81,7 +81,7 @@ fn obstacle(network: NetworkChoice, offer: &Offer) -> Option<(String, &'static s
     let Some(said) = &offer.firecracker else {
         return Some((
             "Firecracker is not installed".into(),
-            "put `firecracker` on PATH, or use `--hypervisor qemu`",
+            "`mvm setup` fetches it; or use `--hypervisor qemu`",
         ));
     };
     match Version::parse(said) {

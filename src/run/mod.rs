@@ -9,8 +9,6 @@ pub mod snapshot;
 pub mod task;
 pub mod wish;
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
@@ -20,9 +18,11 @@ use crate::image::build;
 use crate::image::error::BuildError;
 use crate::image::request::BuildRequest;
 use crate::store::Store;
+use crate::store::vms::VmRow;
 use crate::vm::config::RuntimeConfig;
 use crate::vm::console;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
+pub use crate::vm::shim::protocol::STOP_DEADLINE;
 use crate::vm::shim::protocol::Word;
 use crate::vm::spec::{MIN_MEMORY_MIB, PortMap, StartedBy, VmName, VmSpec};
 use machine::MachineChoice;
@@ -36,9 +36,6 @@ const DEFAULT_BOOT_TIMEOUT_SECS: u64 = 120;
 /// How many of the console's last lines an error shows: more than a kernel's panic takes, so that
 /// what led to it is among them.
 const CONSOLE_TAIL: usize = 60;
-
-/// How long a guest has to end by itself when nobody says otherwise.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The step with which every start begins.
 const FIRST_STEP: &str = "spawn";
@@ -177,13 +174,27 @@ pub async fn boot(
         // Its process may have been killed: what it left is not for the next command to find.
         lifecycle::square(paths, store)?;
     }
-    if matches!(ready, Err(RunError::Cancelled))
-        && let Some(vm) = store.vm(&id).map_err(LifecycleError::from)?
-    {
+    if matches!(ready, Err(RunError::Cancelled)) {
         // It never was: not even its log is of use.
-        lifecycle::remove(paths, store, &vm)?;
+        discard(&id, paths, store)?;
     }
     ready
+}
+
+/// Removes what a start that came to nothing left.
+fn discard(id: &str, paths: &Paths, store: &mut Store) -> Result<(), LifecycleError> {
+    match store.vm(id)? {
+        Some(vm) => lifecycle::remove(paths, store, &vm),
+        None => Ok(()),
+    }
+}
+
+/// The specification in a VM's record.
+fn recorded(vm: &VmRow) -> Result<VmSpec, RunError> {
+    lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
+        what: format!("the record of the VM `{}` cannot be read", vm.name),
+        help: "`mvm run` boots a new one".into(),
+    })
 }
 
 fn refuse_taken(store: &Store, name: &VmName) -> Result<(), RunError> {

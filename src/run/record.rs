@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventStream, TaskId};
-use crate::host::files::Lock;
+use crate::host::files::{self, Lock};
 use crate::host::paths::Paths;
 
 /// Bytes after which log lines are no longer written.
@@ -131,10 +131,7 @@ pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
     });
     files.truncate(files.len().saturating_sub(keep));
     for file in &files {
-        match std::fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        files::remove_file_if_there(file)?;
     }
     Ok(files.len())
 }

@@ -2,19 +2,19 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, STOP_DEADLINE, boot};
+use super::{RunError, Running, STOP_DEADLINE, boot, recorded, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmRow;
+use crate::vm::disks;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::spec::VmSpec;
-use crate::vm::{console, disks};
 
 /// Boots a VM's specification again as a new VM of the same name, ending the old one if it runs.
 ///
-/// The new VM has a new id and inherits the old one's disks and console log; the old one is
+/// The new VM has a new id and inherits the old one's disks, snapshot and console log; the old one is
 /// removed once the new one is ready. Until then nothing of it is touched, so that one that does
 /// not come up can be restarted again.
 pub async fn restart(
@@ -35,7 +35,7 @@ pub async fn restart(
     again(&old, spec, paths, store, sink, cancel).await
 }
 
-/// Boots a specification as the VM that takes over an old one's disks and console log; see [`restart`].
+/// Boots a specification as the VM that takes over an old one's disks, snapshot and console log; see [`restart`].
 pub async fn again(
     old: &VmRow,
     spec: VmSpec,
@@ -58,8 +58,8 @@ pub async fn again(
         return Err(error);
     }
     let running = boot(paths, store, spec, true, sink, cancel).await?;
-    // The log goes on where the old one's ended; it is no reason to fail.
-    let _ = console::inherit(&from, &to);
+    let id = running.starting.id.clone();
+    snapshot::inherit(paths, &old.id, &id)?;
     if let Some(old) = store.vm(&old.id).map_err(LifecycleError::from)? {
         lifecycle::remove(paths, store, &old)?;
     }
@@ -83,12 +83,10 @@ async fn end(
 
 /// The VM's specification, if what it boots is still there: a running one is not ended for nothing.
 fn bootable(vm: &VmRow) -> Result<VmSpec, RunError> {
-    let spec = lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
-        what: format!("the record of the VM `{}` cannot be read", vm.name),
-        help: "`mvm run` boots a new one".into(),
-    })?;
+    let spec = recorded(vm)?;
     match Artifacts::open(&spec.build_dir) {
-        Ok(_) => Ok(spec),
+        // It is booted: where it once went on from is no matter.
+        Ok(_) => Ok(VmSpec { restore_from: None, ..spec }),
         Err(error) => Err(RunError::Unavailable {
             what: format!("what the VM `{}` boots is gone: `{}`: {error}", vm.name, spec.build_dir.display()),
             help: "`mvm run` builds it again and boots a new one".into(),

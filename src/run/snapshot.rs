@@ -1,8 +1,10 @@
 //! A VM saved, and gone on from.
 
+use std::io;
+
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot};
+use super::{RunError, Running, boot, discard, recorded};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -30,10 +32,13 @@ pub async fn save(
     let saved = tokio::select! {
         saved = client::save(&socket, stop) => saved.map_err(LifecycleError::from)?,
         // The VM's process brings it to an end by itself.
-        () = cancel.cancelled() => return Err(RunError::Cancelled),
+        () = cancel.cancelled() => return Err(RunError::Unavailable {
+            what: format!("interrupted, but the VM `{}` goes on being saved", vm.name),
+            help: "`mvm snapshot ls` shows it once it is done; `mvm stop --kill` ends the VM".into(),
+        }),
     };
     if stop {
-        lifecycle::over(paths, &vm.id).await;
+        lifecycle::over(paths, &vm.id, lifecycle::SOON).await;
         store.set_vm_state(&vm.id, VmState::Stopped, None).map_err(LifecycleError::from)?;
     }
     let Saved { bytes, paused_ms, ms } = saved;
@@ -52,24 +57,36 @@ pub async fn restore(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     let old = saved_vm(name, paths, store)?;
-    let unreadable = || RunError::Unavailable {
-        what: format!("the record of the VM `{}` cannot be read", old.name),
-        help: "`mvm run` boots a new one".into(),
-    };
-    let spec = lifecycle::spec_of(&old).ok_or_else(unreadable)?;
-    let snapshot = paths.vm_snapshot(&old.id);
+    let spec = recorded(&old)?;
     let id = lifecycle::new_id();
-    let mut spec = VmSpec { id: id.clone(), restore_from: Some(snapshot.clone()), ..spec };
+    let mut spec = VmSpec { id: id.clone(), restore_from: Some(paths.vm_snapshot(&old.id)), ..spec };
     adapt(&mut spec);
-    let running = boot(paths, store, spec, true, sink, cancel).await?;
-    let target = paths.vm_snapshot(&id);
-    // Its memory is mapped already; only its name changes.
-    let moved = std::fs::rename(&snapshot, &target);
-    moved.map_err(|source| LifecycleError::File { path: target, source })?;
-    // The log goes on where the old one's ended; it is no reason to fail.
-    let _ = console::inherit(&paths.vm(&old.id), &paths.vm(&id));
+    let running = match boot(paths, store, spec, true, sink, cancel).await {
+        Ok(running) => running,
+        Err(error) => {
+            // It was never more than a copy, and must not be taken for the newest of its name.
+            discard(&id, paths, store)?;
+            return Err(error);
+        }
+    };
+    inherit(paths, &old.id, &id)?;
     lifecycle::remove(paths, store, &old)?;
     Ok(running)
+}
+
+/// Gives a VM what stays of the one whose place it took: its snapshot and its console log.
+pub(super) fn inherit(paths: &Paths, from: &str, to: &str) -> Result<(), LifecycleError> {
+    let target = paths.vm_snapshot(to);
+    // Its memory may be mapped already; only its name changes.
+    match std::fs::rename(paths.vm_snapshot(from), &target) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(LifecycleError::File { path: target, source });
+        }
+        _ => {}
+    }
+    // The log goes on where the old one's ended; it is no reason to fail.
+    let _ = console::inherit(&paths.vm(from), &paths.vm(to));
+    Ok(())
 }
 
 /// The VM with this name or id that is over and has a snapshot.

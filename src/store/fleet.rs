@@ -307,14 +307,30 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Sets all of an instance that is not its state.
+    /// Sets when a failed instance is tried again, and until when reconciling leaves it alone.
     pub fn set_instance(&mut self, row: &InstanceRow) -> Result<(), StoreError> {
         self.connection.execute(
-            "UPDATE instances SET build = ?2, lease = ?3, failures = ?4, retry_at_ms = ?5,
-             held_until_ms = ?6 WHERE id = ?1",
-            params![row.id, row.build, row.lease, row.failures, row.retry_at_ms, row.held_until_ms],
+            "UPDATE instances SET failures = ?2, retry_at_ms = ?3, held_until_ms = ?4 WHERE id = ?1",
+            params![row.id, row.failures, row.retry_at_ms, row.held_until_ms],
         )?;
         Ok(())
+    }
+
+    /// Changes who holds an instance awake, in one step that no other can come between; `None` when the
+    /// instance is gone.
+    pub fn change_lease<T>(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(Option<String>) -> Result<(String, T), StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.transaction(|transaction| {
+            let lease =
+                transaction.query_row("SELECT lease FROM instances WHERE id = ?1", [id], |row| row.get(0));
+            let Some(lease) = lease.optional()? else { return Ok(None) };
+            let (lease, result) = change(lease)?;
+            transaction.execute("UPDATE instances SET lease = ?2 WHERE id = ?1", params![id, lease])?;
+            Ok(Some(result))
+        })
     }
 
     /// Forgets an instance.

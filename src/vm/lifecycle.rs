@@ -26,8 +26,18 @@ use crate::host::{child, files};
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 
+/// In a VM's directory: its specification.
+pub const SPEC_FILE: &str = "spec.json";
+/// In a VM's directory: which process its shim is. The database knows it as well, unless it was lost.
+pub const PROCESS_FILE: &str = "process.json";
+
 /// How long a killed VM's processes may take to let go of its lock.
 const LET_GO: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a VM that is about to end.
+pub const SOON: Duration = Duration::from_millis(5);
+/// Pause between two looks at one that may go on for long.
+pub const LATER: Duration = Duration::from_millis(500);
 
 /// How long a shim may take to end a VM at once before it is taken for one that hangs.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -143,7 +153,7 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<(Child, BufReader<UnixStream>),
         move |source| LifecycleError::File { path, source }
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(file(&dir))?;
-    let spec_path = dir.join("spec.json");
+    let spec_path = dir.join(SPEC_FILE);
     let json = serde_json::to_vec_pretty(spec).map_err(StoreError::from)?;
     files::write_atomic(&spec_path, &json, 0o600).map_err(file(&spec_path))?;
     let log_path = dir.join("shim.log");
@@ -181,7 +191,7 @@ impl Starting {
         let ended = async {
             // Killed, it may leave the hypervisor behind for a moment.
             let _ = shim.wait().await;
-            unlocked(paths, &id).await;
+            over(paths, &id, SOON).await;
         };
         // One that hangs is left to the next command, which squares what it finds.
         let _ = tokio::time::timeout(LET_GO, ended).await;
@@ -219,23 +229,49 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, Lifecycle
     Ok(lost)
 }
 
+/// Records again the VMs of which only the directories are known, after the database was lost. Those that
+/// run are taken over; returns the names of all.
+pub fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, LifecycleError> {
+    let mut adopted = Vec::new();
+    for entry in std::fs::read_dir(paths.vms()).into_iter().flatten().flatten() {
+        let json = std::fs::read(entry.path().join(SPEC_FILE)).unwrap_or_default();
+        let Ok(spec) = serde_json::from_slice::<VmSpec>(&json) else { continue };
+        if entry.file_name() != spec.id.as_str() || store.vm(&spec.id)?.is_some() {
+            continue;
+        }
+        let now = Timestamp::now().as_millisecond();
+        let row = VmRow {
+            id: spec.id.clone(),
+            name: spec.name.to_string(),
+            build: spec.build_dir.file_name().unwrap_or_default().to_string_lossy().into(),
+            state: if is_running(paths, &spec.id) { VmState::Running } else { VmState::Stopped },
+            detail: None,
+            spec: serde_json::to_string(&spec).map_err(StoreError::from)?,
+            process: serde_json::from_slice(
+                &std::fs::read(entry.path().join(PROCESS_FILE)).unwrap_or_default(),
+            )
+            .ok()
+            .filter(ProcessId::is_alive),
+            created_ms: now,
+            changed_ms: now,
+        };
+        if store.insert_vm(&row)? {
+            adopted.push(row.name);
+        }
+    }
+    Ok(adopted)
+}
+
 /// Whether a VM's lock is held.
 pub fn is_running(paths: &Paths, id: &str) -> bool {
     // What cannot be looked at is left alone.
     files::is_locked(&paths.vm(id).join("lock")).unwrap_or(true)
 }
 
-/// Waits, with short pauses, until nobody holds a VM's lock.
-async fn unlocked(paths: &Paths, id: &str) {
+/// Waits until a VM is over: until nobody holds its lock. Looks again after each `pause`.
+pub async fn over(paths: &Paths, id: &str, pause: Duration) {
     while is_running(paths, id) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Waits until a VM is over.
-pub async fn over(paths: &Paths, id: &str) {
-    while is_running(paths, id) {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -296,7 +332,7 @@ pub async fn stop(
         // Still booting, so without a socket: its process is told by signal.
         Err(ClientError::Unreachable(_)) => terminate(store, &vm.id, Signal::SIGTERM).await?,
     }
-    tokio::time::timeout(LET_GO, unlocked(paths, &vm.id))
+    tokio::time::timeout(LET_GO, over(paths, &vm.id, SOON))
         .await
         .map_err(|_| LifecycleError::Stuck(vm.name.clone()))?;
     store.set_vm_state(&vm.id, VmState::Stopped, None)?;
@@ -313,7 +349,7 @@ async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), Li
         if !starting || tokio::time::Instant::now() > until {
             break vm;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SOON).await;
     };
     let Some(process) = vm.process.take().filter(|_| vm.state != VmState::Created) else { return Ok(()) };
     // It may have ended since.
@@ -323,7 +359,7 @@ async fn terminate(store: &mut Store, id: &str, signal: Signal) -> Result<(), Li
             let _ = process.signal(Signal::SIGKILL);
             break;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SOON).await;
     }
     if shares_the_host(&vm) && nix::unistd::geteuid().is_root() {
         // What is left is an unused table, which the next end of a VM removes as well.
@@ -341,12 +377,7 @@ fn shares_the_host(vm: &VmRow) -> bool {
 pub fn remove(paths: &Paths, store: &mut Store, vm: &VmRow) -> Result<(), LifecycleError> {
     remove_sockets(paths, &vm.id);
     let dir = paths.vm(&vm.id);
-    match std::fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(LifecycleError::File { path: dir, source });
-        }
-        _ => {}
-    }
+    files::remove_dir_if_there(&dir).map_err(|source| LifecycleError::File { path: dir, source })?;
     Ok(store.remove_vm(&vm.id)?)
 }
 

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::hypervisor::Share;
 use super::spec::{HypervisorKind, VmSpec, VolumeSpec};
 use crate::host::child::find_program;
+use crate::host::files;
 
 /// A daemon that shares one directory. It ends with the VM and with this process.
 #[derive(Debug)]
@@ -47,10 +48,7 @@ pub fn program() -> Option<PathBuf> {
 impl ShareDaemon {
     /// Starts a daemon that listens on `socket`.
     pub fn start(program: &Path, directory: &Path, socket: PathBuf, index: usize) -> io::Result<Self> {
-        match std::fs::remove_file(&socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        files::remove_file_if_there(&socket)?;
         let listener = UnixListener::bind(&socket)?;
         let descriptor = listener.as_raw_fd();
         let mut source = std::ffi::OsString::from("source=");

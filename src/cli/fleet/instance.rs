@@ -14,8 +14,9 @@ use crate::event::words::bytes;
 use crate::fleet::by_hand;
 use crate::fleet::error::FleetError;
 use crate::fleet::ids::{PoolPath, TenantId};
-use crate::fleet::instance::{self, Work};
 use crate::fleet::record::{self, Instance, PoolRecord, TenantRecord};
+use crate::fleet::vm;
+use crate::fleet::work::Work;
 use crate::guest::frames::{Answer, Request};
 use crate::host::files;
 use crate::vm::lifecycle;
@@ -176,7 +177,7 @@ fn list(context: &Context, of: Option<&str>) -> Result<()> {
     };
     let pools = all.iter().flat_map(|tenant| &tenant.pools);
     let shown: Vec<&Instance> = pools.flat_map(|pool| &pool.instances).filter(wanted).collect();
-    let endpoint = |instance: &Instance| instance::endpoint(&context.store, &instance.path);
+    let endpoint = |instance: &Instance| vm::endpoint(&context.store, &instance.path);
     if context.json {
         let items = shown.iter().map(|instance| as_json(context, instance)).collect::<Result<Vec<_>>>()?;
         return print_json(&json!({ "v": 1, "instances": items }));
@@ -205,11 +206,11 @@ fn list(context: &Context, of: Option<&str>) -> Result<()> {
 
 fn as_json(context: &Context, instance: &Instance) -> Result<Value> {
     let row = &instance.row;
-    let vm = instance::vm(&context.paths, &context.store, &instance.path)?;
+    let vm = vm::vm(&context.paths, &context.store, &instance.path)?;
     let saved = vm.as_ref().map(|vm| files::disk_usage(&context.paths.vm_snapshot(&vm.id)));
     Ok(json!({
         "instance": instance.path, "state": instance.state, "detail": row.detail, "revision": row.build,
-        "vm": vm.map(|vm| vm.id), "endpoint": instance::endpoint(&context.store, &instance.path)?,
+        "vm": vm.map(|vm| vm.id), "endpoint": vm::endpoint(&context.store, &instance.path)?,
         "snapshot_bytes": saved, "failures": row.failures, "retry_at_ms": row.retry_at_ms,
         "held_until_ms": row.held_until_ms, "since_ms": row.since_ms, "created_ms": row.created_ms,
     }))

@@ -1,6 +1,7 @@
 //! `mvm tenant`, `pool`, `instance`, `node`: the fleet of this machine.
 
 pub mod instance;
+pub mod net;
 pub mod node;
 pub mod pool;
 pub mod tenant;
@@ -19,11 +20,11 @@ use crate::event::words::duration;
 use crate::fleet::error::FleetError;
 use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
-use crate::fleet::instance::Work;
 use crate::fleet::record::{self, Instance};
+use crate::fleet::work::Work;
 
 /// Runs an operation on the fleet as a task.
-async fn work<T>(
+pub async fn work<T>(
     context: &mut Context,
     title: String,
     operate: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, FleetError>,
@@ -50,7 +51,7 @@ fn find_instance(context: &Context, text: &str) -> Result<Instance, FleetError> 
 }
 
 /// Tells what was planned and done; what failed is the command's failure.
-fn told(context: &Context, outcome: &Outcome) -> Result<()> {
+pub fn told(context: &Context, outcome: &Outcome) -> Result<()> {
     if context.json {
         print_json(&json!({ "v": 1, "plans": outcome.plans, "failed": outcome.failed }))?;
     } else {

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::super::context::{Context, print, print_json};
 use crate::fleet::record;
 use crate::fleet::state::InstanceState;
-use crate::host::kvm;
 use crate::host::versions::Versions;
+use crate::host::{kvm, node};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mvm node info\n  mvm node stats --json")]
@@ -37,8 +37,7 @@ pub async fn node(context: &Context, args: NodeArgs) -> Result<ExitCode> {
 }
 
 async fn info(context: &Context) -> Result<()> {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    let memory = memory_mib();
+    let (cpus, memory) = (node::cpus(), node::memory_mib());
     let versions = Versions::find(&context.paths).await;
     let kvm = kvm::usable(&context.paths).is_ok();
     if context.json {
@@ -74,9 +73,4 @@ fn stats(context: &Context) -> Result<()> {
         print(&format!("  {count} {state}"))?;
     }
     print(&format!("{vcpus} CPUs and {mem_mib} MiB are in the hands of live guests"))
-}
-
-/// This machine's memory, MiB.
-fn memory_mib() -> u64 {
-    nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total() / (1024 * 1024))
 }

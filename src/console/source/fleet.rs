@@ -11,9 +11,11 @@ use crate::event::cluster::{
 };
 use crate::event::{EventSink, Kind};
 use crate::fleet::desired::{Pool, Quotas, Resources, TenantNetwork};
-use crate::fleet::instance;
+use crate::fleet::lease::Phase;
+use crate::fleet::policy::Demotion;
 use crate::fleet::record::{Instance, PoolRecord, TenantRecord};
 use crate::fleet::state::InstanceState;
+use crate::fleet::vm;
 use crate::store::fleet::{InstanceRow, PoolRow};
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::lifecycle;
@@ -237,6 +239,9 @@ fn of_instance(tenant: &TenantRecord, instance: &Instance, vm: Option<&VmRow>) -
     // Only then does anybody reach it there.
     let networked = spec.as_ref().is_some_and(|spec| spec.network == Network::Tap);
     let address = Ipv4Addr::from(u32::from(tenant.network.ipv4_subnet.base).saturating_add(row.host));
+    let (awake, now_ms) = (instance.wakefulness(), Timestamp::now().as_millisecond());
+    // One that has lapsed changes nothing any more that is worth a word.
+    let lease = awake.lease(now_ms).filter(|_| awake.is_needed(now_ms));
     let answers = instance.state == InstanceState::Running;
     let spec = spec.filter(|_| answers && vm.is_some_and(|vm| vm.state == VmState::Running));
     InstanceInfo {
@@ -248,15 +253,24 @@ fn of_instance(tenant: &TenantRecord, instance: &Instance, vm: Option<&VmRow>) -
         cpus: each.map_or(0, |each| each.vcpus),
         memory_mib: each.map_or(0, |each| each.mem_mib),
         detail: row.detail.clone(),
-        endpoint: spec.as_ref().and_then(instance::answers_at).map(|endpoint| endpoint.to_string()),
+        endpoint: spec.as_ref().and_then(vm::answers_at).map(|endpoint| endpoint.to_string()),
         address: networked.then(|| address.to_string()),
         vm: vm.map(|vm| vm.id.clone()),
-        lease: instance
-            .lease()
-            .map(|lease| LeaseInfo { until: time(lease.until_ms), from: lease.from.as_str().into() }),
+        doing: doing(awake.phase()).map(Into::into),
+        lease: lease.map(|lease| LeaseInfo { until: time(lease.until_ms), from: lease.from.as_str().into() }),
         failures: row.failures,
         retry: row.retry_at_ms.map(time),
         held: row.held_until_ms.map(time),
+    }
+}
+
+/// What an agent does with an instance.
+fn doing(phase: Phase) -> Option<&'static str> {
+    match phase {
+        Phase::At { .. } => None,
+        Phase::Waking { .. } => Some("waking"),
+        Phase::Resting { to: Demotion::Warm, .. } => Some("warming"),
+        Phase::Resting { to: Demotion::Sleep, .. } => Some("going to sleep"),
     }
 }
 

@@ -4,6 +4,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::event::{EventStream, Outcome, TaskId};
+use crate::fleet::lease::{self, Wakefulness};
+use crate::fleet::state::InstanceState;
 use crate::host::files::Lock;
 use crate::host::identity::ProcessId;
 use crate::store::Store;
@@ -11,7 +13,7 @@ use crate::store::builds::BuildRow;
 use crate::store::fleet::InstanceRow;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::console::ConsoleLog;
-use crate::vm::snapshot::{self, Snapshot, Taken, ready};
+use crate::vm::snapshot::{self, Taken, ready};
 
 /// How long something may take to be heard of.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -167,10 +169,10 @@ fn a_snapshot_is_told_of_when_it_is_taken_and_when_it_is_removed() {
         let info = heard.vm().await;
         assert!(info.snapshot.is_some() && info.ready.is_some(), "{info:?}");
 
-        ready::remove(&Snapshot::open(&own).unwrap()).unwrap();
+        ready::remove(&own).unwrap();
         let info = heard.vm().await;
         assert!(info.snapshot.is_none() && info.ready.is_some(), "{info:?}");
-        ready::remove(&Snapshot::open(&world.paths.snapshots().join("ready")).unwrap()).unwrap();
+        ready::remove(&world.paths.snapshots().join("ready")).unwrap();
         assert_eq!(heard.vm().await.ready, None);
     });
 }
@@ -307,6 +309,14 @@ async fn of_fleet(heard: &mut Heard) -> serde_json::Value {
     }
 }
 
+/// Who holds an instance awake that slept, as the agent writes it down.
+fn awake() -> String {
+    let mut awake = Wakefulness::new(InstanceState::Sleeping);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let _ = awake.take(lease::Event::Wake { lease: 1, ttl_ms: 60_000 }, now_ms);
+    serde_json::to_string(&awake).unwrap()
+}
+
 /// Records an instance of `dev/web`.
 fn put_instance(store: &mut Store, id: &str, state: &str) -> InstanceRow {
     let row = InstanceRow {
@@ -318,7 +328,7 @@ fn put_instance(store: &mut Store, id: &str, state: &str) -> InstanceRow {
         detail: None,
         host: 0,
         resources: r#"{"vcpus":2,"mem_mib":512}"#.into(),
-        lease: Some(r#"{"until_ms":9000,"from":"sleeping"}"#.into()),
+        lease: Some(awake()),
         failures: 0,
         retry_at_ms: None,
         held_until_ms: Some(7000),
@@ -355,7 +365,7 @@ fn a_fleet_is_told_of_piece_by_piece_and_only_what_changed() {
         assert_eq!((&told["event"], &told["pool"]), (&"instance_seen".into(), &"web".into()));
         assert_eq!((&instance["state"], &instance["vm"]), (&"running".into(), &"v-1".into()));
         assert_eq!((&instance["cpus"], &instance["endpoint"]), (&2.into(), &"127.0.0.1:8080".into()));
-        assert_eq!(instance["lease"]["from"], "sleeping");
+        assert_eq!((&instance["lease"]["from"], &instance["doing"]), (&"sleeping".into(), &"waking".into()));
 
         world.store.move_instance(&row, "warm", None).unwrap();
         let told = of_fleet(&mut heard).await;

@@ -309,6 +309,9 @@ fn note(
     if let Some(busy) = busy {
         return Some((busy.into(), Role::Busy));
     }
+    if let Some(doing) = &info.doing {
+        return Some((format!("{} {doing}", scene.theme.sign(Sign::Busy)), Role::Busy));
+    }
     if let Some(detail) = &info.detail {
         return Some((detail.lines().next().unwrap_or_default().into(), Role::Error));
     }

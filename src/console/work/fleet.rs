@@ -8,7 +8,7 @@ use crate::fleet::by_hand;
 use crate::fleet::error::FleetError;
 use crate::fleet::execute::Outcome;
 use crate::fleet::ids::InstancePath;
-use crate::fleet::instance::Work;
+use crate::fleet::work::Work;
 use crate::run::task::Failure;
 use crate::store::Store;
 
@@ -37,7 +37,10 @@ pub async fn perform(bench: &Bench, wish: FleetWish) -> Result<(), Failure> {
                 Ok(())
             }
             FleetWish::Turn { path, turn } => Ok(operate(work, &path, turn).await?),
-            FleetWish::Destroy(path) => Ok(work.destroy(&path).await?),
+            FleetWish::Destroy(path) => {
+                by_hand::hold_instance(work.store, &path)?;
+                Ok(work.destroy(&path).await?)
+            }
         }
     })
     // The task's last event tells how it went.

@@ -43,7 +43,7 @@ pub async fn forward(bench: &Bench, id: &str, map: &PortMap) -> Result<(), Failu
     tokio::select! {
         () = forward.serve(|error| bench.say(Level::Warning, error.to_string())) => {}
         () = let_go.cancelled() => bench.say(Level::Info, format!("no longer forwarding {way}")),
-        () = lifecycle::over(&bench.paths, &vm.id) => {
+        () = lifecycle::over(&bench.paths, &vm.id, lifecycle::LATER) => {
             bench.say(Level::Warning, format!("no longer forwarding {way}: the VM is over"));
         }
         () = bench.cancel.cancelled() => {}

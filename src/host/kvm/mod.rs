@@ -60,6 +60,11 @@ pub enum NoKvm {
         "{DEVICE} opens but runs no guest: {0}\nhelp: guests run in software emulation, several times slower; use a machine with (nested) virtualisation for speed"
     )]
     NoGuest(String),
+    /// It did not come to its end in time; the machine may only have been busy.
+    #[error(
+        "{DEVICE} opens but runs no guest: its first instruction took more than {0:?}\nhelp: guests run in software emulation, several times slower; if the machine was busy, try again, else use one with (nested) virtualisation for speed"
+    )]
+    Slow(Duration),
     /// The guest could not be tried.
     #[error("{DEVICE} could not be tried: {0}\nhelp: is the program `mvm` still where it was started from?")]
     Untried(io::Error),
@@ -81,7 +86,7 @@ impl NoKvm {
 ///
 /// Opening the device proves nothing: some machines emulate it in software, a hundred times
 /// slower, and some only seem to have it. The CPU must have the extension, and a guest must run.
-/// The latter is tried once a boot.
+/// The latter is tried once a boot, unless it took too long.
 pub fn usable(paths: &Paths) -> Result<(), NoKvm> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if !has_extension(&info) {
@@ -94,6 +99,13 @@ pub fn usable(paths: &Paths) -> Result<(), NoKvm> {
         return Ok(());
     }
     remembered(paths, || ask(Command::new(program().map_err(NoKvm::Untried)?).arg(COMMAND), DEADLINE))
+}
+
+/// Whether KVM can be used, or why not, with the guest tried anew.
+pub fn usable_now(paths: &Paths) -> Result<(), NoKvm> {
+    // What stays is at worst still true.
+    let _ = files::remove_file_if_there(&memory(paths));
+    usable(paths)
 }
 
 /// Runs the guest here and tells how it went: the command [`COMMAND`].
@@ -117,7 +129,7 @@ pub fn ask(child: &mut Command, deadline: Duration) -> Result<(), NoKvm> {
             // It may just have ended.
             let _ = child.kill();
             child.wait().map_err(NoKvm::Untried)?;
-            return Err(NoKvm::NoGuest(format!("its first instruction took more than {deadline:?}")));
+            return Err(NoKvm::Slow(deadline));
         }
         std::thread::sleep(POLL);
     }
@@ -144,8 +156,12 @@ struct Known {
     wrong: Option<String>,
 }
 
+fn memory(paths: &Paths) -> PathBuf {
+    paths.state().join("kvm.json")
+}
+
 fn remembered(paths: &Paths, find_out: impl FnOnce() -> Result<(), NoKvm>) -> Result<(), NoKvm> {
-    let file = paths.state().join("kvm.json");
+    let file = memory(paths);
     // What cannot be read is found out anew.
     let known = std::fs::read(&file).ok().and_then(|json| serde_json::from_slice::<Known>(&json).ok());
     if let Some(known) = known.filter(|known| known.boot == boot_id()) {
@@ -155,7 +171,7 @@ fn remembered(paths: &Paths, find_out: impl FnOnce() -> Result<(), NoKvm>) -> Re
     let wrong = match &found {
         Ok(()) => None,
         Err(NoKvm::NoGuest(wrong)) => Some(wrong.clone()),
-        // That says nothing about the device.
+        // That says nothing about the device, or not for long.
         Err(_) => return found,
     };
     if let Ok(json) = serde_json::to_vec(&Known { boot: boot_id(), wrong }) {
@@ -261,10 +277,18 @@ mod tests {
         assert!(matches!(remembered(&paths, broken), Err(NoKvm::NoGuest(_))));
         let again = remembered(&paths, || panic!("it is known"));
         assert!(matches!(again, Err(NoKvm::NoGuest(wrong)) if wrong == "it aborts"));
-        let file = paths.state().join("kvm.json");
-        std::fs::write(&file, r#"{ "boot": "another", "wrong": "it aborts" }"#).unwrap();
+        std::fs::write(memory(&paths), r#"{ "boot": "another", "wrong": "it aborts" }"#).unwrap();
         assert!(remembered(&paths, || Ok(())).is_ok());
         assert!(remembered(&paths, || panic!("it is known")).is_ok());
+    }
+
+    #[test]
+    fn one_slow_answer_is_not_the_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
+        let slow = remembered(&paths, || Err(NoKvm::Slow(DEADLINE)));
+        assert!(matches!(slow, Err(NoKvm::Slow(_))));
+        assert!(remembered(&paths, || Ok(())).is_ok());
     }
 
     #[test]

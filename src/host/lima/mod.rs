@@ -17,7 +17,7 @@ pub const PROGRAM: &str = "limactl";
 /// The VM's name in Lima.
 pub const INSTANCE: &str = "mvm";
 /// Set to `1`, it has mvm work in Lima on Linux too.
-pub const CHOICE: &str = "MVM_LIMA";
+const CHOICE: &str = "MVM_LIMA";
 /// Tells an mvm inside which Lima it is inside of.
 const VERSION: &str = "MVM_LIMA_VERSION";
 
@@ -109,8 +109,54 @@ pub fn outside() -> Option<String> {
     std::env::var(VERSION).ok().filter(|version| !version.is_empty())
 }
 
+/// What mvm says outside of the VM, where there is nothing else of it.
+const HELP: &str = "\
+Build a Nix flake into a microVM, boot it, and work in it.
+
+Usage: mvm [OPTIONS] COMMAND
+
+Commands go into a Linux VM of Lima's:
+  mvm bootstrap                      make the VM, and all in it
+  mvm dev                            a shell in a microVM, from nothing if need be
+  mvm run --flake DIR [-- CMD]       build a flake, boot it, and work in it
+  mvm shell                          a shell in the Linux VM
+  mvm help                           all commands, once the VM is there";
+
+/// The answer to what needs no VM: nothing at all, and options before the first word that ask for the version
+/// or for help.
+pub fn answer(args: &[OsString]) -> Option<String> {
+    let asks = |names: [&str; 2]| {
+        args.iter().take_while(|arg| is_option(arg)).any(|arg| names.iter().any(|name| arg == name))
+    };
+    match () {
+        () if asks(["--version", "-V"]) => Some(format!("mvm {}", env!("CARGO_PKG_VERSION"))),
+        () if args.is_empty() || asks(["--help", "-h"]) => Some(HELP.into()),
+        () => None,
+    }
+}
+
+fn is_option(arg: &OsString) -> bool {
+    arg.as_encoded_bytes().starts_with(b"-")
+}
+
 /// The command among the arguments: the first that is no option.
 fn command(args: &[OsString]) -> &OsStr {
-    let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
     args.iter().find(|arg| !is_option(arg)).map_or(OsStr::new(""), OsString::as_os_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_no_vm_is_answered_and_a_guests_command_is_not_looked_at() {
+        let answer = |words: &str| answer(&words.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(answer("--no-tui --version").as_deref(), Some(concat!("mvm ", env!("CARGO_PKG_VERSION"))));
+        for words in ["", "--help", "--json -h"] {
+            assert_eq!(answer(words).as_deref(), Some(HELP), "{words}");
+        }
+        for words in ["dev -- uname --version", "run --help", "ssh web -- ls -V"] {
+            assert_eq!(answer(words), None, "{words}");
+        }
+    }
 }

@@ -140,7 +140,9 @@ pub enum HypervisorError {
         reason: String,
     },
     /// What was saved cannot be loaded.
-    #[error("{name} does not take the snapshot: {reason}\nhelp: `--cold` boots without it")]
+    #[error(
+        "{name} does not take the snapshot: {reason}\nhelp: `mvm run` boots a new VM; the snapshot is kept"
+    )]
     Load {
         /// The hypervisor.
         name: &'static str,

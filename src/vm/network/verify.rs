@@ -4,6 +4,7 @@
 //! silence and the word that there is no way count as apart: whoever refuses has been reached. Before that
 //! each tenant's own VMs are tried from their own namespace, so that a dead network does not pass.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -94,6 +95,18 @@ pub enum Seen {
     Unreachable,
     /// Something that proves neither.
     Other(String),
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Refused => "refused",
+            Self::TimedOut => "silent",
+            Self::Unreachable => "no way",
+            Self::Other(what) => what,
+        })
+    }
 }
 
 /// An address to be tried.

@@ -40,6 +40,8 @@ use crate::vm::virtiofs::ShareDaemon;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long going on from a snapshot may take before the guest is booted in its place.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a guest that goes on may take until its agent is met and its clock set.
+pub const WAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a hypervisor whose channel broke may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -89,19 +91,21 @@ struct Start<'a> {
     leash: &'a mut LeashEnd,
     lap: Instant,
     deadline: Instant,
+    /// What the deadline was made from.
+    limit: Duration,
 }
 
 /// Brings the guest up until it is ready, reporting each step on the leash.
 pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<Booted, ShimError> {
     let begun = Instant::now();
-    let deadline = begun + Duration::from_secs(prepared.spec.boot_timeout_secs);
-    let mut start = Start { paths, prepared, leash, lap: begun, deadline };
+    let limit = Duration::from_secs(prepared.spec.boot_timeout_secs);
+    let mut start = Start { paths, prepared, leash, lap: begun, deadline: begun + limit, limit };
     if let Some(dir) = &prepared.restore_from {
         return start.go_on_from(dir).await;
     }
     let inherited = prepared.dir.join(UPPER_FILE).exists();
     let mut volumes = start.unless_abandoned(Volumes::make(paths, prepared)).await??;
-    let fit = fit(paths, prepared, &volumes.disks).await?;
+    let fit = fit(paths, prepared, &volumes.disks[2..]).await?;
     let (why, take) = match start.ready_snapshot(&fit, &volumes, inherited) {
         Ready::Boot { why, take } => (why, take),
         Ready::Restore(snapshot) => match start.restore(&snapshot, &mut volumes).await {
@@ -128,13 +132,13 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
     Ok(booted)
 }
 
-/// What a snapshot must be like for the VM to go on from it.
-pub async fn fit(paths: &Paths, prepared: &Prepared, disks: &[Disk]) -> Result<Fit, ShimError> {
+/// What a snapshot must be like for the VM with these volumes to go on from it.
+pub async fn fit(paths: &Paths, prepared: &Prepared, volumes: &[Disk]) -> Result<Fit, ShimError> {
     let Prepared { spec, artifacts, .. } = prepared;
     let program = program(paths, spec.hypervisor)?;
     let version = versions::version(paths, &program).await.unwrap_or_default();
     let size = |disk: &Disk| std::fs::metadata(&disk.path).map(|meta| meta.len());
-    let sizes = disks[2..].iter().map(size).collect::<std::io::Result<_>>();
+    let sizes = volumes.iter().map(size).collect::<std::io::Result<_>>();
     let sizes = sizes.map_err(|source| ShimError::File { path: prepared.dir.clone(), source })?;
     Ok(Fit::of(spec, artifacts, version, sizes))
 }
@@ -161,16 +165,48 @@ impl Start<'_> {
                 Ready::Boot { why: None, take: false }
             }
             () if !volumes.daemons.is_empty() => never("a shared directory cannot be part of a snapshot"),
+            () if fit.version.is_empty() => never("the hypervisor does not say its version"),
             () => match ready::find(self.paths, fit) {
                 Ok(snapshot) => Ready::Restore(Box::new(snapshot)),
                 Err(NotReady::Unusable(why)) => Ready::Boot { why: Some(why), take: false },
-                Err(NotReady::Missing(why)) => Ready::Boot { why: Some(why), take: true },
+                Err(NotReady::Missing(why)) => match ready::room(self.paths, fit) {
+                    Ok(()) => Ready::Boot { why: Some(why), take: true },
+                    Err(full) => never(&full),
+                },
             },
         }
     }
 
     /// Boots the guest; with `take` it is saved at the seal.
     async fn cold(&mut self, fit: &Fit, volumes: &mut Volumes, take: bool) -> Result<Booted, ShimError> {
+        let mut booted = self.sealed(volumes).await?;
+        if !self.prepared.artifacts.has_agent() {
+            return Ok(booted);
+        }
+        if take {
+            match self.rehearse(&mut booted).await {
+                Ok(()) => self.take(fit, &mut booted).await?,
+                Err(error @ ShimError::Abandoned) => return Err(error),
+                Err(error) => {
+                    let error = error.to_string();
+                    let reason = error.lines().next().unwrap_or_default();
+                    let text = format!("no ready snapshot is taken, and the guest boots again: {reason}");
+                    self.leash.say(&Word::Warning { text }).await;
+                    // It may have ended by itself. What it leaves must be gone before the next one begins.
+                    drop(booted.hypervisor.child().kill().await);
+                    drop(booted);
+                    self.forget_upper();
+                    booted = self.sealed(volumes).await?;
+                }
+            }
+        }
+        self.personalise(volumes, &mut booted).await?;
+        self.ready(&mut booted).await?;
+        Ok(booted)
+    }
+
+    /// Boots the guest until its agent is met, or without one until it is up.
+    async fn sealed(&mut self, volumes: &mut Volumes) -> Result<Booted, ShimError> {
         let (dir, mib) = (&self.prepared.dir, self.prepared.spec.disk_mib);
         self.unless_abandoned(disks::upper(dir, mib)).await??;
         let mut booted = launch(self.paths, self.prepared, volumes, Launch::Cold).await?;
@@ -181,49 +217,70 @@ impl Start<'_> {
         }
         self.meet_agent(&mut booted).await?;
         self.lap("boot").await;
-        if take {
-            let late = self.late("did not rehearse its start");
-            self.ask(&mut booted, late, async |agent| agent.request(Request::Rehearse).await.map(drop))
-                .await?;
-            match save::ready(self.paths, self.prepared, fit, &mut booted).await {
-                Ok(completing) => booted.completing = Some(completing),
-                Err(error) => {
-                    let text = format!("no ready snapshot could be taken: {error}");
-                    self.leash.say(&Word::Warning { text }).await;
-                }
-            }
-            self.meet_agent(&mut booted).await?;
-            self.lap("snapshot").await;
-        }
-        self.personalise(volumes, &mut booted).await?;
-        self.ready(&mut booted).await?;
         Ok(booted)
+    }
+
+    /// Has the guest do all that its copies need not do again. Half the time that is left is for a boot
+    /// without it.
+    async fn rehearse(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
+        let limit = self.deadline.saturating_duration_since(Instant::now()) / 2;
+        let deadline_ms = Some(limit.saturating_sub(LAST_MOMENT).as_millis() as u64);
+        self.within(limit, async |start| {
+            let late = start.late("did not rehearse its start");
+            let request = Request::Rehearse { deadline_ms };
+            start.ask(booted, late, async |agent| agent.request(request).await.map(drop)).await
+        })
+        .await
+    }
+
+    /// Keeps a ready snapshot of a guest that rehearsed, if that can be.
+    async fn take(&mut self, fit: &Fit, booted: &mut Booted) -> Result<(), ShimError> {
+        match save::ready(self.paths, self.prepared, fit, booted).await {
+            Ok(completing) => booted.completing = Some(completing),
+            Err(error) => {
+                let text = format!("no ready snapshot could be taken: {error}");
+                self.leash.say(&Word::Warning { text }).await;
+            }
+        }
+        self.meet_agent(booted).await?;
+        self.lap("snapshot").await;
+        Ok(())
+    }
+
+    /// Does something within a limit of its own.
+    async fn within<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, ShimError>,
+    ) -> Result<T, ShimError> {
+        let whole = (self.deadline, self.limit);
+        if Instant::now() + limit < self.deadline {
+            (self.deadline, self.limit) = (Instant::now() + limit, limit);
+        }
+        let done = work(self).await;
+        (self.deadline, self.limit) = whole;
+        done
+    }
+
+    /// Its own disk is made anew for the next boot; it may not even be there.
+    fn forget_upper(&self) {
+        drop(std::fs::remove_file(self.prepared.dir.join(UPPER_FILE)));
     }
 
     /// Goes on from a ready snapshot. What is left of a failure is not in the way of a boot.
     async fn restore(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
-        let whole = self.deadline;
-        self.deadline = whole.min(Instant::now() + RESTORE_DEADLINE);
-        let restored = self.restore_within(snapshot, volumes).await;
-        self.deadline = whole;
+        let restored = self.try_restore(snapshot, volumes).await;
         if restored.is_err() {
-            // Made anew for the boot; it may not even be there.
-            drop(std::fs::remove_file(self.prepared.dir.join(UPPER_FILE)));
+            self.forget_upper();
             self.lap = Instant::now();
         }
         restored
     }
 
-    async fn restore_within(
-        &mut self,
-        snapshot: &Snapshot,
-        volumes: &mut Volumes,
-    ) -> Result<Booted, ShimError> {
-        snapshot.copy_disks(&self.prepared.dir)?;
-        let mut booted = self.load(snapshot, volumes).await?;
+    async fn try_restore(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
+        self.copy_disks(snapshot).await?;
+        let mut booted = self.load(snapshot, volumes, RESTORE_DEADLINE).await?;
         let personalised = async {
-            self.meet_agent(&mut booted).await?;
-            self.lap("load").await;
             self.personalise(volumes, &mut booted).await?;
             self.ready(&mut booted).await
         };
@@ -238,29 +295,56 @@ impl Start<'_> {
     /// Goes on from the snapshot of a VM.
     async fn go_on_from(&mut self, dir: &Path) -> Result<Booted, ShimError> {
         let snapshot = Snapshot::open(dir)?;
-        snapshot.copy_disks(&self.prepared.dir)?;
+        let fit = fit(self.paths, self.prepared, &[]).await?;
+        // The volumes come with it, or are a user's own: their files are looked at one by one.
+        snapshot.check(&Fit { volumes: snapshot.manifest.fit.volumes.clone(), ..fit })?;
+        self.copy_disks(&snapshot).await?;
         save::take_known_hosts(dir, self.prepared)?;
         let mut volumes = Volumes::make(self.paths, self.prepared).await?;
-        snapshot.check(&fit(self.paths, self.prepared, &volumes.disks).await?)?;
-        let mut booted = self.load(&snapshot, &mut volumes).await?;
-        if self.prepared.artifacts.has_agent() {
-            self.meet_agent(&mut booted).await?;
-            self.lap("load").await;
-            let late = self.late("did not wake");
-            self.ask(&mut booted, late, async |agent| agent.request(wake()).await.map(drop)).await?;
-            self.lap("wake").await;
-            self.ready(&mut booted).await?;
-        }
+        let mut booted = self.load(&snapshot, &mut volumes, self.limit).await?;
+        let late = self.late("did not wake");
+        self.ask(&mut booted, late, async |agent| agent.request(wake()).await.map(drop)).await?;
+        self.lap("wake").await;
+        self.ready(&mut booted).await?;
         Ok(booted)
     }
 
-    /// Has a hypervisor go on from what was saved.
-    async fn load(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
+    /// Gives the VM the disks of a snapshot. They may be large: the leash is minded meanwhile.
+    async fn copy_disks(&mut self, snapshot: &Snapshot) -> Result<(), ShimError> {
+        let (snapshot, to) = (snapshot.clone(), self.prepared.dir.clone());
+        let copied = tokio::task::spawn_blocking(move || snapshot.copy_disks(&to));
+        Ok(self.unless_abandoned(copied).await???)
+    }
+
+    /// Has a hypervisor go on from what was saved, until the agent is met.
+    async fn load(
+        &mut self,
+        snapshot: &Snapshot,
+        volumes: &mut Volumes,
+        limit: Duration,
+    ) -> Result<Booted, ShimError> {
         let how = Launch::Restore(&snapshot.dir);
         let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
         self.lap("spawn").await;
-        booted.hypervisor.load(&snapshot.dir).await?;
-        booted.hypervisor.resume().await?;
+        let loaded = self.within(limit, async |start| {
+            let late = start.late("did not load its snapshot");
+            let loaded = async {
+                booted.hypervisor.load(&snapshot.dir).await?;
+                Ok(booted.hypervisor.resume().await?)
+            };
+            tokio::select! {
+                loaded = loaded => loaded,
+                _ = start.leash.detached() => Err(ShimError::Abandoned),
+                () = tokio::time::sleep_until(start.deadline.into()) => Err(late),
+            }?;
+            start.meet_agent(&mut booted).await
+        });
+        if let Err(error) = loaded.await {
+            // It may have ended by itself. What it had open, others can open then.
+            drop(booted.hypervisor.child().kill().await);
+            return Err(error);
+        }
+        self.lap("load").await;
         booted.restored = true;
         Ok(booted)
     }
@@ -310,7 +394,7 @@ impl Start<'_> {
 
     fn late(&self, what: &str) -> ShimError {
         let spec = &self.prepared.spec;
-        ShimError::Late { name: spec.name.to_string(), what: what.into(), seconds: spec.boot_timeout_secs }
+        ShimError::Late { name: spec.name.to_string(), what: what.into(), seconds: self.limit.as_secs() }
     }
 
     /// Asks the agent something, unless the hypervisor ends, the leash is let go, or the deadline
@@ -345,10 +429,18 @@ impl Booted {
         self.agent.as_ref().map(|agent| agent.client.clone())
     }
 
-    /// Has a saved machine go on.
+    /// Has a machine go on that stood still, its agent met and its clock set.
     pub async fn go_on(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
         self.hypervisor.resume().await?;
-        self.meet_agent(prepared).await
+        let woken = async {
+            if self.agent.is_none() {
+                self.meet_agent(prepared).await?;
+            }
+            let Some(agent) = self.client() else { return Ok(()) };
+            agent.request(wake()).await.map(drop).map_err(|error| ShimError::Agent(error.to_string()))
+        };
+        let late = |_| ShimError::Agent("it does not answer".into());
+        tokio::time::timeout(WAKE_DEADLINE, woken).await.map_err(late)?
     }
 
     /// Connects to the agent and waits until it says what it is. The caller sets the deadline.

@@ -16,8 +16,13 @@ pub enum ClientError {
     #[error("cannot reach the VM's process: {0}\nhelp: is it still booting? `mvm status` tells")]
     Unreachable(#[from] io::Error),
     /// It refused.
-    #[error("the VM refused: {0}\nhelp: `mvm logs` shows the guest's console")]
+    #[error("the VM refused: {0}{help}", help = help_for(.0))]
     Refused(String),
+}
+
+/// A word of the shim's mostly says itself what to do.
+fn help_for(word: &str) -> &'static str {
+    if word.contains("\nhelp: ") { "" } else { "\nhelp: `mvm logs` shows the guest's console" }
 }
 
 /// Asks one question over a shim's socket; the connection is returned for those that go on.
@@ -83,4 +88,19 @@ pub async fn agent(socket: &Path) -> Result<AgentClient, ClientError> {
     // Its end shows in every session.
     tokio::spawn(driver);
     Ok(agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shim_refuses_says_once_what_to_do() {
+        for (word, said) in [
+            ("it is over", "the VM refused: it is over\nhelp: `mvm logs` shows the guest's console"),
+            ("it is over\nhelp: start it", "the VM refused: it is over\nhelp: start it"),
+        ] {
+            assert_eq!(ClientError::Refused(word.into()).to_string(), said);
+        }
+    }
 }

@@ -26,6 +26,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::host::files;
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
 use crate::store::vms::VmState;
@@ -104,10 +105,10 @@ pub enum ShimError {
     #[error("the snapshot was not written: {0}\nhelp: see the VM's `shim.log`")]
     Thread(#[from] tokio::task::JoinError),
     /// It cannot be saved.
-    #[error("the VM cannot be saved: {0}")]
+    #[error("the VM cannot be saved: {0}\nhelp: it was started so; `mvm run` starts another")]
     Unsavable(&'static str),
     /// A snapshot.
-    #[error("{0}\nhelp: `mvm run` boots a new VM; the snapshot is kept")]
+    #[error("{0}\nhelp: {help}", help = snapshot_help(.0))]
     Snapshot(#[from] SnapshotError),
     /// Disks.
     #[error(transparent)]
@@ -124,6 +125,13 @@ pub enum ShimError {
     /// Database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn snapshot_help(error: &SnapshotError) -> &'static str {
+    match error {
+        SnapshotError::File { .. } => "is the disk full? `mvm gc` frees space",
+        _ => "`mvm run` boots a new VM; the snapshot is kept",
+    }
 }
 
 /// The end of the leash that the shim holds.
@@ -236,11 +244,8 @@ fn forget(paths: &Paths, spec: &VmSpec) {
 }
 
 fn remove(path: &std::path::Path) {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            eprintln!("mvm shim: {}: {error}", path.display())
-        }
-        _ => {}
+    if let Err(error) = files::remove_file_if_there(path) {
+        eprintln!("mvm shim: {}: {error}", path.display());
     }
 }
 

@@ -7,8 +7,9 @@ use super::{ShimError, own_identity, record};
 use crate::artifacts::Artifacts;
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
-use crate::store::Store;
 use crate::store::vms::VmState;
+use crate::store::{Store, StoreError};
+use crate::vm::lifecycle::{PROCESS_FILE, SPEC_FILE};
 use crate::vm::network::{TapPlace, ports};
 use crate::vm::spec::{PortMap, VmSpec};
 
@@ -38,11 +39,15 @@ impl Prepared {
         let lock = Lock::try_take(&lock_path)
             .map_err(|source| ShimError::File { path: lock_path, source })?
             .ok_or_else(|| ShimError::Owned(id.into()))?;
-        let mut spec = read_spec(dir.join("spec.json"))?;
+        let mut spec = read_spec(dir.join(SPEC_FILE))?;
         let artifacts = Artifacts::open(&spec.build_dir)
             .map_err(|source| ShimError::Spec { path: spec.build_dir.join("manifest.json"), source })?;
         if let Some(me) = own_identity() {
             Store::open(&paths.database())?.store.set_vm_process(id, &me)?;
+            let path = dir.join(PROCESS_FILE);
+            let json = serde_json::to_vec(&me).map_err(StoreError::from)?;
+            // Not worth waiting for the disk: after a power cut the process is gone as well.
+            std::fs::write(&path, &json).map_err(|source| ShimError::File { path, source })?;
         }
         record(paths, id, VmState::Booting, None);
         let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;

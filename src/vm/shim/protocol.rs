@@ -1,9 +1,14 @@
 //! What a shim and its clients say to each other: one JSON object a line.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::vm::spec::PortMap;
+
+/// How long a guest has to end by itself when nobody says otherwise.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Longest line either side takes, in bytes.
 const LONGEST: u64 = 64 * 1024;

@@ -58,7 +58,10 @@ async fn take(
         FrameKind::Request => {
             let opened = match serde_json::from_slice(&frame.payload) {
                 Ok(
-                    Request::Personalise(_) | Request::Rehearse | Request::Wake { .. } | Request::Poweroff,
+                    Request::Personalise(_)
+                    | Request::Rehearse { .. }
+                    | Request::Wake { .. }
+                    | Request::Poweroff,
                 ) => Err("only the VM's process may ask that".to_string()),
                 Ok(request) => agent.open_raw(&request).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),

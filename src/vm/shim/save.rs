@@ -1,6 +1,6 @@
 //! A running machine, saved to disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -24,11 +24,22 @@ const KNOWN_HOSTS: &str = "known_hosts";
 /// A snapshot of which all is written, but not yet on disk for good.
 pub type Completing = JoinHandle<Result<(), ShimError>>;
 
-/// Halts the machine with its agent silent, and writes it and its disks into `dir`.
+/// A directory in which a snapshot is taken: gone when that fails, or is given up.
+struct Half(PathBuf);
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        // Complete it has another name; else what went wrong first is what is told.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Halts the machine with its agent silent, and writes it and its disks into `dir`. It is the caller's to
+/// have it go on, whatever the result.
 async fn write(
     booted: &mut Booted,
     dir: &Path,
-    copy_disks: impl FnOnce() -> Result<(), SnapshotError>,
+    copy_disks: impl FnOnce() -> Result<(), SnapshotError> + Send + 'static,
 ) -> Result<(), ShimError> {
     if let Some(agent) = booted.agent.take() {
         let silent = tokio::time::timeout(SILENCE, agent.client.retire()).await;
@@ -36,12 +47,8 @@ async fn write(
         silent.and_then(|silent| silent.map_err(|error| error.to_string())).map_err(ShimError::Agent)?;
     }
     booted.hypervisor.pause().await?;
-    let saved = booted.hypervisor.save(dir).await.map_err(ShimError::from);
-    let saved = saved.and_then(|()| Ok(copy_disks()?));
-    if saved.is_err() {
-        booted.hypervisor.resume().await?;
-    }
-    saved
+    booted.hypervisor.save(dir).await?;
+    Ok(tokio::task::spawn_blocking(copy_disks).await??)
 }
 
 /// Saves a sealed guest as a ready snapshot. The guest goes on; the agent is to be met again.
@@ -54,80 +61,93 @@ pub async fn ready(
     let Prepared { spec, artifacts, dir, .. } = prepared;
     let place = ready::begin(paths, &spec.id)
         .map_err(|source| ShimError::File { path: paths.snapshots(), source })?;
-    let written = write(booted, &place, || snapshot::save_upper(dir, &place)).await;
-    let stamps = written.and_then(|()| outside(artifacts));
-    let stamps = stamps.inspect_err(|_| drop(ready::abandon(paths, &spec.id)))?;
-    booted.hypervisor.resume().await?;
-    let taken = taken(prepared, fit, stamps);
+    let half = Half(place.clone());
+    let (from, to) = (dir.clone(), place.clone());
+    let written = write(booted, &place, move || snapshot::save_upper(&from, &to)).await;
+    let resumed = booted.hypervisor.resume().await;
+    written?;
+    resumed?;
+    let taken = taken(prepared, fit, outside(artifacts)?);
     let (paths, key) = (paths.clone(), fit.key());
     Ok(tokio::task::spawn_blocking(move || {
-        let path = place.clone();
-        let published = snapshot::complete(&place, taken).map_err(ShimError::from).and_then(|()| {
-            ready::publish(&paths, &place, &key).map_err(|source| ShimError::File { path, source })
-        });
-        if published.is_err() {
-            // What went wrong first is what is told.
-            drop(std::fs::remove_dir_all(&place));
-        }
-        published
+        snapshot::complete(&half.0, taken)?;
+        ready::publish(&paths, &half.0, &key).map_err(|source| ShimError::File { path: place, source })
     }))
 }
 
-/// Saves a VM with all its disks into its directory, in the place of an earlier snapshot. The guest
-/// goes on and its agent is met again, unless it is to `stop`.
+/// A VM of which all is written.
+pub struct Written {
+    half: Half,
+    target: PathBuf,
+    taken: Taken,
+    begun: Instant,
+    paused_ms: u64,
+}
+
+/// Saves a VM with all its disks into its directory. The guest stands still then, its agent silent, if it
+/// fails too; to `stop` it afterwards must make sense.
 pub async fn vm(
     paths: &Paths,
     prepared: &Prepared,
     booted: &mut Booted,
     stop: bool,
-) -> Result<JoinHandle<Result<Saved, ShimError>>, ShimError> {
+) -> Result<Written, ShimError> {
     let Prepared { spec, artifacts, dir, .. } = prepared;
+    if !artifacts.has_agent() {
+        return Err(ShimError::Unsavable(
+            "its image has no guest agent, so it would go on with an old clock and random numbers of the past",
+        ));
+    }
     if !booted.daemons.is_empty() {
         return Err(ShimError::Unsavable("its shared directories cannot be saved; give volumes a size"));
     }
-    if stop && spec.remove {
+    if spec.remove {
         return Err(ShimError::Unsavable("it was started with `--rm`: nothing of it stays"));
     }
+    if !stop && booted.disks[2..].iter().any(|disk| !disk.path.starts_with(dir)) {
+        return Err(ShimError::Unsavable(
+            "it goes on writing into an image file of yours, which would not fit the snapshot then; save it with `--stop`",
+        ));
+    }
     let begun = Instant::now();
-    let fit = boot::fit(paths, prepared, &booted.disks).await?;
+    let fit = boot::fit(paths, prepared, &booted.disks[2..]).await?;
     let target = paths.vm_snapshot(&spec.id);
     let next = layout::begin(&target).map_err(|source| ShimError::File { path: target.clone(), source })?;
-    let copy = || {
-        snapshot::save_disks(dir, &next)?;
-        let path = next.join(KNOWN_HOSTS);
-        match std::fs::copy(dir.join(KNOWN_HOSTS), &path) {
-            // An image without the agent has a key that mvm does not know.
+    let half = Half(next.clone());
+    let (from, to) = (dir.clone(), next.clone());
+    let copy = move || {
+        snapshot::save_disks(&from, &to)?;
+        let path = to.join(KNOWN_HOSTS);
+        match std::fs::copy(from.join(KNOWN_HOSTS), &path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(SnapshotError::File { path, source })
             }
             _ => Ok(()),
         }
     };
-    let written = write(booted, &next, copy).await;
-    let stamps = written.and_then(|()| {
-        let mut stamps = outside(artifacts)?;
-        // A user's own images may be large: they are not read.
-        for disk in booted.disks[2..].iter().filter(|disk| !disk.path.starts_with(dir)) {
-            stamps.push(stamp(&disk.path, None)?);
-        }
-        Ok(stamps)
-    });
-    let paused_ms = begun.elapsed().as_millis() as u64;
-    match &stamps {
-        Ok(_) if stop => {}
-        Ok(_) => booted.go_on(prepared).await?,
-        Err(_) => {
-            drop(std::fs::remove_dir_all(&next));
-            booted.meet_agent(prepared).await?;
-        }
+    write(booted, &next, copy).await?;
+    let mut stamps = outside(artifacts)?;
+    // A user's own images may be large: they are not read.
+    for disk in booted.disks[2..].iter().filter(|disk| !disk.path.starts_with(dir)) {
+        stamps.push(stamp(&disk.path, None)?);
     }
-    let taken = taken(prepared, &fit, stamps?);
-    Ok(tokio::task::spawn_blocking(move || {
-        snapshot::complete(&next, taken)?;
-        layout::replace(&next, &target).map_err(|source| ShimError::File { path: target.clone(), source })?;
-        let bytes = files::disk_usage(&target);
-        Ok(Saved { bytes, paused_ms, ms: begun.elapsed().as_millis() as u64 })
-    }))
+    let paused_ms = begun.elapsed().as_millis() as u64;
+    Ok(Written { half, target, taken: taken(prepared, &fit, stamps), begun, paused_ms })
+}
+
+impl Written {
+    /// Has it on the disk for good, in the place of an earlier snapshot.
+    pub async fn complete(self) -> Result<Saved, ShimError> {
+        let Self { half, target, taken, begun, paused_ms } = self;
+        let completed = tokio::task::spawn_blocking(move || {
+            snapshot::complete(&half.0, taken)?;
+            layout::replace(&half.0, &target)
+                .map_err(|source| ShimError::File { path: target.clone(), source })?;
+            let bytes = files::disk_usage(&target);
+            Ok(Saved { bytes, paused_ms, ms: begun.elapsed().as_millis() as u64 })
+        });
+        completed.await?
+    }
 }
 
 /// Gives a VM that goes on from a snapshot its note of the guest's key.

@@ -13,25 +13,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::boot::{self, Booted};
 use super::endpoint::endpoint;
 use super::prepare::Prepared;
-use super::protocol::{self, Ask, Said, Saved, Word};
+use super::protocol::{self, Ask, STOP_DEADLINE, Said, Saved, Word};
 use super::relay;
 use super::save::{self, Completing};
 use super::{LeashEnd, ShimError, record, remove};
 use crate::guest::client::AgentClient;
 use crate::guest::frames::Request;
+use crate::host::files;
 use crate::host::paths::Paths;
-use crate::store::Store;
 use crate::store::vms::VmState;
+use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::{Hypervisor, how_it_ended};
+use crate::vm::lifecycle::SPEC_FILE;
 use crate::vm::spec::HypervisorKind;
-
-/// How long a guest has to end by itself when nobody says otherwise.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long saving a guest may take.
 const SAVE_DEADLINE: Duration = Duration::from_secs(180);
-/// How long a guest that goes on may take to set its clock.
-const WAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of a VM waits for its ready snapshot.
 const COMPLETE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -47,8 +44,6 @@ pub struct Ended {
 enum Order {
     /// Where does this port of the guest answer?
     Endpoint(u16, oneshot::Sender<Result<SocketAddr, String>>),
-    /// End the guest; no deadline means at once.
-    Stop(Option<Duration>),
     /// Save the guest; it ends then when true.
     Save(bool, oneshot::Sender<Result<Saved, String>>),
     /// Halt the guest, or have it go on when false.
@@ -59,6 +54,8 @@ enum Order {
 #[derive(Clone)]
 struct Connection {
     orders: mpsc::Sender<Order>,
+    /// Ends the guest; no deadline means at once. Apart from the orders, which may have to wait.
+    stops: mpsc::UnboundedSender<Option<Duration>>,
     /// None in an image without one, and while the guest is being saved.
     agent: watch::Receiver<Option<AgentClient>>,
 }
@@ -77,8 +74,9 @@ pub async fn serve(
     leash: &mut LeashEnd,
 ) -> Result<Ended, ShimError> {
     let (orders, mut incoming) = mpsc::channel(64);
+    let (stops, mut stopping) = mpsc::unbounded_channel();
     let (agent, current) = watch::channel(booted.client());
-    let connection = Connection { orders, agent: current };
+    let connection = Connection { orders, stops, agent: current };
     let socket = listen(paths, &prepared.spec.id)?;
     tokio::spawn(accept_clients(socket, connection.clone()));
     for (map, listener) in &prepared.listeners {
@@ -86,12 +84,14 @@ pub async fn serve(
         let listener = listener.map_err(|source| ShimError::File { path: map.to_string().into(), source })?;
         tokio::spawn(accept_published(listener, map.guest, connection.clone()));
     }
-    Store::open(&paths.database())?
-        .store
-        .set_vm_spec(&prepared.spec.id, &serde_json::to_string(&prepared.spec).unwrap_or_default())?;
+    let spec = serde_json::to_string(&prepared.spec).map_err(StoreError::from)?;
+    Store::open(&paths.database())?.store.set_vm_spec(&prepared.spec.id, &spec)?;
     record(paths, &prepared.spec.id, VmState::Running, None);
     let (ports, restored, why) = (prepared.spec.ports.clone(), booted.restored, booted.why.take());
     leash.say(&Word::Ready { ports, restored, why }).await;
+    // For the day the database is lost: its ports are known now, and where it went on from is behind it.
+    let path = prepared.dir.join(SPEC_FILE);
+    tokio::task::spawn_blocking(move || files::write_atomic(&path, spec.as_bytes(), 0o600));
 
     let fail = |source| ShimError::File { path: "signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
@@ -108,7 +108,6 @@ pub async fn serve(
                 Some(Order::Endpoint(port, reply)) => {
                     let _ = reply.send(endpoint(&prepared.spec, &mut *booted.hypervisor, port).await);
                 }
-                Some(Order::Stop(deadline)) => break deadline,
                 Some(Order::Pause(wish, reply)) => {
                     let done = pause(paths, prepared, &mut booted, &mut paused, wish).await;
                     agent.send_replace(booted.client().filter(|_| !paused));
@@ -117,10 +116,15 @@ pub async fn serve(
                 }
                 Some(Order::Save(stop, reply)) => {
                     agent.send_replace(None);
-                    // Its agent is to fall silent, and the disks to be at peace.
-                    let saved = match pause(paths, prepared, &mut booted, &mut paused, false).await {
-                        Ok(()) => save(paths, prepared, &mut booted, stop).await,
-                        Err(error) => Err(error),
+                    let mut later = None;
+                    let saved = tokio::select! {
+                        saved = save(paths, prepared, &mut booted, &mut paused, stop) => saved,
+                        () = killed(&mut stopping, &mut later) => break None,
+                        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } } => {
+                            // It is given up wherever it was.
+                            paused = true;
+                            break Some(STOP_DEADLINE);
+                        }
                     };
                     agent.send_replace(booted.client());
                     let over = stop && saved.is_ok();
@@ -129,9 +133,13 @@ pub async fn serve(
                     if over {
                         break None;
                     }
+                    if later.is_some() {
+                        break later;
+                    }
                 }
                 None => break Some(STOP_DEADLINE),
             },
+            Some(deadline) = stopping.recv() => break deadline,
             detached = leash.detached(), if leashed => match detached {
                 true => leashed = false,
                 false => break Some(STOP_DEADLINE),
@@ -140,15 +148,15 @@ pub async fn serve(
             _ = interrupt.recv() => break Some(STOP_DEADLINE),
         }
     };
-    if stop.is_some() && paused {
+    if let Some(deadline) = stop.filter(|_| paused) {
         // A halted guest hears nothing. If it cannot go on it is ended at the deadline.
-        let _ = booted.hypervisor.resume().await;
+        let _ = tokio::time::timeout(deadline / 2, booted.go_on(prepared)).await;
     }
-    let client = booted.client();
+    let (client, mut later) = (booted.client(), None);
     let patient = tokio::select! {
         () = end(&mut *booted.hypervisor, client.as_ref(), stop) => true,
         // Somebody has no patience for a deadline that another gave.
-        () = killed(&mut incoming) => false,
+        () = killed(&mut stopping, &mut later) => false,
     };
     if !patient {
         // It may just have ended by itself.
@@ -158,14 +166,40 @@ pub async fn serve(
     Ok(stopped())
 }
 
-/// Saves the VM; a ready snapshot that is being completed comes first.
-async fn save(paths: &Paths, prepared: &Prepared, booted: &mut Booted, stop: bool) -> Result<Saved, String> {
+/// Saves the VM; a ready snapshot that is being completed comes first. Unless it is saved and to `stop`,
+/// the guest goes on, whatever went wrong.
+async fn save(
+    paths: &Paths,
+    prepared: &Prepared,
+    booted: &mut Booted,
+    paused: &mut bool,
+    stop: bool,
+) -> Result<Saved, String> {
+    // Its agent is to fall silent, and the disks to be at peace.
+    pause(paths, prepared, booted, paused, false).await?;
     settle(booted.completing.take()).await;
-    let saved = async { save::vm(paths, prepared, booted, stop).await?.await.map_err(ShimError::from)? };
-    tokio::time::timeout(SAVE_DEADLINE, saved)
-        .await
-        .map_err(|_| format!("the guest could not be saved within {} s", SAVE_DEADLINE.as_secs()))?
-        .map_err(|error: ShimError| error.to_string())
+    let written = match tokio::time::timeout(SAVE_DEADLINE, save::vm(paths, prepared, booted, stop)).await {
+        Ok(written) => written.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the guest could not be saved within {} s", SAVE_DEADLINE.as_secs())),
+    };
+    let ends = stop && written.is_ok();
+    // It does not wait for the disk.
+    let mut went_on = if ends { Ok(()) } else { booted.go_on(prepared).await };
+    let saved = match written {
+        Ok(written) => written.complete().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    if ends && saved.is_err() {
+        went_on = booted.go_on(prepared).await;
+    }
+    match (saved, went_on) {
+        (saved, Ok(())) => saved,
+        (Ok(_), Err(error)) => Err(format!("it is saved, but does not go on: {error}")),
+        (Err(first), Err(error)) => {
+            eprintln!("mvm shim: {error}");
+            Err(first)
+        }
+    }
 }
 
 /// Halts the guest or has it go on, unless it does so already.
@@ -186,7 +220,7 @@ async fn pause(
     done.map_err(|error| error.to_string())?;
     *paused = wish;
     if let Some(agent) = booted.client().filter(|_| !wish) {
-        let woken = tokio::time::timeout(WAKE_DEADLINE, agent.request(boot::wake())).await;
+        let woken = tokio::time::timeout(boot::WAKE_DEADLINE, agent.request(boot::wake())).await;
         woken.map_err(|_| "its agent does not answer".to_string())?.map_err(|error| error.to_string())?;
     }
     record(paths, &prepared.spec.id, if wish { VmState::Paused } else { VmState::Running }, None);
@@ -204,12 +238,12 @@ async fn settle(completing: Option<Completing>) {
     }
 }
 
-/// Waits for the order to end the guest at once; others have no more answer.
-async fn killed(incoming: &mut mpsc::Receiver<Order>) {
+/// Waits for the order to end the guest at once; one that gives it time is for `later`.
+async fn killed(stops: &mut mpsc::UnboundedReceiver<Option<Duration>>, later: &mut Option<Duration>) {
     loop {
-        match incoming.recv().await {
-            Some(Order::Stop(None)) => return,
-            Some(_) => {}
+        match stops.recv().await {
+            Some(None) => return,
+            Some(deadline) => *later = deadline,
             None => return std::future::pending().await,
         }
     }
@@ -355,7 +389,7 @@ async fn answer(stream: UnixStream, connection: Connection) {
                 _ => None,
             };
             // A second stop waits for the same end: that of this process, which closes the connection.
-            let _ = connection.orders.try_send(Order::Stop(deadline));
+            let _ = connection.stops.send(deadline);
             return std::future::pending().await;
         }
     };

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disks::UPPER_FILE;
 use super::hypervisor::{MEMORY_FILE, STATE_FILE};
+use super::spec::HypervisorKind;
 use crate::host::{files, sparse};
 use fit::Fit;
 use stamp::Stamp;
@@ -39,6 +40,12 @@ pub struct Manifest {
     pub created: Timestamp,
     /// The files it rests on, as they were.
     pub files: Vec<Stamp>,
+}
+
+impl Manifest {
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        files::write_atomic(&dir.join(MANIFEST), &serde_json::to_vec_pretty(self)?, 0o600)
+    }
 }
 
 /// A snapshot on disk.
@@ -105,9 +112,21 @@ impl Snapshot {
         if !differences.is_empty() {
             return Err(SnapshotError::Misfit(differences));
         }
-        let changed: Vec<String> =
-            self.manifest.files.iter().filter_map(|stamp| stamp.difference(&self.dir)).collect();
-        if changed.is_empty() { Ok(()) } else { Err(SnapshotError::Changed(changed)) }
+        let (mut files, mut changed) = (Vec::new(), Vec::new());
+        for stamp in &self.manifest.files {
+            match stamp.renewed(&self.dir) {
+                Ok(stamp) => files.push(stamp),
+                Err(what) => changed.push(what),
+            }
+        }
+        if !changed.is_empty() {
+            return Err(SnapshotError::Changed(changed));
+        }
+        if files != self.manifest.files {
+            // Where it cannot be noted, what was moved or copied is read at each start.
+            let _ = Manifest { files, ..self.manifest.clone() }.write(&self.dir);
+        }
+        Ok(())
     }
 
     /// Copies the disks that belong to it into a VM's directory.
@@ -118,6 +137,15 @@ impl Snapshot {
             copy(&self.dir, to, &name)?;
         }
         Ok(())
+    }
+
+    /// Whether the VM in `vm` wrote nothing to its own disks since it was saved.
+    pub fn is_the_last_of(&self, vm: &Path) -> bool {
+        let modified = |dir: &Path, name: &str| std::fs::metadata(dir.join(name))?.modified();
+        // The copies were made while it stood still.
+        let since = |name: &String| Ok(modified(vm, name)? > modified(&self.dir, name)?);
+        let written = || disks(&self.dir)?.iter().map(since).collect::<io::Result<Vec<bool>>>();
+        written().is_ok_and(|written| !written.contains(&true))
     }
 
     /// Bytes it takes on disk; holes do not count.
@@ -163,14 +191,21 @@ pub fn complete(dir: &Path, taken: Taken) -> Result<(), SnapshotError> {
         if name == MEMORY_FILE && !path.exists() {
             continue;
         }
+        if name == MEMORY_FILE && taken.fit.hypervisor == HypervisorKind::Firecracker {
+            // It wrote all of the memory; what is zero of it needs no space.
+            File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .and_then(|memory| sparse::punch(&memory))
+                .map_err(file(path.clone()))?;
+        }
         File::open(&path).and_then(|file| file.sync_all()).map_err(file(path.clone()))?;
         stamps.push(Stamp::read(dir, &name).map_err(file(path))?);
     }
     let (fit, vm, name) = (taken.fit, taken.vm, taken.name);
     let manifest = Manifest { v: FORMAT, fit, vm, name, created: Timestamp::now(), files: stamps };
-    let path = dir.join(MANIFEST);
-    let json = serde_json::to_vec_pretty(&manifest).map_err(|error| file(path.clone())(error.into()))?;
-    files::write_atomic(&path, &json, 0o600).map_err(file(path))
+    manifest.write(dir).map_err(file(dir.join(MANIFEST)))
 }
 
 /// Names of the disk images in a directory.
@@ -223,10 +258,53 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_that_wrote_to_a_disk_since_is_further_than_its_snapshot() {
+        let (dir, vm) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = File::create(vm.path().join(UPPER_FILE)).unwrap();
+        save_disks(vm.path(), dir.path()).unwrap();
+        std::fs::write(dir.path().join(STATE_FILE), "state").unwrap();
+        let taken = Taken { fit: fit(), vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+        complete(dir.path(), taken).unwrap();
+        let snapshot = Snapshot::open(dir.path()).unwrap();
+        assert!(snapshot.is_the_last_of(vm.path()));
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+        assert!(!snapshot.is_the_last_of(vm.path()));
+    }
+
+    #[test]
     fn a_snapshot_of_another_machine_is_refused_with_what_differs() {
         let dir = tempfile::tempdir().unwrap();
         let error = snapshot(dir.path()).check(&Fit { cpus: 2, ..fit() }).unwrap_err();
         assert_eq!(error.to_string(), "the snapshot does not fit: cpus was 1 and is 2");
+    }
+
+    #[test]
+    fn what_is_empty_of_firecrackers_memory_takes_no_space_once_complete() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(STATE_FILE), "state").unwrap();
+        let memory = dir.path().join(MEMORY_FILE);
+        std::fs::write(&memory, vec![0; 4 * 1024 * 1024]).unwrap();
+        let fit = Fit { hypervisor: HypervisorKind::Firecracker, ..fit() };
+        let taken = Taken { fit, vm: "v-1".into(), name: "hello".into(), outside: vec![] };
+        complete(dir.path(), taken).unwrap();
+        let meta = memory.metadata().unwrap();
+        assert_eq!(meta.len(), 4 * 1024 * 1024);
+        assert!(meta.blocks() * 512 <= 64 * 1024, "{} blocks", meta.blocks());
+    }
+
+    #[test]
+    fn a_file_that_was_only_copied_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshot = snapshot(dir.path());
+        let state = dir.path().join(STATE_FILE);
+        std::fs::remove_file(&state).unwrap();
+        std::fs::write(&state, "state").unwrap();
+        snapshot.check(&fit()).unwrap();
+        let noted = Snapshot::open(dir.path()).unwrap();
+        assert_ne!(noted, snapshot);
+        noted.check(&fit()).unwrap();
+        assert_eq!(Snapshot::open(dir.path()).unwrap(), noted);
     }
 
     #[test]

@@ -6,10 +6,32 @@ use std::time::SystemTime;
 
 use super::fit::Fit;
 use super::{MANIFEST, Snapshot, SnapshotError};
+use crate::event::words::bytes;
+use crate::host::files;
 use crate::host::paths::Paths;
 
 /// How many are kept; those used longest ago go first.
 pub const MOST: usize = 16;
+/// How many bytes they may take in all, but for the one used last.
+const MOST_BYTES: u64 = 8 << 30;
+/// Bytes that a snapshot leaves free.
+const RESERVE: u64 = 1 << 30;
+
+/// Whether there is room for one more, or why not.
+pub fn room(paths: &Paths, fit: &Fit) -> Result<(), String> {
+    // Where that is not known, taking it shows.
+    let free = files::free_space(paths.state()).unwrap_or(u64::MAX);
+    fits(free, fit)
+}
+
+fn fits(free: u64, fit: &Fit) -> Result<(), String> {
+    let needed = (u64::from(fit.memory_mib) << 20) + RESERVE;
+    if free >= needed {
+        return Ok(());
+    }
+    let (free, needed) = (bytes(free), bytes(needed));
+    Err(format!("no ready snapshot is kept: {free} of disk are free, and it takes {needed}"))
+}
 
 /// A place to take a ready snapshot of the VM `id` in; what an interrupted taking left is removed.
 pub fn begin(paths: &Paths, id: &str) -> io::Result<PathBuf> {
@@ -21,10 +43,7 @@ pub fn begin(paths: &Paths, id: &str) -> io::Result<PathBuf> {
 
 /// Removes what the VM `id` left of a taking that did not come to its end.
 pub fn abandon(paths: &Paths, id: &str) -> io::Result<()> {
-    match std::fs::remove_dir_all(unfinished(paths, id)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove_dir_if_there(&unfinished(paths, id))
 }
 
 fn unfinished(paths: &Paths, id: &str) -> PathBuf {
@@ -54,11 +73,19 @@ pub fn find(paths: &Paths, fit: &Fit) -> Result<Snapshot, NotReady> {
     let key = fit.key();
     let dir = paths.snapshots().join(&key);
     if dir.exists() {
-        let found = Snapshot::open(&dir).and_then(|snapshot| snapshot.check(fit).map(|()| snapshot));
+        let snapshot = match Snapshot::open(&dir) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                // Half removed, or another mvm's: in the way of a good one. `mvm gc` finds it.
+                let aside = paths.snapshots().join(format!(".{key}"));
+                let _ = files::remove_dir_if_there(&aside).and_then(|()| std::fs::rename(&dir, aside));
+                return Err(NotReady::Missing(error.to_string()));
+            }
+        };
         let remedy = |error: SnapshotError| {
             NotReady::Unusable(format!("{error} (`mvm snapshot rm {}` removes it)", &key[..12]))
         };
-        let snapshot = found.map_err(remedy)?;
+        snapshot.check(fit).map_err(remedy)?;
         mark_used(&snapshot);
         return Ok(snapshot);
     }
@@ -79,6 +106,12 @@ pub fn list(paths: &Paths) -> Vec<Snapshot> {
     all
 }
 
+/// Directories that are no snapshots: half removed, another mvm's, or being made right now.
+pub fn broken(paths: &Paths) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(paths.snapshots()).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|dir| Snapshot::open(dir).is_err()).collect()
+}
+
 /// When it was last gone on from.
 pub fn used(snapshot: &Snapshot) -> SystemTime {
     let modified = std::fs::metadata(snapshot.dir.join(MANIFEST)).and_then(|meta| meta.modified());
@@ -93,22 +126,21 @@ fn mark_used(snapshot: &Snapshot) {
 }
 
 fn prune(paths: &Paths) -> io::Result<()> {
-    for snapshot in list(paths).iter().skip(MOST) {
-        remove(snapshot)?;
+    let mut total = 0;
+    for (index, snapshot) in list(paths).iter().enumerate() {
+        total += snapshot.bytes();
+        if index >= MOST || (index > 0 && total > MOST_BYTES) {
+            remove(&snapshot.dir)?;
+        }
     }
     Ok(())
 }
 
 /// Removes a snapshot; VMs that map its memory keep it until they are over.
-pub fn remove(snapshot: &Snapshot) -> io::Result<()> {
+pub fn remove(dir: &Path) -> io::Result<()> {
     // Without its manifest it is none, should this be interrupted.
-    for gone in [std::fs::remove_file(snapshot.dir.join(MANIFEST)), std::fs::remove_dir_all(&snapshot.dir)] {
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    files::remove_file_if_there(&dir.join(MANIFEST))?;
+    files::remove_dir_if_there(dir)
 }
 
 #[cfg(test)]
@@ -158,8 +190,31 @@ mod tests {
             "{why}"
         );
         assert!(snapshot.dir.exists());
-        remove(&snapshot).unwrap();
+        remove(&snapshot.dir).unwrap();
         assert!(!snapshot.dir.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_moved_out_of_the_way_of_a_good_one() {
+        let (_dir, paths) = paths();
+        let snapshot = put(&paths, &fit().key());
+        let manifest = snapshot.dir.join(MANIFEST);
+        let json = std::fs::read_to_string(&manifest).unwrap();
+        for content in [json.replace("\"v\": 1", "\"v\": 9"), String::new()] {
+            std::fs::write(&manifest, content).unwrap();
+            assert!(matches!(find(&paths, &fit()), Err(NotReady::Missing(_))));
+            assert!(!snapshot.dir.exists() && paths.snapshots().join(format!(".{}", fit().key())).exists());
+            put(&paths, &fit().key());
+            find(&paths, &fit()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_not_taken_of_the_last_of_the_disk() {
+        let least = (256 << 20) + RESERVE;
+        fits(least, &fit()).unwrap();
+        let why = fits(least - 1, &fit()).unwrap_err();
+        assert!(why.ends_with("of disk are free, and it takes 1.2 GiB"), "{why}");
     }
 
     #[test]

@@ -56,32 +56,28 @@ impl Stamp {
         Ok(Self { path: name.into(), ..Self::known(&path, Some(sha256))? })
     }
 
-    /// What is no longer as it was, with `dir` the snapshot's directory. A file that only looks
-    /// changed is read; one that is as it was costs one look.
-    pub fn difference(&self, dir: &Path) -> Option<String> {
+    /// The stamp as it is now, or what is no longer as it was, with `dir` the snapshot's directory. A file
+    /// that only looks changed is read; one that is as it was costs one look.
+    pub fn renewed(&self, dir: &Path) -> Result<Self, String> {
         let path = dir.join(&self.path);
-        let meta = match std::fs::metadata(&path) {
-            Ok(meta) => meta,
-            Err(error) => return Some(format!("`{}`: {error}", path.display())),
-        };
+        let at = |error: io::Error| format!("`{}`: {error}", path.display());
+        let meta = std::fs::metadata(&path).map_err(at)?;
         if meta.len() != self.size {
-            return Some(format!("`{}` has {} bytes and had {}", path.display(), meta.len(), self.size));
+            return Err(format!("`{}` has {} bytes and had {}", path.display(), meta.len(), self.size));
         }
-        if (meta.ino(), changed(&meta)) == (self.inode, self.changed_ns) {
-            return None;
+        let now = Self { inode: meta.ino(), changed_ns: changed(&meta), ..self.clone() };
+        if now == *self {
+            return Ok(now);
         }
         let same = match &self.sha256 {
-            None => Ok(false),
-            Some(Digested::Whole(sha256)) => whole_digest(&path).map(|now| now == *sha256),
+            None => false,
+            Some(Digested::Whole(sha256)) => whole_digest(&path).map_err(at)? == *sha256,
             Some(Digested::Sparse(sha256)) => {
-                File::open(&path).and_then(|file| sparse_digest(&file)).map(|now| now == *sha256)
+                let digest = File::open(&path).and_then(|file| sparse_digest(&file));
+                digest.map_err(at)? == *sha256
             }
         };
-        match same {
-            Ok(true) => None,
-            Ok(false) => Some(format!("`{}` was changed since", path.display())),
-            Err(error) => Some(format!("`{}`: {error}", path.display())),
-        }
+        if same { Ok(now) } else { Err(format!("`{}` was changed since", path.display())) }
     }
 }
 
@@ -122,14 +118,16 @@ mod tests {
         let file = dir.path().join("state");
         std::fs::write(&file, "saved").unwrap();
         let stamp = Stamp::read(dir.path(), "state").unwrap();
-        assert_eq!(stamp.difference(dir.path()), None);
+        assert_eq!(stamp.renewed(dir.path()).as_ref(), Ok(&stamp));
         std::fs::rename(&file, dir.path().join("away")).unwrap();
-        assert!(stamp.difference(dir.path()).unwrap().contains("No such file"));
+        assert!(stamp.renewed(dir.path()).unwrap_err().contains("No such file"));
         std::fs::write(&file, "saved").unwrap();
-        assert_eq!(stamp.difference(dir.path()), None, "another file with the same content");
+        let renewed = stamp.renewed(dir.path()).unwrap();
+        assert_ne!(renewed, stamp, "another file with the same content");
+        assert_eq!(renewed.renewed(dir.path()).as_ref(), Ok(&renewed));
         std::fs::write(&file, "Saved").unwrap();
-        assert!(stamp.difference(dir.path()).unwrap().contains("was changed since"));
+        assert!(stamp.renewed(dir.path()).unwrap_err().contains("was changed since"));
         std::fs::write(&file, "sav").unwrap();
-        assert!(stamp.difference(dir.path()).unwrap().contains("has 3 bytes and had 5"));
+        assert!(stamp.renewed(dir.path()).unwrap_err().contains("has 3 bytes and had 5"));
     }
 }

@@ -8,7 +8,7 @@ mod bodies;
 pub mod exit;
 mod vsock;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -31,8 +31,8 @@ use super::{
     memory_is_whole,
 };
 use crate::guest::frames::VSOCK_PORT;
+use crate::host::files::remove_file_if_there;
 use crate::host::firecracker::{OLDEST, Version};
-use crate::host::sparse;
 use api::Place;
 
 /// The hypervisor's name in errors.
@@ -107,7 +107,7 @@ fn lay_out(machine: &Machine<'_>) -> io::Result<()> {
     }
     // Left by an earlier one, it would refuse to start.
     for stale in [api::SOCKET, vsock::SOCKET, MESSAGES_FILE] {
-        remove(&machine.dir.join(stale))?;
+        remove_file_if_there(&machine.dir.join(stale))?;
     }
     let link = |name: &str, target: &Path| link(machine.dir, name, target);
     link(bodies::KERNEL, machine.kernel)?;
@@ -122,15 +122,8 @@ fn lay_out(machine: &Machine<'_>) -> io::Result<()> {
 
 fn link(dir: &Path, name: &str, target: &Path) -> io::Result<()> {
     let place = dir.join(name);
-    remove(&place)?;
+    remove_file_if_there(&place)?;
     symlink(std::path::absolute(target)?, place)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn spawn(machine: &Machine<'_>) -> Result<Child, HypervisorError> {
@@ -286,14 +279,7 @@ impl Hypervisor for Firecracker {
             // Mostly for want of space.
             HypervisorError::Refused { reason, .. } => file(io::Error::other(reason)),
             error => error,
-        })?;
-        // All of the memory was written; what is zero of it needs no space. From here on it never changes.
-        File::options()
-            .read(true)
-            .write(true)
-            .open(&memory)
-            .and_then(|memory| sparse::punch(&memory))
-            .map_err(file)
+        })
     }
 
     async fn power_button(&mut self) -> Result<(), HypervisorError> {
@@ -311,7 +297,7 @@ impl Drop for Firecracker {
     fn drop(&mut self) {
         // It leaves its sockets behind; the next one removes them where this fails.
         for socket in [api::SOCKET, vsock::SOCKET] {
-            drop(remove(&self.dir.join(socket)));
+            drop(remove_file_if_there(&self.dir.join(socket)));
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::vm::hypervisor::STATE_FILE;
 const POLL: Duration = Duration::from_millis(1);
 /// How long a migration may take.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// How long one that is given up may take to end.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 /// Name under which the file is lent.
 const LENT: &str = "snapshot";
 /// Bytes a second; QEMU's own limit is made for networks.
@@ -30,7 +32,18 @@ pub async fn save(qmp: &mut Qmp, dir: &Path, memory_is_shared: bool) -> Result<(
     qmp.execute("migrate-set-parameters", json!({ "max-bandwidth": UNHURRIED })).await?;
     qmp.lend(LENT, file.as_fd()).await?;
     qmp.execute("migrate", json!({ "uri": format!("fd:{LENT}") })).await?;
-    wait(qmp, "query-migrate", "migrate", |status| status == "completed").await
+    let saved = wait(qmp, "query-migrate", "migrate", |status| status == "completed").await;
+    if let Err(HypervisorError::Silent { .. }) = saved {
+        // It would go on, and no other could begin. What went wrong first is what is told.
+        drop(tokio::time::timeout(CANCEL_DEADLINE, cancel(qmp)).await);
+    }
+    saved
+}
+
+async fn cancel(qmp: &mut Qmp) -> Result<(), HypervisorError> {
+    qmp.execute("migrate_cancel", json!({})).await?;
+    let is_over = |status: &str| matches!(status, "completed" | "cancelled" | "failed");
+    wait(qmp, "query-migrate", "migrate_cancel", is_over).await
 }
 
 /// Loads a machine's state from `dir`. A QEMU that does not like it ends.

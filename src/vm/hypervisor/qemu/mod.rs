@@ -150,8 +150,10 @@ impl Hypervisor for Qemu {
         migrate::save(&mut self.qmp, dir, self.memory.is_some()).await?;
         let Some(memory) = &self.memory else { return Ok(()) };
         let path = dir.join(MEMORY_FILE);
-        // The machine is paused: nothing else of this process waits for anything.
-        sparse::copy(memory, &path).map_err(|source| HypervisorError::File { path, source })
+        let file = |source| HypervisorError::File { path: path.clone(), source };
+        let (memory, to) = (memory.try_clone().map_err(file)?, path.clone());
+        let copied = tokio::task::spawn_blocking(move || sparse::copy(&memory, &to)).await;
+        copied.map_err(|error| file(error.into()))?.map_err(file)
     }
 
     async fn power_button(&mut self) -> Result<(), HypervisorError> {

@@ -78,6 +78,7 @@ pub fn instance(name: &str, state: &str, created: i64) -> InstanceInfo {
         endpoint: (state == "running").then(|| "127.0.0.1:45991".into()),
         address: Some("10.240.1.3".into()),
         vm: Some(format!("v-{name}")),
+        doing: None,
         lease: (state == "running").then_some(lease),
         failures: u32::from(failed) * 2,
         retry: failed.then(|| at(NOW + 8)),
@@ -179,6 +180,11 @@ fn what_is_being_done_is_told_where_it_is_done() {
     let shown = text(&draw(&model, &mut page(), false, 100, 24));
     let line = |of: &str| shown.lines().find(|line| line.contains(of)).unwrap().to_owned();
     assert!(line("i-00000001").contains("⏵ sleep"), "{shown}");
+    let waking = InstanceInfo { doing: Some("waking".into()), ..instance("i-00000003", "sleeping", 3) };
+    let (tenant, pool, instance) = ("dev".into(), "web".into(), Box::new(waking));
+    apply(&mut model, Kind::InstanceSeen { tenant, pool, instance });
+    let woken = text(&draw(&model, &mut page(), false, 100, 24));
+    assert!(woken.lines().any(|line| line.contains("i-00000003") && line.contains("⏵ waking")), "{woken}");
     assert!(line(" web ").contains("⏵ build") && !line("i-00000002").contains('⏵'), "{shown}");
 }
 

@@ -1,4 +1,4 @@
-//! `mvm agent`.
+//! `mvm agent certs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,26 +9,14 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::context::{Context, print, print_json, say};
+use super::super::context::{Context, print, print_json, say};
 use crate::agent::pki::{self, DAYS, Listed, PeerName, Role, Validity};
-
-#[derive(Debug, Args)]
-pub struct AgentArgs {
-    #[command(subcommand)]
-    command: AgentCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum AgentCommand {
-    /// Make and look after the certificates with which agents and their peers know each other
-    Certs(CertsArgs),
-}
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mvm agent certs init                       found the cluster's authority\n  mvm agent certs issue node dev             for an agent; its file is printed\n  mvm agent certs issue coordinator front    for a coordinator\n  mvm agent certs issue client ann --days 30 for an operator\n  mvm agent certs status\n  mvm agent certs rotate                     new certificates in place of all that are there\n\nEach file holds a certificate and its key; give it, with `ca.pem`, to whom it is for. `ca.key` stays.\n`status` exits with 1 when a certificate is over or damaged."
 )]
-struct CertsArgs {
+pub struct CertsArgs {
     #[command(subcommand)]
     command: CertsCommand,
     /// Directory of the certificates; cluster/pki in mvm's state, unless given
@@ -57,8 +45,8 @@ enum CertsCommand {
 }
 
 /// Runs the command.
-pub fn agent(context: &Context, args: AgentArgs) -> Result<ExitCode> {
-    let AgentCommand::Certs(CertsArgs { command, dir }) = args.command;
+pub fn certs(context: &Context, args: CertsArgs) -> Result<ExitCode> {
+    let CertsArgs { command, dir } = args;
     let dir = dir.unwrap_or_else(|| context.paths.pki());
     match command {
         CertsCommand::Init => init(context, &dir)?,
