@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::error::FleetError;
 use super::ids::InstancePath;
-use super::lease::{Effect, Event, Wakefulness};
+use super::lease::{Effect, Event, Phase, Wakefulness};
 use super::work::Work;
 
 impl Work<'_> {
@@ -23,7 +23,12 @@ impl Work<'_> {
         let noted = self.store.change_lease(path.instance.as_str(), |written| {
             let known = written.and_then(|json| serde_json::from_str(&json).ok());
             let mut awake: Wakefulness = known.unwrap_or_else(|| Wakefulness::new(state));
-            let effects = events.iter().flat_map(|event| awake.take(*event, now_ms)).collect();
+            let mut effects = Vec::new();
+            if matches!(awake.phase(), Phase::At { .. }) {
+                // Others may have changed it since.
+                effects.extend(awake.take(Event::Observed { state }, now_ms));
+            }
+            effects.extend(events.iter().flat_map(|event| awake.take(*event, now_ms)).collect::<Vec<_>>());
             Ok((serde_json::to_string(&awake)?, (effects, awake)))
         })?;
         noted.ok_or_else(|| FleetError::NoInstance(path.clone()))

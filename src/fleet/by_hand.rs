@@ -8,7 +8,7 @@ use super::desired::{Counts, Pool};
 use super::error::FleetError;
 use super::execute::{self, Activities, Outcome};
 use super::ids::{InstancePath, PoolPath};
-use super::record::{self, PoolRecord, TenantRecord};
+use super::record;
 use super::work::Work;
 use crate::store::Store;
 
@@ -20,16 +20,10 @@ pub fn hold() -> Option<i64> {
     Some(Timestamp::now().as_millisecond() + HOLD.as_millis() as i64)
 }
 
-/// Has reconciling leave an instance alone for a while; what it belongs to.
-pub fn hold_instance(
-    store: &mut Store,
-    path: &InstancePath,
-) -> Result<(TenantRecord, PoolRecord), FleetError> {
-    let mut instance = record::find_instance(store, path)?;
-    let found = record::find_pool(store, &path.pool)?;
-    instance.row.held_until_ms = hold();
-    store.set_instance(&instance.row)?;
-    Ok(found)
+/// Has reconciling leave an instance alone for a while: before it is worked on, and after that too, as
+/// it may have taken long.
+pub fn hold_instance(store: &mut Store, path: &InstancePath) -> Result<(), FleetError> {
+    Ok(store.hold_instance(path.instance.as_str(), hold())?)
 }
 
 /// Records how many instances of a pool there are to be; [`Work::reach`] makes it so.

@@ -17,7 +17,7 @@ use super::plan::plan;
 use super::policy::{Activity, Bucket, pause_ms};
 use super::record::{self, PoolRecord, TenantRecord};
 use super::square;
-use super::work::Work;
+use super::work::{AskedBy, Work};
 use crate::event::EventSink;
 use crate::host::paths::Paths;
 use crate::run::RunError;
@@ -58,7 +58,7 @@ pub async fn reconcile(
     for _ in 0..MOST_ROUNDS {
         lifecycle::square(paths, &mut store)?;
         square::square(paths, &mut store)?;
-        square::finish(&mut Work { paths, store: &mut store, sink, cancel }).await?;
+        square::finish(&mut Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Plan }).await?;
         let plan = preview(&store, desired, activities)?;
         if plan.is_empty() {
             if plan.blocked.is_empty() {
@@ -221,7 +221,7 @@ async fn one(
         return Err(RunError::Cancelled.into());
     }
     let mut store = open(paths)?;
-    let work = &mut Work { paths, store: &mut store, sink, cancel };
+    let work = &mut Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Plan };
     match action {
         Action::CreateTenant { tenant, network, quotas }
         | Action::UpdateTenant { tenant, network, quotas, .. } => work.set_tenant(&Tenant {

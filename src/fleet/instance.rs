@@ -2,6 +2,7 @@
 //! the database says then, and records its outcome before it lets go of the guest.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,11 +21,13 @@ use crate::run::{self, RunError, Running, restart, snapshot};
 use crate::store::StoreError;
 use crate::store::fleet::InstanceRow;
 use crate::vm::lifecycle::{self, LifecycleError};
-use crate::vm::shim::client;
+use crate::vm::shim::client::{self, ClientError};
 use crate::vm::spec::VmSpec;
 
 /// How long an operation waits for another one on the same instance: a save is the longest.
 const PATIENCE: Duration = Duration::from_secs(200);
+/// How long the process of a VM may take to have its guest go on, the clock set.
+const RESUME_DEADLINE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a lock.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 /// First number in a subnet that is an instance's: the gateway and the builder come before.
@@ -62,6 +65,7 @@ impl Work<'_> {
             record::change(self.store, &mut instance, Change::Prepare, None)?;
         }
         allowed(&instance, Change::Start)?;
+        self.room_for(path)?;
         let started = self.boot(tenant, &pool.pool, &instance).await;
         match started {
             Ok(running) => self.keep(running, &mut instance, Change::Start).await,
@@ -131,29 +135,64 @@ impl Work<'_> {
         path: &InstancePath,
     ) -> Result<Option<SocketAddr>, FleetError> {
         let (lock, mut instance) = self.lock(path).await?;
-        match instance.state {
-            InstanceState::Running => {}
+        let runs = match instance.state {
+            InstanceState::Running => self.still_runs(&mut instance).await?,
             InstanceState::Warm => {
-                client::resume(&self.socket(&instance)?).await.map_err(LifecycleError::from)?;
+                self.room_for(path)?;
+                self.resume(&self.socket(&instance)?).await?;
                 record::change(self.store, &mut instance, Change::Resume, None)?;
+                true
             }
-            InstanceState::Sleeping => match self.restore(&instance).await {
-                Ok(running) => self.keep(running, &mut instance, Change::Wake).await?,
-                Err(error) if error.is_cancelled() => return Err(error.into()),
-                Err(error) => {
-                    self.sink
-                        .warn(format!("{path} cannot go on from where it was saved, and boots: {error}"));
-                    record::change(self.store, &mut instance, Change::Fail, Some(&error.to_string()))?;
-                    drop(lock);
-                    self.start(tenant, pool, path).await?;
-                }
-            },
-            _ => {
-                drop(lock);
-                self.start(tenant, pool, path).await?;
+            InstanceState::Sleeping => {
+                self.room_for(path)?;
+                self.go_on(&mut instance).await?
             }
+            _ => false,
+        };
+        if !runs {
+            drop(lock);
+            self.start(tenant, pool, path).await?;
         }
         endpoint(self.store, path)
+    }
+
+    /// Whether a guest that is thought to run does; one that was halted goes on.
+    async fn still_runs(&mut self, instance: &mut Instance) -> Result<bool, FleetError> {
+        let asked = match self.socket(instance) {
+            Ok(socket) => self.resume(&socket).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = asked else { return Ok(true) };
+        lifecycle::square(self.paths, self.store)?;
+        match vm(self.paths, self.store, &instance.path)? {
+            Some(vm) if vm.state.is_live() => Err(error),
+            _ => {
+                record::change(self.store, instance, Change::Fail, Some("its guest has ended"))?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has a halted guest go on, in time.
+    pub(super) async fn resume(&self, socket: &Path) -> Result<(), FleetError> {
+        let late = |_| ClientError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let resumed = tokio::time::timeout(RESUME_DEADLINE, client::resume(socket)).await;
+        Ok(resumed.unwrap_or_else(|elapsed| Err(late(elapsed))).map_err(LifecycleError::from)?)
+    }
+
+    /// Has a saved guest go on; false where it never will. What may do another time is kept for that.
+    async fn go_on(&mut self, instance: &mut Instance) -> Result<bool, FleetError> {
+        let error = match self.restore(instance).await {
+            Ok(running) => return self.keep(running, instance, Change::Wake).await.map(|()| true),
+            Err(error) => error,
+        };
+        if !error.is_unusable() {
+            return Err(error.into());
+        }
+        let path = &instance.path;
+        self.sink.warn(format!("{path} cannot go on from where it was saved, and boots: {error}"));
+        record::change(self.store, instance, Change::Fail, Some(&error.to_string()))?;
+        Ok(false)
     }
 
     async fn restore(&mut self, instance: &Instance) -> Result<Running, RunError> {
@@ -171,6 +210,7 @@ impl Work<'_> {
     pub async fn stop(&mut self, pool: &Pool, path: &InstancePath) -> Result<(), FleetError> {
         let (_lock, mut instance) = self.lock(path).await?;
         allowed(&instance, Change::Stop)?;
+        self.unneeded(&instance)?;
         self.end(&instance, Duration::from_secs(pool.runtime_policy.graceful_shutdown_seconds)).await?;
         reached("stop.ended");
         record::change(self.store, &mut instance, Change::Stop, None)
@@ -188,6 +228,7 @@ impl Work<'_> {
     pub async fn destroy(&mut self, path: &InstancePath) -> Result<(), FleetError> {
         let (_lock, mut instance) = self.lock(path).await?;
         if instance.state != InstanceState::Destroyed {
+            self.unneeded(&instance)?;
             record::change(self.store, &mut instance, Change::Destroy, None)?;
         }
         reached("destroy.recorded");

@@ -186,6 +186,11 @@ impl Wakefulness {
         self.leases.values().any(|held| held.until_ms.is_none_or(|until| now_ms < until))
     }
 
+    /// Forgets requests that wait for an answer, as nobody does after those who took them in are gone.
+    pub fn forget_waiting(&mut self) {
+        self.leases.retain(|_, held| held.until_ms.is_some());
+    }
+
     /// Whether this lease is valid.
     pub fn holds(&self, lease: LeaseId, now_ms: i64) -> bool {
         self.leases.get(&lease).and_then(|held| held.until_ms).is_some_and(|until| now_ms < until)

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod plan;
 pub mod policy;
 pub mod pool;
+mod quota;
 pub mod record;
 pub mod rest;
 pub mod secrets;

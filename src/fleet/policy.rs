@@ -117,7 +117,7 @@ pub fn decide(facts: &Facts, policy: &RuntimePolicy, now_ms: i64) -> Option<Demo
     if facts.pinned || kept || now_ms < rests_from(facts.state, facts.since_ms, policy) {
         return None;
     }
-    let idle = facts.activity.is_none_or(|activity| activity.is_idle(now_ms));
+    let idle = facts.activity.is_some_and(|activity| activity.is_idle(now_ms));
     match facts.state {
         InstanceState::Running if idle && facts.home > Bucket::Running => Some(Demotion::Warm),
         InstanceState::Warm if facts.home == Bucket::Sleeping => Some(Demotion::Sleep),

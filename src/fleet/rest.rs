@@ -17,8 +17,10 @@ use crate::guest::frames::Request;
 use crate::run::snapshot;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client;
-use crate::vm::snapshot::Snapshot;
+use crate::vm::snapshot::{Snapshot, forget_inherited};
 
+/// How long the process of a VM may take to halt its guest.
+const HALT_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the process of a VM that was saved may take to end.
 const LET_GO: Duration = Duration::from_secs(10);
 
@@ -29,7 +31,11 @@ impl Work<'_> {
         allowed(&instance, Change::Warm)?;
         let rest = self.begin_rest(&instance, Demotion::Warm)?;
         let socket = self.socket(&instance)?;
-        let halted = client::pause(&socket).await.map_err(LifecycleError::from);
+        let halted = client::pause(&socket);
+        let halted = tokio::time::timeout(HALT_DEADLINE, halted).await;
+        let halted =
+            halted.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        let halted = halted.map_err(LifecycleError::from);
         if halted.is_ok() {
             reached("warm.halted");
             record::change(self.store, &mut instance, Change::Warm, None)?;
@@ -50,8 +56,8 @@ impl Work<'_> {
 
     async fn fall_asleep(&mut self, pool: &Pool, instance: &mut Instance) -> Result<(), FleetError> {
         let vm = lifecycle::find_running(self.store, instance.path.instance.as_str())?.id;
-        // Of a wake that was killed: from here on a snapshot says that the guest was put to sleep.
-        self.forget_snapshot(&vm)?;
+        // From here on a snapshot says that the guest was put to sleep.
+        forget_inherited(&self.paths.vm_snapshot(&vm), &vm);
         let saved = self.save(pool, instance, &vm).await;
         if let Err(error) = saved
             && (error.is_cancelled() || !self.is_saved(&vm).await?)
@@ -65,7 +71,7 @@ impl Work<'_> {
     async fn save(&mut self, pool: &Pool, instance: &Instance, vm: &str) -> Result<(), FleetError> {
         let socket = self.paths.shim_socket(vm);
         if instance.state == InstanceState::Warm {
-            client::resume(&socket).await.map_err(LifecycleError::from)?;
+            self.resume(&socket).await?;
         }
         self.drain(&socket, Duration::from_secs(pool.runtime_policy.drain_timeout_seconds)).await;
         reached("sleep.drained");

@@ -17,7 +17,7 @@ use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::lifecycle;
-use crate::vm::snapshot::Snapshot;
+use crate::vm::snapshot::{Snapshot, forget_inherited};
 use crate::vm::spec::{StartedBy, TenantLink};
 
 /// A VM whose command was killed before it let go of it ends within this time.
@@ -58,8 +58,8 @@ pub fn square(paths: &Paths, store: &mut Store) -> Result<Vec<String>, FleetErro
         let seen = see(paths, vm.as_ref(), instance.state);
         let Some(change) = correction(instance.state, seen) else {
             if let Some(vm) = vm.filter(|vm| vm.state.is_live() && is_settled(vm)) {
-                // It goes on from there no more.
-                drop(std::fs::remove_dir_all(paths.vm_snapshot(&vm.id)));
+                // Where it went on from is not what it is any more.
+                forget_inherited(&paths.vm_snapshot(&vm.id), &vm.id);
             }
             continue;
         };

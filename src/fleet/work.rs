@@ -17,4 +17,17 @@ pub struct Work<'a> {
     pub sink: &'a EventSink,
     /// Ends it.
     pub cancel: &'a CancellationToken,
+    /// Who wants it.
+    pub asked_by: AskedBy,
+}
+
+/// Who wants something of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// A plan: it has counted the quotas, and gives way to leases.
+    Plan,
+    /// A person, who goes over leases, but not over quotas.
+    Person,
+    /// A peer of the agent's.
+    Peer,
 }

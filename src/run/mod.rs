@@ -82,6 +82,8 @@ pub enum RunError {
         error: String,
         /// Whether a deadline passed.
         late: bool,
+        /// Whether the snapshot it was to go on from will never do.
+        unusable: bool,
         /// The console's last lines.
         tail: Vec<String>,
     },
@@ -111,6 +113,11 @@ impl RunError {
     /// Whether a deadline passed.
     pub fn is_late(&self) -> bool {
         matches!(self, Self::Boot { late: true, .. })
+    }
+
+    /// Whether the snapshot to go on from is not there, or will never do.
+    pub fn is_unusable(&self) -> bool {
+        matches!(self, Self::Boot { unusable: true, .. } | Self::Unavailable { .. })
     }
 
     /// Whether the user ended it.
@@ -243,13 +250,14 @@ async fn until_ready(
             failed => {
                 starting.end(paths).await;
                 sink.send(state("failed"));
-                let (error, late) = match failed {
-                    Some(Word::Failed { error, late }) => (error, late),
-                    _ => (ended_silently(paths, &id, &name), false),
+                let (error, late, unusable) = match failed {
+                    Some(Word::Failed { error, late, unusable }) => (error, late, unusable),
+                    _ => (ended_silently(paths, &id, &name), false, false),
                 };
                 return Err(RunError::Boot {
                     error,
                     late,
+                    unusable,
                     tail: console::tail(&paths.vm(&id), CONSOLE_TAIL),
                 });
             }

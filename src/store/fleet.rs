@@ -307,12 +307,19 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Sets when a failed instance is tried again, and until when reconciling leaves it alone.
+    /// Sets when a failed instance is tried again.
     pub fn set_instance(&mut self, row: &InstanceRow) -> Result<(), StoreError> {
         self.connection.execute(
-            "UPDATE instances SET failures = ?2, retry_at_ms = ?3, held_until_ms = ?4 WHERE id = ?1",
-            params![row.id, row.failures, row.retry_at_ms, row.held_until_ms],
+            "UPDATE instances SET failures = ?2, retry_at_ms = ?3 WHERE id = ?1",
+            params![row.id, row.failures, row.retry_at_ms],
         )?;
+        Ok(())
+    }
+
+    /// Has reconciling leave an instance alone until then.
+    pub fn hold_instance(&mut self, id: &str, until_ms: Option<i64>) -> Result<(), StoreError> {
+        self.connection
+            .execute("UPDATE instances SET held_until_ms = ?2 WHERE id = ?1", params![id, until_ms])?;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 16;
 
 /// What was last heard of each guest that was woken.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Samples {
     last: HashMap<InstanceId, Sample>,
     taken: Option<Instant>,

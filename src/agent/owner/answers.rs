@@ -16,10 +16,11 @@ use crate::fleet::error::FleetError;
 use crate::fleet::execute::{self, Activities, Outcome};
 use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::lease;
+use crate::fleet::policy::Bucket;
 use crate::fleet::record::{self, Instance, TenantRecord};
 use crate::fleet::state::InstanceState;
 use crate::fleet::vm::endpoint;
-use crate::fleet::work::Work;
+use crate::fleet::work::{AskedBy, Work};
 use crate::host::paths::Paths;
 use crate::run;
 use crate::run::record::{Recorded, Recorder};
@@ -28,9 +29,13 @@ use crate::store::Store;
 /// How long a peer whose reconciling has to wait is asked to wait, at least.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(1);
 
+fn open(paths: &Paths) -> Result<Store, FleetError> {
+    Ok(Store::open(&paths.database())?.store)
+}
+
 /// Gives an answer to whom may be gone.
-pub fn give(reply: oneshot::Sender<Response>, answer: Result<Response, FleetError>) -> Done {
-    let _ = reply.send(answer.unwrap_or_else(|error| Response::Error(fault(&error))));
+pub fn give(reply: oneshot::Sender<Response>, answer: Result<Response, Fault>) -> Done {
+    let _ = reply.send(answer.unwrap_or_else(Response::Error));
     Done::Answered
 }
 
@@ -41,7 +46,7 @@ pub async fn task<T>(
     kind: TaskKind,
     title: String,
     operate: impl AsyncFnOnce(&EventSink) -> Result<T, FleetError>,
-) -> Result<T, String> {
+) -> Result<T, Fault> {
     let id = TaskId::new(kind.letter());
     // Without a record the task goes on all the same.
     let recorder = Recorder::new(paths, &id).ok();
@@ -53,14 +58,28 @@ pub async fn task<T>(
             let _ = events.send(event);
         }
     };
-    let worked = run::task::frame(sink, kind, title, operate);
+    let mut fault = None;
+    let worked = run::task::frame(sink, kind, title, async |sink| {
+        operate(sink).await.inspect_err(|error| fault = Some(Fault::from(error)))
+    });
     let (result, ()) = tokio::join!(worked, shown);
-    result.map_err(|failure| failure.error)
+    result.map_err(|failure| fault.unwrap_or_else(|| Fault::new(FaultCode::Internal, failure.error)))
 }
 
-/// What went wrong, for a peer.
-fn fault(error: &FleetError) -> Fault {
-    let code = match error {
+impl From<&FleetError> for Fault {
+    fn from(error: &FleetError) -> Self {
+        Self::new(code(error), error.to_string())
+    }
+}
+
+impl From<FleetError> for Fault {
+    fn from(error: FleetError) -> Self {
+        Self::from(&error)
+    }
+}
+
+fn code(error: &FleetError) -> FaultCode {
+    match error {
         FleetError::NoTenant(_) | FleetError::NoPool(_) | FleetError::NoInstance(_) => FaultCode::NotFound,
         FleetError::Id(_) => FaultCode::BadRequest,
         FleetError::Quota { .. } | FleetError::NoAddress(_) => FaultCode::Quota,
@@ -73,12 +92,11 @@ fn fault(error: &FleetError) -> Fault {
         FleetError::Run(error) if error.is_late() => FaultCode::Timeout,
         FleetError::Run(error) if error.is_cancelled() => FaultCode::Stopping,
         _ => FaultCode::Internal,
-    };
-    Fault::new(code, error.to_string())
+    }
 }
 
 fn or_fault(answer: Result<Response, FleetError>) -> Response {
-    answer.unwrap_or_else(|error| Response::Error(fault(&error)))
+    answer.unwrap_or_else(|error| Response::Error(error.into()))
 }
 
 /// Instances in each state.
@@ -165,12 +183,12 @@ pub fn busy() -> Response {
 }
 
 /// What was done.
-pub fn reconciled(result: Result<Outcome, String>) -> Response {
+pub fn reconciled(result: Result<Outcome, Fault>) -> Response {
     match result {
         Ok(outcome) => Response::Reconciled {
             plan: serde_json::json!({ "plans": outcome.plans, "failed": outcome.failed }),
         },
-        Err(error) => Response::error(FaultCode::Internal, error),
+        Err(fault) => Response::Error(fault),
     }
 }
 
@@ -181,8 +199,8 @@ pub async fn wake(
     target: Target,
     ttl: Ttl,
     cancel: &CancellationToken,
-) -> Result<Response, FleetError> {
-    let mut store = Store::open(&paths.database())?.store;
+) -> Result<Response, Fault> {
+    let mut store = open(paths)?;
     let path = match target {
         Target::Instance(path) => path,
         Target::Pool(path) => {
@@ -200,34 +218,39 @@ pub async fn wake(
     let lease = rand_core::OsRng.next_u64();
     let ttl_ms = ttl.get().as_millis() as i64;
     let quiet = EventSink::new(TaskId::new('f')).0;
-    let mut work = Work { paths, store: &mut store, sink: &quiet, cancel };
-    // From here on nobody puts it to rest.
-    work.note(&path, &[lease::Event::Wake { lease, ttl_ms }])?;
+    let mut work = Work { paths, store: &mut store, sink: &quiet, cancel, asked_by: AskedBy::Peer };
     let state = record::find_instance(work.store, &path)?.state;
+    let wish = lease::Event::Wake { lease, ttl_ms };
+    // From here on nobody puts it to rest. One that is to be booted cannot be leased before.
+    if Bucket::of(state).is_some() {
+        work.note(&path, &[wish])?;
+    }
     let woken = match state {
-        InstanceState::Running => work.wake(&tenant, &pool, &path).await,
+        InstanceState::Running => work.wake(&tenant, &pool, &path).await.map_err(Fault::from),
         _ => {
             let title = format!("wake {path}");
-            let mut store = Store::open(&paths.database())?.store;
+            let mut store = open(paths)?;
             let woken = task(paths, events, TaskKind::Fleet, title, async |sink| {
-                Work { paths, store: &mut store, sink, cancel }.wake(&tenant, &pool, &path).await
+                Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Peer }
+                    .wake(&tenant, &pool, &path)
+                    .await
             });
-            woken.await.map_err(|what| failed(&path, &what))
+            woken.await
         }
     };
-    let mut work = Work { paths, store: &mut store, sink: &quiet, cancel };
+    let mut work = Work { paths, store: &mut store, sink: &quiet, cancel, asked_by: AskedBy::Peer };
     let state = record::find_instance(work.store, &path)?.state;
-    work.note(&path, &[lease::Event::Observed { state }])?;
+    // What was noted before stays as it was.
+    let settled = match &woken {
+        Ok(_) => vec![lease::Event::Observed { state }, wish],
+        Err(_) => vec![lease::Event::Observed { state }, lease::Event::Release { lease }],
+    };
+    work.note(&path, &settled)?;
     let endpoint = woken?.ok_or_else(|| FleetError::Refused {
         what: format!("{path} runs, but its image has no port that could answer"),
         help: "name its ports in `mkGuest { ports = [ … ]; }`".into(),
     })?;
     Ok(Response::Woken(Woken { lease: named(&path.instance, lease), instance: path, endpoint }))
-}
-
-fn failed(path: &InstancePath, what: &str) -> FleetError {
-    let (what, help) = what.split_once("\nhelp: ").unwrap_or((what, "`mvm instance logs` shows its console"));
-    FleetError::Refused { what: format!("{path} could not be woken: {what}"), help: help.into() }
 }
 
 /// States in the order in which it is quickest to have an instance run.
@@ -251,8 +274,8 @@ pub async fn sleep(
     events: &broadcast::Sender<Event>,
     path: InstancePath,
     cancel: &CancellationToken,
-) -> Result<Response, FleetError> {
-    let mut store = Store::open(&paths.database())?.store;
+) -> Result<Response, Fault> {
+    let mut store = open(paths)?;
     let (_, pool) = record::find_pool(&store, &path.pool)?;
     let instance = record::find_instance(&store, &path)?;
     if instance.state == InstanceState::Sleeping {
@@ -260,12 +283,21 @@ pub async fn sleep(
     }
     let title = format!("sleep {path}");
     let slept = task(paths, events, TaskKind::Fleet, title, async |sink| {
-        Work { paths, store: &mut store, sink, cancel }.sleep(&pool.pool, &path).await
+        Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Peer }
+            .sleep(&pool.pool, &path)
+            .await
     });
-    slept.await.map(|()| Response::Slept).map_err(|what| {
-        let (what, help) = what.split_once("\nhelp: ").unwrap_or((&what, "see `mvm instance list`"));
-        FleetError::Refused { what: what.into(), help: help.into() }
-    })
+    slept.await.map(|()| Response::Slept)
+}
+
+/// Forgets requests to wake that an agent which is gone did not come to answer.
+pub fn forget_waiting(store: &mut Store) -> Result<(), FleetError> {
+    for row in store.instances()?.into_iter().filter(|row| row.lease.is_some()) {
+        let mut awake = record::parse(row.clone())?.wakefulness();
+        awake.forget_waiting();
+        store.change_lease(&row.id, |_| Ok((serde_json::to_string(&awake)?, ())))?;
+    }
+    Ok(())
 }
 
 /// A lease's name: the instance, and a number.
@@ -297,12 +329,12 @@ pub fn renew(
     let Some((path, lease)) = lease_of(store, name) else { return no_lease(name) };
     let sink = EventSink::new(TaskId::new('f')).0;
     let ttl_ms = ttl.get().as_millis() as i64;
-    let noted =
-        Work { paths, store, sink: &sink, cancel }.note(&path, &[lease::Event::Renew { lease, ttl_ms }]);
+    let noted = Work { paths, store, sink: &sink, cancel, asked_by: AskedBy::Peer }
+        .note(&path, &[lease::Event::Renew { lease, ttl_ms }]);
     match noted {
         Ok((_, awake)) if awake.holds(lease, Timestamp::now().as_millisecond()) => Response::Renewed,
         Ok(_) => no_lease(name),
-        Err(error) => Response::Error(fault(&error)),
+        Err(error) => Response::Error(error.into()),
     }
 }
 
@@ -310,6 +342,7 @@ pub fn renew(
 pub fn release(paths: &Paths, store: &mut Store, name: &LeaseId, cancel: &CancellationToken) -> Response {
     let Some((path, lease)) = lease_of(store, name) else { return no_lease(name) };
     let sink = EventSink::new(TaskId::new('f')).0;
-    let noted = Work { paths, store, sink: &sink, cancel }.note(&path, &[lease::Event::Release { lease }]);
+    let noted = Work { paths, store, sink: &sink, cancel, asked_by: AskedBy::Peer }
+        .note(&path, &[lease::Event::Release { lease }]);
     or_fault(noted.map(|_| Response::Released))
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Incoming;
 use super::metrics::Metrics;
 use super::request::Request;
-use super::response::{NodeInfo, Response};
+use super::response::{Fault, NodeInfo, Response};
 use crate::event::{Event, Kind, Level, SCHEMA_VERSION, Source, TaskId, TaskKind};
 use crate::fleet::desired::DesiredState;
 use crate::fleet::error::FleetError;
@@ -33,6 +33,8 @@ use watch::DesiredFile;
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest pause between two rounds, in which guests may have ended by themselves.
 const ROUND: Duration = Duration::from_secs(10);
+/// Pause after a round in which something failed.
+const RETRY: Duration = Duration::from_secs(5);
 /// How long what is under way may take once the agent is to end.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -54,7 +56,7 @@ pub struct Owner {
 /// What came of something that ran beside the loop.
 enum Done {
     /// A round of reconciling, that a peer may have asked for.
-    Round(Box<Result<Outcome, String>>, Instant, Option<oneshot::Sender<Response>>),
+    Round(Box<Result<Outcome, Fault>>, Instant, Option<oneshot::Sender<Response>>),
     /// An answer to a peer was given.
     Answered,
     /// What guests do.
@@ -84,6 +86,7 @@ impl Owner {
         stop: CancellationToken,
     ) -> Result<(), FleetError> {
         let mut store = Store::open(&self.paths.database())?.store;
+        answers::forget_waiting(&mut store)?;
         let mut file = self.desired.clone().map(DesiredFile::new);
         let cancel = CancellationToken::new();
         let mut work = Beside::new();
@@ -129,7 +132,7 @@ impl Owner {
                     }
                     if !sampling && samples.are_due() {
                         sampling = true;
-                        let (paths, taken) = (self.paths.clone(), std::mem::take(&mut samples));
+                        let (paths, taken) = (self.paths.clone(), samples.clone());
                         work.push(Box::pin(async move { Done::Sampled(taken.again(&paths).await) }));
                     }
                     if !rounds.busy && Instant::now() >= rounds.due {
@@ -202,7 +205,7 @@ impl Owner {
 
     fn ended(
         &self,
-        result: Result<Outcome, String>,
+        result: Result<Outcome, Fault>,
         begun: Instant,
         reply: Option<oneshot::Sender<Response>>,
         rounds: &mut Rounds,
@@ -217,11 +220,11 @@ impl Owner {
         if let Ok(fleet) = record::load(store) {
             self.metrics.instances(&answers::counts(&fleet));
         }
-        // What is left, or has to wait, is seen by the next plan.
-        rounds.due = Instant::now();
+        // What is left, or has to wait, is seen by the next plan; what failed has its time.
+        rounds.due = Instant::now() + if ok { Duration::ZERO } else { RETRY };
         match &result {
             Ok(outcome) => outcome.failed.iter().for_each(|what| self.tell(Level::Warning, what.clone())),
-            Err(error) => self.tell(Level::Warning, error.clone()),
+            Err(fault) => self.tell(Level::Warning, fault.message.clone()),
         }
         if let Some(reply) = reply {
             // Who asked may be gone.

@@ -149,10 +149,13 @@ async fn each<T>(
         which.instances.iter().map(|text| find_instance(context, text)).collect::<Result<_, _>>()?;
     let mut results = Vec::new();
     for instance in found {
-        let (tenant, pool) = by_hand::hold_instance(&mut context.store, &instance.path)?;
+        let (tenant, pool) = record::find_pool(&context.store, &instance.path.pool)?;
+        by_hand::hold_instance(&mut context.store, &instance.path)?;
         let on = On { tenant, pool, path: instance.path };
         let title = format!("{verb} {}", on.path);
-        results.push(work(context, title, async |work| operate(work, &on).await).await?);
+        let result = work(context, title, async |work| operate(work, &on).await).await;
+        by_hand::hold_instance(&mut context.store, &on.path)?;
+        results.push(result?);
     }
     Ok(results)
 }

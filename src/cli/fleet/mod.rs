@@ -21,7 +21,7 @@ use crate::fleet::error::FleetError;
 use crate::fleet::execute::Outcome;
 use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::record::{self, Instance};
-use crate::fleet::work::Work;
+use crate::fleet::work::{AskedBy, Work};
 
 /// Runs an operation on the fleet as a task.
 pub async fn work<T>(
@@ -30,7 +30,7 @@ pub async fn work<T>(
     operate: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, FleetError>,
 ) -> Result<T> {
     task::run(context, TaskKind::Fleet, title, async |paths, store, sink, cancel| {
-        Ok(operate(&mut Work { paths, store, sink, cancel }).await?)
+        Ok(operate(&mut Work { paths, store, sink, cancel, asked_by: AskedBy::Person }).await?)
     })
     .await
 }

@@ -8,7 +8,8 @@ use crate::fleet::by_hand;
 use crate::fleet::error::FleetError;
 use crate::fleet::execute::Outcome;
 use crate::fleet::ids::InstancePath;
-use crate::fleet::work::Work;
+use crate::fleet::record;
+use crate::fleet::work::{AskedBy, Work};
 use crate::run::task::Failure;
 use crate::store::Store;
 
@@ -22,7 +23,8 @@ pub async fn perform(bench: &Bench, wish: FleetWish) -> Result<(), Failure> {
     };
     let _ = recorded(bench, TaskKind::Fleet, title, async |sink| {
         let mut store = Store::open(&bench.paths.database())?.store;
-        let work = &mut Work { paths: &bench.paths, store: &mut store, sink, cancel: &bench.cancel };
+        let (paths, cancel) = (&bench.paths, &bench.cancel);
+        let work = &mut Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Person };
         match wish {
             FleetWish::Scale { path, counts } => {
                 by_hand::set_counts(work.store, &path, counts)?;
@@ -36,7 +38,7 @@ pub async fn perform(bench: &Bench, wish: FleetWish) -> Result<(), Failure> {
                 });
                 Ok(())
             }
-            FleetWish::Turn { path, turn } => Ok(operate(work, &path, turn).await?),
+            FleetWish::Turn { path, turn } => Ok(turned(work, &path, turn).await?),
             FleetWish::Destroy(path) => {
                 by_hand::hold_instance(work.store, &path)?;
                 Ok(work.destroy(&path).await?)
@@ -48,8 +50,15 @@ pub async fn perform(bench: &Bench, wish: FleetWish) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn turned(work: &mut Work<'_>, path: &InstancePath, turn: Turn) -> Result<(), FleetError> {
+    by_hand::hold_instance(work.store, path)?;
+    let turned = operate(work, path, turn).await;
+    by_hand::hold_instance(work.store, path)?;
+    turned
+}
+
 async fn operate(work: &mut Work<'_>, path: &InstancePath, turn: Turn) -> Result<(), FleetError> {
-    let (tenant, pool) = by_hand::hold_instance(work.store, path)?;
+    let (tenant, pool) = record::find_pool(work.store, &path.pool)?;
     match turn {
         Turn::Wake => {
             let endpoint = work.wake(&tenant, &pool, path).await?;

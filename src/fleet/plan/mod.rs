@@ -11,7 +11,7 @@ pub mod actual;
 pub mod changes;
 mod lot;
 mod pool;
-mod room;
+pub(super) mod room;
 mod show;
 mod tenant;
 

@@ -12,18 +12,24 @@ type Amounts = [u64; 6];
 
 /// A tenant's quotas, and what is used of them.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(in crate::fleet) struct Room {
     most: Amounts,
     used: Amounts,
 }
 
 /// A quota that is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Short {
+pub(in crate::fleet) struct Short {
     quota: &'static str,
     used: u64,
     need: u64,
     most: u64,
+}
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is {}, {} are used and {} needed", self.quota, self.most, self.used, self.need)
+    }
 }
 
 impl Short {
@@ -69,7 +75,7 @@ fn minus(a: Amounts, b: Amounts) -> Amounts {
 
 impl Room {
     /// Nothing is used yet.
-    pub(super) fn new(quotas: &Quotas, subnet: Subnet) -> Self {
+    pub(in crate::fleet) fn new(quotas: &Quotas, subnet: Subnet) -> Self {
         let most = [
             quotas.max_vcpus.into(),
             quotas.max_mem_mib,
@@ -82,13 +88,13 @@ impl Room {
     }
 
     /// Counts an instance that there is.
-    pub(super) fn count(&mut self, bucket: Option<Bucket>, resources: &Resources) {
+    pub(in crate::fleet) fn count(&mut self, bucket: Option<Bucket>, resources: &Resources) {
         self.used = plus(self.used, plus(live(bucket, resources), kept(resources)));
     }
 
     /// Takes what an instance needs that goes from one bucket to another. It runs before it is
     /// anything else, unless it comes from running.
-    pub(super) fn shift(
+    pub(in crate::fleet) fn shift(
         &mut self,
         from: Option<Bucket>,
         to: Bucket,

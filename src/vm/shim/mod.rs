@@ -31,9 +31,10 @@ use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
 use crate::store::vms::VmState;
 use crate::store::{Store, StoreError};
+use crate::vm::hypervisor::HypervisorError;
 use crate::vm::snapshot::SnapshotError;
 use crate::vm::spec::VmSpec;
-use crate::vm::{console, disks, hypervisor, network};
+use crate::vm::{console, disks, network};
 use prepare::Prepared;
 use protocol::{Leash, Word};
 
@@ -121,7 +122,7 @@ pub enum ShimError {
     Port(#[from] network::ports::PortError),
     /// The hypervisor.
     #[error(transparent)]
-    Hypervisor(#[from] hypervisor::HypervisorError),
+    Hypervisor(#[from] HypervisorError),
     /// Database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -154,6 +155,19 @@ impl LeashEnd {
     }
 }
 
+impl ShimError {
+    /// Whether the snapshot to go on from will do at no other time either.
+    fn is_for_good(&self) -> bool {
+        use SnapshotError::{Changed, Format, Misfit, None};
+        let load = |error: &HypervisorError| matches!(error, HypervisorError::Load { .. });
+        match self {
+            Self::Snapshot(error) => matches!(error, None { .. } | Format { .. } | Misfit(_) | Changed(_)),
+            Self::Hypervisor(error) => load(error),
+            _ => false,
+        }
+    }
+}
+
 /// Runs the VM `id` until it is over. Standard input is the leash.
 pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
     let leash = std::io::stdin().as_fd().try_clone_to_owned();
@@ -179,7 +193,8 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
                 error => record(paths, id, VmState::Failed, Some(&error.to_string())),
             }
             let late = matches!(error, ShimError::Late { .. });
-            leash.say(&Word::Failed { error: error.to_string(), late }).await;
+            let unusable = error.is_for_good();
+            leash.say(&Word::Failed { error: error.to_string(), late, unusable }).await;
         }
         result
     })

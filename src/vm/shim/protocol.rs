@@ -99,6 +99,9 @@ pub enum Word {
         error: String,
         /// Whether a deadline passed.
         late: bool,
+        /// Whether the snapshot it was to go on from will never do.
+        #[serde(default)]
+        unusable: bool,
     },
 }
 

@@ -25,6 +25,7 @@ use crate::store::vms::VmState;
 use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::{Hypervisor, how_it_ended};
 use crate::vm::lifecycle::SPEC_FILE;
+use crate::vm::snapshot;
 use crate::vm::spec::HypervisorKind;
 
 /// How long saving a guest may take.
@@ -141,7 +142,13 @@ pub async fn serve(
             },
             Some(deadline) = stopping.recv() => break deadline,
             detached = leash.detached(), if leashed => match detached {
-                true => leashed = false,
+                true => {
+                    leashed = false;
+                    if prepared.spec.instance.is_some() {
+                        // From here on a snapshot says that the instance was put to sleep.
+                        snapshot::forget_inherited(&paths.vm_snapshot(&prepared.spec.id), &prepared.spec.id);
+                    }
+                }
                 false => break Some(STOP_DEADLINE),
             },
             _ = terminate.recv() => break Some(STOP_DEADLINE),
@@ -218,11 +225,16 @@ async fn pause(
         false => booted.hypervisor.resume().await,
     };
     done.map_err(|error| error.to_string())?;
-    *paused = wish;
     if let Some(agent) = booted.client().filter(|_| !wish) {
         let woken = tokio::time::timeout(boot::WAKE_DEADLINE, agent.request(boot::wake())).await;
-        woken.map_err(|_| "its agent does not answer".to_string())?.map_err(|error| error.to_string())?;
+        let woken = woken.map_err(|_| "its agent does not answer".to_string());
+        if let Err(error) = woken.and_then(|woken| woken.map_err(|error| error.to_string())) {
+            // With the clock of the past it is not to go on.
+            booted.hypervisor.pause().await.map_err(|error| error.to_string())?;
+            return Err(error);
+        }
     }
+    *paused = wish;
     record(paths, &prepared.spec.id, if wish { VmState::Paused } else { VmState::Running }, None);
     Ok(())
 }

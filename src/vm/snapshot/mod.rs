@@ -92,6 +92,14 @@ pub enum SnapshotError {
     },
 }
 
+/// Removes the snapshot in `dir` if it is not of the VM itself, but of the one that it went on from.
+pub fn forget_inherited(dir: &Path, vm: &str) {
+    if Snapshot::open(dir).is_ok_and(|snapshot| snapshot.manifest.vm != vm) {
+        // What is left is tried again by the next who looks.
+        drop(std::fs::remove_dir_all(dir));
+    }
+}
+
 impl Snapshot {
     /// Opens the snapshot in `dir`.
     pub fn open(dir: &Path) -> Result<Self, SnapshotError> {

@@ -7,6 +7,7 @@ use crate::fleet::desired::{Pool, Quotas, Resources, Tenant};
 use crate::fleet::ids::{InstanceId, InstancePath, PoolPath};
 use crate::fleet::plan::action::{Action, Plan, ReplaceOrder};
 use crate::fleet::plan::actual::{Actual, ActualInstance, ActualPool, ActualTenant, Lease, Revision, Source};
+use crate::fleet::policy::Activity;
 use crate::fleet::policy::Bucket;
 use crate::fleet::state::InstanceState;
 
@@ -43,7 +44,7 @@ pub fn instance(number: usize, state: InstanceState) -> ActualInstance {
         retry_at_ms: None,
         lease: None,
         held_until_ms: None,
-        activity: None,
+        activity: Some(Activity { connections: 0, cpu_permille: 0, last_work_ms: -1_000_000 }),
     }
 }
 
