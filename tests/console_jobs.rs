@@ -11,19 +11,28 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::process::ExitCode;
 
+use mvm::console::action::Turn;
 use mvm::console::source::Interest;
-use mvm::console::work::{Job, RunWish, Worker};
+use mvm::console::work::{FleetWish, Job, RunWish, Worker};
 use mvm::event::{Event, EventSink, EventStream, Kind, Outcome, Source, TaskId};
+use mvm::fleet::desired::Counts;
+use mvm::fleet::ids::PoolPath;
 use mvm::host::paths::Paths;
 use mvm::run::wish::BuildWish;
 use support::shims::{self, Test};
-use support::{DEADLINE, World};
+use support::{DEADLINE, World, http_get};
 use tokio::sync::watch;
 
-const TESTS: [Test; 1] = [(
-    "a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached",
-    a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached,
-)];
+const TESTS: [Test; 2] = [
+    (
+        "a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached",
+        a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached,
+    ),
+    (
+        "a_pool_is_scaled_and_its_instance_changed_and_destroyed",
+        a_pool_is_scaled_and_its_instance_changed_and_destroyed,
+    ),
+];
 
 fn main() -> ExitCode {
     shims::main(&TESTS)
@@ -139,6 +148,56 @@ fn a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached() {
     assert_eq!(world.vm("tied")["state"], "stopped");
     assert_eq!(world.vm("free")["state"], "running");
     world.ok(["stop", "free"]);
+    world.expect_nothing_left();
+}
+
+fn a_pool_is_scaled_and_its_instance_changed_and_destroyed() {
+    let world = World::new();
+    let flake = world.example("gateway");
+    world.ok(["tenant", "create", "dev"]);
+    world.ok(["pool", "create", "dev/web", "--flake", flake.to_str().unwrap(), "--min-running", "0"]);
+    let mut desk = Desk::new(&world);
+    let pool: PoolPath = "dev/web".parse().unwrap();
+    // An instance in a state, as the console is told of it: its name and where it answers.
+    let is = |state: &'static str| {
+        move |kind: &Kind| match kind {
+            Kind::InstanceSeen { instance, .. } if instance.state == state => {
+                Some((instance.name.clone(), instance.endpoint.clone()))
+            }
+            _ => None,
+        }
+    };
+
+    let counts = Counts { running: 1, ..Counts::default() };
+    // What the agent is to leave alone is written when all is done.
+    desk.until(Job::Fleet(FleetWish::Scale { path: pool.clone(), counts }), |kind| match kind {
+        Kind::PoolSeen { pool, .. } => pool.held,
+        _ => None,
+    });
+    let (name, endpoint) = desk.until(Job::Fleet(FleetWish::Build(pool.clone())), is("running"));
+    assert!(http_get(endpoint.unwrap().parse().unwrap()).contains("200 OK"));
+    let path = pool.instance(name.parse().unwrap());
+    let turn = |turn| Job::Fleet(FleetWish::Turn { path: path.clone(), turn });
+    for (change, state) in [
+        (Turn::Warm, "warm"),
+        (Turn::Wake, "running"),
+        (Turn::Sleep, "sleeping"),
+        (Turn::Wake, "running"),
+        (Turn::Stop, "stopped"),
+        (Turn::Start, "running"),
+    ] {
+        assert_eq!(desk.until(turn(change), is(state)).0, name, "{change:?}");
+        let list: serde_json::Value =
+            serde_json::from_str(&world.ok(["instance", "list", "--json"])).unwrap();
+        assert_eq!(list["instances"][0]["state"], state);
+        assert!(list["instances"][0]["held_until_ms"].is_i64(), "{change:?}");
+    }
+    desk.until(Job::Fleet(FleetWish::Destroy(path.clone())), |kind| match kind {
+        Kind::FleetGone { path: gone } => (*gone == path.to_string()).then_some(()),
+        _ => None,
+    });
+    desk.worker.finish();
+    world.ok(["tenant", "destroy", "dev", "--force"]);
     world.expect_nothing_left();
 }
 

@@ -1,22 +1,24 @@
 //! What each command changes, and what it asks the rest of mvm to do.
 
+mod fleet;
 mod log;
 
 use std::path::PathBuf;
 
 use tui_input::Input;
 
-use super::command::{Action, LogOp};
+use super::command::{Action, FleetOp, LogOp};
 use super::log::LogAction;
 use super::model::Model;
 use super::model::vm::VmModel;
 use super::ui::Ui;
 use super::ui::builds::Part as BuildsPart;
+use super::ui::cluster::{Part as ClusterPart, What};
 use super::ui::dialog::{Confirmed, Dialog, Purpose};
 use super::ui::page::{Page, neighbour};
 use super::ui::tabs::{Keys, Program};
 use super::ui::vms::Part as VmsPart;
-use super::work::{Job, RunWish};
+use super::work::{FleetWish, Job, RunWish};
 use crate::run::wish::BuildWish;
 use crate::vm::spec::PortMap;
 
@@ -53,9 +55,9 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
             ui.page = page;
             ui.zoomed = false;
         }
-        Action::Part(by) => part(ui, by),
+        Action::Part(by) => part(model, ui, by),
         Action::Zoom => zoom(ui),
-        Action::Open => open(ui),
+        Action::Open => open(model, ui),
         Action::Back => back(ui),
         Action::Palette => ui.dialog = Some(Dialog::Palette { input: Input::default(), cursor: 0 }),
         Action::Help => ui.dialog = Some(Dialog::Help { top: 0 }),
@@ -82,6 +84,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         }
         Action::Console => (ui.page, ui.vms.part) = (Page::Vms, VmsPart::Console),
         Action::Fold => ui.cluster.fold(model),
+        Action::FoldAll => ui.cluster.fold_all(model),
+        Action::Fleet(op) => return fleet::act(op, model, ui),
         // Their commands say why not, and are not called.
         Action::ClusterUp | Action::ClusterDown => {}
         Action::Snapshot => return vm(model, ui).map(|vm| Effect::Work(Job::Save { vm, stop: false })),
@@ -151,6 +155,7 @@ pub fn ask_for(action: Action, model: &Model, ui: &mut Ui) -> Result<(), &'stati
                 (format!("Forward to {}: HOST:GUEST", vm.name), Purpose::Forward(vm.id.clone()));
             ask(ui, &title, purpose);
         }
+        Action::Fleet(FleetOp::Scale) => return fleet::ask(model, ui),
         Action::Log(LogOp::Search) => ask(ui, "Search", Purpose::Search),
         Action::Log(LogOp::Filter) => ask(ui, "Filter", Purpose::Filter),
         Action::Log(LogOp::Export) => ask(ui, "Write the log into the file", Purpose::Export),
@@ -205,6 +210,7 @@ pub fn confirmed(action: Confirmed, ui: &mut Ui) -> Option<Effect> {
         Confirmed::Kill(vm) => Some(Effect::Work(Job::Stop { vm, at_once: true })),
         Confirmed::SaveAndStop(vm) => Some(Effect::Work(Job::Save { vm, stop: true })),
         Confirmed::Delete(vm) => Some(Effect::Work(Job::Delete(vm))),
+        Confirmed::Destroy(path) => Some(Effect::Work(Job::Fleet(FleetWish::Destroy(path)))),
     }
 }
 
@@ -224,6 +230,7 @@ pub fn answered(title: String, purpose: Purpose, input: Input, model: &Model, ui
         Purpose::Filter => None,
         Purpose::Export if text.is_empty() => None,
         Purpose::Export => Some(Effect::Export(text.into())),
+        Purpose::Scale(path) => fleet::scale(title, path, input, ui),
         Purpose::Forward(vm) => match text.parse::<PortMap>() {
             Ok(map) => Some(Effect::Work(Job::Forward { vm, map })),
             Err(error) => {
@@ -282,13 +289,21 @@ fn vm(model: &Model, ui: &Ui) -> Option<String> {
     ui.vms.vm(model).map(|vm| vm.id.clone())
 }
 
-fn part(ui: &mut Ui, by: isize) {
+fn part(model: &Model, ui: &mut Ui, by: isize) {
     match ui.page {
         Page::Overview => ui.tile = neighbour(&Page::TILES, ui.tile, by),
         Page::Builds => ui.builds.part = neighbour(&BuildsPart::ALL, ui.builds.part, by),
         Page::Vms => ui.vms.part = neighbour(&VmsPart::ALL, ui.vms.part, by),
+        Page::Cluster => {
+            let all = if has_console(model, ui) { &ClusterPart::ALL[..] } else { &ClusterPart::ALL[..2] };
+            ui.cluster.part = neighbour(all, ui.cluster.part, by);
+        }
         _ => {}
     }
+}
+
+fn has_console(model: &Model, ui: &Ui) -> bool {
+    matches!(ui.cluster.what(model), Some(What::Instance(..)))
 }
 
 fn zoom(ui: &mut Ui) {
@@ -298,11 +313,13 @@ fn zoom(ui: &mut Ui) {
     }
 }
 
-fn open(ui: &mut Ui) {
+fn open(model: &Model, ui: &mut Ui) {
     match ui.page {
         Page::Overview => ui.page = ui.tile,
         Page::Builds if ui.builds.part != BuildsPart::Log => ui.builds.part = BuildsPart::Log,
         Page::Vms => ui.vms.part = VmsPart::Console,
+        Page::Cluster if has_console(model, ui) => ui.cluster.part = ClusterPart::Console,
+        Page::Cluster => ui.cluster.fold(model),
         _ => {}
     }
 }

@@ -86,6 +86,10 @@ pub enum Action {
     ClusterDown,
     /// Hide or show what is below the selected row.
     Fold,
+    /// Hide or show what is below all tenants.
+    FoldAll,
+    /// Do something with the selected pool or instance.
+    Fleet(FleetOp),
     /// Do something with the log.
     Log(LogOp),
     /// Show the next tab (1) or the one before (-1).
@@ -102,6 +106,51 @@ pub enum Action {
     FindNext(Towards),
     /// Copy what is selected in the terminal, or all that is visible.
     CopyText,
+}
+
+/// What can be done with a pool or an instance of this state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FleetOp {
+    /// Set how many instances of the pool there are to be.
+    Scale,
+    /// Build the pool's flake.
+    Build,
+    /// Open ssh to the instance in a tab.
+    Connect,
+    /// Give the keys to the instance's console.
+    Logs,
+    /// Change the instance's state.
+    Turn(Turn),
+    /// Remove the instance.
+    Destroy,
+}
+
+/// Changes of an instance's state that people ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Have it run, whatever state it is in.
+    Wake,
+    /// Save it to disk and end its process.
+    Sleep,
+    /// Halt it in memory.
+    Warm,
+    /// Boot it.
+    Start,
+    /// Shut it down; its disk stays.
+    Stop,
+}
+
+impl Turn {
+    /// As a verb.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Sleep => "sleep",
+            Self::Warm => "warm",
+            Self::Start => "start",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// What can be done with a log without another word.

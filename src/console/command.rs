@@ -1,13 +1,16 @@
 //! The one list of commands: keys, footer, help, palette, keymap file and mouse all come from it.
 
-pub use crate::console::action::{Action, LogOp};
+pub use crate::console::action::{Action, FleetOp, LogOp, Turn};
 use crate::console::model::Model;
 use crate::console::ui::Ui;
 use crate::console::ui::builds::Part as BuildsPart;
+use crate::console::ui::cluster::Part as ClusterPart;
 use crate::console::ui::page::Page;
 use crate::console::ui::tabs::Keys;
 use crate::console::ui::vms::Part as VmsPart;
 use crate::terminal::search::Towards;
+
+mod fleet;
 
 /// Where a command is of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +139,7 @@ pub fn shows_log(ui: &Ui) -> bool {
     match ui.page {
         Page::Builds => !ui.zoomed || ui.builds.part == BuildsPart::Log,
         Page::Vms => !ui.zoomed || ui.vms.part == VmsPart::Console,
+        Page::Cluster => !ui.zoomed || ui.cluster.part == ClusterPart::Console,
         _ => false,
     }
 }
@@ -204,7 +208,49 @@ pub const COMMANDS: &[Command] = &[
     command("restore", &["L"], Vms, Action::Restore, "have the VM go on from its snapshot")
         .when(can_restore)
         .rank(13),
-    command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below"),
+    command("fold", &["space"], Cluster, Action::Fold, "hide or show what is below").rank(14).when(has_rows),
+    command("fold-all", &["F"], Cluster, Action::FoldAll, "hide or show what is below all tenants")
+        .when(has_rows),
+    command(
+        "scale",
+        &["+"],
+        Cluster,
+        Action::Fleet(FleetOp::Scale),
+        "set how many instances there are to be",
+    )
+    .rank(10)
+    .when(fleet::pool),
+    command("pool-build", &["b"], Cluster, Action::Fleet(FleetOp::Build), "build the pool's flake")
+        .rank(11)
+        .when(fleet::pool),
+    command("connect", &["s"], Cluster, Action::Fleet(FleetOp::Connect), "open ssh to the instance in a tab")
+        .rank(5)
+        .when(fleet::runs),
+    command("logs", &["l"], Cluster, Action::Fleet(FleetOp::Logs), "give the keys to the instance's console")
+        .when(fleet::has_vm),
+    command("wake", &["A"], Cluster, Action::Fleet(FleetOp::Turn(Turn::Wake)), "have the instance run again")
+        .rank(6)
+        .when(fleet::wake),
+    command("sleep", &["Z"], Cluster, Action::Fleet(FleetOp::Turn(Turn::Sleep)), "save the instance to disk")
+        .rank(7)
+        .when(fleet::sleep),
+    command("warm", &["M"], Cluster, Action::Fleet(FleetOp::Turn(Turn::Warm)), "halt the instance in memory")
+        .rank(8)
+        .when(fleet::warm),
+    command("start", &["o"], Cluster, Action::Fleet(FleetOp::Turn(Turn::Start)), "boot the instance")
+        .rank(6)
+        .when(fleet::start),
+    command(
+        "shut-down",
+        &["x"],
+        Cluster,
+        Action::Fleet(FleetOp::Turn(Turn::Stop)),
+        "shut the instance down; its disk stays",
+    )
+    .rank(9)
+    .when(fleet::stop),
+    command("destroy", &["D"], Cluster, Action::Fleet(FleetOp::Destroy), "remove the instance with its disk")
+        .when(fleet::instance),
     command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
     command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
     command("follow", &["f"], Log, Action::Log(LogOp::Follow), "follow new lines, or stay")
@@ -265,7 +311,7 @@ fn always(_: &Model, _: &Ui) -> Result<(), &'static str> {
 
 fn has_panes(_: &Model, ui: &Ui) -> Result<(), &'static str> {
     match ui.page {
-        Page::Overview | Page::Builds | Page::Vms => Ok(()),
+        Page::Overview | Page::Builds | Page::Vms | Page::Cluster => Ok(()),
         _ => Err("this page has one pane"),
     }
 }
@@ -301,6 +347,10 @@ fn watches(model: &Model, ui: &Ui) -> Result<(), &'static str> {
 fn forwards(model: &Model, ui: &Ui) -> Result<(), &'static str> {
     let forwards = ui.vms.vm(model).is_some_and(|vm| !vm.forwards.is_empty());
     if forwards { Ok(()) } else { Err("no port is forwarded to the VM") }
+}
+
+fn has_rows(model: &Model, _: &Ui) -> Result<(), &'static str> {
+    if model.cluster.is_empty() { Err("there is no fleet yet") } else { Ok(()) }
 }
 
 fn no_cluster(_: &Model, _: &Ui) -> Result<(), &'static str> {

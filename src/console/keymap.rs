@@ -72,6 +72,12 @@ impl Keymap {
         key.unwrap_or_else(|| format!(":{name}"))
     }
 
+    /// Whether the first key of a command calls another one here.
+    pub fn is_covered(&self, command: &Command, ui: &Ui) -> bool {
+        let first = self.keys(command).first();
+        first.and_then(|chord| self.find(*chord, ui)).is_some_and(|found| found.name != command.name)
+    }
+
     fn keys(&self, command: &Command) -> &[Chord] {
         let found = self.bindings().find(|(one, _)| one.name == command.name);
         found.map_or(&[], |(_, chords)| chords)
@@ -127,6 +133,13 @@ mod tests {
         assert_eq!(find(&ui), "tab-next");
         ui.tabs.keys = Keys::Scrollback;
         assert_eq!(find(&ui), "find-older");
+    }
+
+    #[test]
+    fn a_command_whose_key_means_another_thing_here_is_covered() {
+        let build = COMMANDS.iter().find(|command| command.name == "build").unwrap();
+        let covered = |page| Keymap::default().is_covered(build, &Ui { page, ..Ui::default() });
+        assert!(covered(Page::Cluster) && !covered(Page::Builds));
     }
 
     #[test]

@@ -153,9 +153,21 @@ fn moved(mut event: Event, from: Timestamp, to: Timestamp) -> Event {
     let by = to.duration_since(from);
     let shift = |time: &mut Timestamp| *time = time.checked_add(by).unwrap_or(*time);
     shift(&mut event.time);
-    if let Kind::VmSeen { info } = &mut event.kind {
-        shift(&mut info.created);
-        shift(&mut info.changed);
+    match &mut event.kind {
+        Kind::VmSeen { info } => {
+            shift(&mut info.created);
+            shift(&mut info.changed);
+        }
+        Kind::PoolSeen { pool, .. } => {
+            pool.revisions.iter_mut().for_each(|revision| shift(&mut revision.created));
+            [&mut pool.retry, &mut pool.held].into_iter().flatten().for_each(shift);
+        }
+        Kind::InstanceSeen { instance, .. } => {
+            let times = [&mut instance.since, &mut instance.created, &mut instance.retry, &mut instance.held];
+            times.into_iter().flatten().for_each(shift);
+            instance.lease.iter_mut().for_each(|lease| shift(&mut lease.until));
+        }
+        _ => {}
     }
     event
 }

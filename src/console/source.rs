@@ -1,6 +1,8 @@
 //! What happens outside of this process, as events: VMs and what they use, the tasks of other
 //! processes, the console of the VM that is looked at.
 
+mod database;
+mod fleet;
 mod snapshots;
 mod vms;
 
@@ -18,6 +20,8 @@ use crate::event::{Event, EventSink, Kind, SCHEMA_VERSION, Source};
 use crate::host::paths::Paths;
 use crate::run::follow::Records;
 use crate::vm::console::Follower;
+use database::Database;
+use fleet::Fleet;
 use vms::Vms;
 
 /// Pause between two looks at the state.
@@ -47,7 +51,8 @@ pub async fn watch(
     sink: EventSink,
     cancel: CancellationToken,
 ) {
-    let mut vms = Vms::new(paths.clone());
+    let mut database = Database::new(paths.clone());
+    let (mut vms, mut fleet) = (Vms::new(paths.clone()), Fleet::default());
     let mut records = (Records::new(&paths), Trouble::default());
     let mut consoles = Consoles::default();
     let mut relay = Relay::new(sink.clone());
@@ -61,9 +66,9 @@ pub async fn watch(
             _ = looks.tick() => {
                 let now = Instant::now();
                 if squares.is_due(now) {
-                    vms.square();
+                    square(&mut database, &vms, &fleet);
                 }
-                vms.look(&sink);
+                look(&mut database, &mut vms, &mut fleet, &sink);
                 if samples.is_due(now) {
                     vms.sample(&sink, now);
                 }
@@ -73,6 +78,26 @@ pub async fn watch(
         }
         let looked_at = interest.borrow_and_update().console.clone();
         consoles.look(looked_at, &paths, &vms, &sink);
+    }
+}
+
+/// Tells what has changed since the last look.
+fn look(database: &mut Database, vms: &mut Vms, fleet: &mut Fleet, sink: &EventSink) {
+    let mut read = database.look();
+    let tenants = read.as_mut().and_then(|read| read.fleet.take());
+    if let (Some(tenants), Some(read)) = (tenants, &read) {
+        fleet.look(&tenants, &read.vms, database, sink);
+    }
+    vms.look(read, sink);
+}
+
+/// Has the records say what really runs.
+fn square(database: &mut Database, vms: &Vms, fleet: &Fleet) {
+    if vms.any_lives() {
+        database.square();
+    }
+    if fleet.is_askew() {
+        database.square_fleet();
     }
 }
 

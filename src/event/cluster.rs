@@ -1,5 +1,6 @@
-//! A cluster in events: its tree of nodes and instances, and its routes.
+//! Cluster and fleet in events: nodes, tenants, pools and instances, and the coordinator's routes.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A coordinator and all below it.
@@ -26,13 +27,39 @@ pub struct NodeInfo {
     pub tenants: Vec<TenantInfo>,
 }
 
-/// A tenant on one node.
+/// A tenant: on one node of a cluster, or of this state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantInfo {
     /// Its name.
     pub name: String,
-    /// Its pools.
+    /// Its pools; none where they are told of one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolInfo>,
+    /// Its network, e.g. `10.240.1.0/24`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<QuotaInfo>,
+}
+
+/// What a tenant may use at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaInfo {
+    /// CPUs of running and warm instances.
+    pub cpus: u32,
+    /// Memory of running and warm instances in MiB.
+    pub memory_mib: u64,
+    /// Running instances.
+    pub running: u32,
+    /// Warm instances.
+    pub warm: u32,
+    /// Pools.
+    pub pools: u32,
+    /// Instances of one pool.
+    pub instances: u32,
+    /// Disks of all instances in GiB, as large as they may grow.
+    pub disk_gib: u64,
 }
 
 /// Instances of one image.
@@ -42,10 +69,86 @@ pub struct PoolInfo {
     pub name: String,
     /// How many instances there should be.
     pub desired: u32,
-    /// How many there are.
+    /// How many there are; nought where they are told of one by one.
+    #[serde(default)]
     pub actual: u32,
-    /// The instances.
+    /// The instances; none where they are told of one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<InstanceInfo>,
+    /// How many should be in which state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountInfo>,
+    /// What it is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingInfo>,
+    /// The build that new instances boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// That one and those before it, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<RevisionInfo>,
+    /// Why its last build failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// When the next build is due after one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Timestamp>,
+    /// Until when it is left as a person has set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Timestamp>,
+}
+
+/// How many instances are, or should be, in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountInfo {
+    /// Running.
+    pub running: u32,
+    /// Halted in memory.
+    pub warm: u32,
+    /// Saved to disk.
+    pub sleeping: u32,
+}
+
+/// What a pool is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingInfo {
+    /// The flake of its image.
+    pub flake: String,
+    /// The flake's profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The flake's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// CPUs of an instance.
+    pub cpus: u32,
+    /// Memory of an instance in MiB.
+    pub memory_mib: u32,
+    /// Disk of an instance in MiB.
+    pub disk_mib: u64,
+    /// How long an instance runs at least, in seconds.
+    pub min_running_secs: u64,
+    /// How long an instance is warm at least, in seconds.
+    pub min_warm_secs: u64,
+    /// How long an instance may take to drain, in seconds.
+    pub drain_secs: u64,
+    /// How long a guest may take to shut down, in seconds.
+    pub shutdown_secs: u64,
+    /// Whether its instances are never put to sleep for being idle.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// Whether it goes before others when a quota is short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
+}
+
+/// A build that a pool has, or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionInfo {
+    /// The build.
+    pub build: String,
+    /// When it became the current one.
+    pub created: Timestamp,
 }
 
 /// One VM of a pool.
@@ -55,6 +158,61 @@ pub struct InstanceInfo {
     pub name: String,
     /// Its state, e.g. `running` or `sleeping`.
     pub state: String,
+    /// When it came into its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When it was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// The build it boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Its CPUs.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub cpus: u32,
+    /// Its memory in MiB.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub memory_mib: u32,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Where it answers on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its address in the tenant's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The id of its VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// What its agent is doing with it, e.g. `waking`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// Who holds it awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseInfo>,
+    /// How many starts failed in a row.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub failures: u32,
+    /// When the next start is due after one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Timestamp>,
+    /// Until when it is left as a person has set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Timestamp>,
+}
+
+/// A wake that lasts for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// Its end.
+    pub until: Timestamp,
+    /// Where the instance was before, e.g. `sleeping`.
+    pub from: String,
+}
+
+fn is_nought(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A route of the coordinator.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use cluster::{ClusterInfo, RouteInfo};
+use cluster::{ClusterInfo, InstanceInfo, PoolInfo, RouteInfo, TenantInfo};
 pub use stream::{EventSink, EventStream, LOG_CAPACITY};
 use vm::{VmInfo, VmSample};
 
@@ -238,6 +238,32 @@ pub enum Kind {
     ClusterSeen {
         /// All there is to know.
         cluster: Box<ClusterInfo>,
+    },
+    /// A tenant of this state: sent when it is first seen and whenever something changed.
+    TenantSeen {
+        /// The tenant, without its pools.
+        tenant: Box<TenantInfo>,
+    },
+    /// A pool of this state: sent when it is first seen and whenever something changed.
+    PoolSeen {
+        /// Its tenant.
+        tenant: String,
+        /// The pool, without its instances.
+        pool: Box<PoolInfo>,
+    },
+    /// An instance of this state: sent when it is first seen and whenever something changed.
+    InstanceSeen {
+        /// Its tenant.
+        tenant: String,
+        /// Its pool.
+        pool: String,
+        /// The instance.
+        instance: Box<InstanceInfo>,
+    },
+    /// A tenant, a pool or an instance of this state is no more, nor is anything of it.
+    FleetGone {
+        /// `TENANT`, `TENANT/POOL` or `TENANT/POOL/INSTANCE`.
+        path: String,
     },
     /// There is no cluster any more, nor any route.
     ClusterGone,

@@ -1,6 +1,7 @@
 //! Tenants, pools and instances: desired state, and what makes it true.
 
 pub mod awake;
+pub mod by_hand;
 pub mod desired;
 pub mod error;
 pub mod execute;

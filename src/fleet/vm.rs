@@ -130,7 +130,11 @@ pub fn endpoint(store: &Store, path: &InstancePath) -> Result<Option<SocketAddr>
         Ok(_) | Err(LifecycleError::Unknown { .. } | LifecycleError::NotRunning { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let ports = lifecycle::spec_of(&vm).map(|spec| spec.ports).unwrap_or_default();
-    let first = ports.iter().find(|map| map.guest != SSH).or(ports.first());
-    Ok(first.map(|map| map.host))
+    Ok(lifecycle::spec_of(&vm).as_ref().and_then(answers_at))
+}
+
+/// Where the guest of a running VM answers: the first port of its image, ssh's aside if there is another.
+pub fn answers_at(spec: &VmSpec) -> Option<SocketAddr> {
+    let first = spec.ports.iter().find(|map| map.guest != SSH).or(spec.ports.first());
+    first.map(|map| map.host)
 }

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::super::context::{Context, print, print_json};
 use super::super::logs::{self, LogsArgs};
 use super::super::vm::{confirm, open_ssh};
-use super::{find_instance, hold, since, table, work};
+use super::{find_instance, since, table, work};
 use crate::event::words::bytes;
+use crate::fleet::by_hand;
 use crate::fleet::error::FleetError;
 use crate::fleet::ids::{PoolPath, TenantId};
 use crate::fleet::record::{self, Instance, PoolRecord, TenantRecord};
@@ -149,13 +150,11 @@ async fn each<T>(
     let mut results = Vec::new();
     for instance in found {
         let (tenant, pool) = record::find_pool(&context.store, &instance.path.pool)?;
-        let id = instance.path.instance.clone();
-        context.store.hold_instance(id.as_str(), hold())?;
+        by_hand::hold_instance(&mut context.store, &instance.path)?;
         let on = On { tenant, pool, path: instance.path };
         let title = format!("{verb} {}", on.path);
         let result = work(context, title, async |work| operate(work, &on).await).await;
-        // It may have taken long.
-        context.store.hold_instance(id.as_str(), hold())?;
+        by_hand::hold_instance(&mut context.store, &on.path)?;
         results.push(result?);
     }
     Ok(results)

@@ -23,9 +23,6 @@ use crate::fleet::ids::{InstanceId, InstancePath};
 use crate::fleet::record::{self, Instance};
 use crate::fleet::work::{AskedBy, Work};
 
-/// How long reconciling leaves alone what was set by hand.
-const HOLD: Duration = Duration::from_secs(60);
-
 /// Runs an operation on the fleet as a task.
 pub async fn work<T>(
     context: &mut Context,
@@ -51,11 +48,6 @@ fn find_instance(context: &Context, text: &str) -> Result<Instance, FleetError> 
         });
     }
     record::find_instance(&context.store, &text.parse::<InstancePath>()?)
-}
-
-/// Until when reconciling leaves alone what is set by hand now.
-fn hold() -> Option<i64> {
-    Some(Timestamp::now().as_millisecond() + HOLD.as_millis() as i64)
 }
 
 /// Tells what was planned and done; what failed is the command's failure.

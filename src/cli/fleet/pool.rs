@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::context::{Context, print, print_json, say};
 use super::super::vm::confirm;
-use super::{hold, since, table, work};
+use super::{since, table, work};
+use crate::fleet::by_hand;
 use crate::fleet::desired::{Counts, Pool, Resources, RuntimePolicy};
 use crate::fleet::error::FleetError;
-use crate::fleet::execute::{self, Activities};
 use crate::fleet::ids::{PoolPath, TenantId};
 use crate::fleet::pool::Built;
 use crate::fleet::record::{self, PoolRecord};
@@ -179,18 +179,18 @@ pub async fn pool(context: &mut Context, args: PoolArgs) -> Result<ExitCode> {
         PoolCommand::Scale { pool, running, warm, sleeping } => {
             let (_, found) = record::find_pool(&context.store, &pool)?;
             let old = found.pool.desired_counts;
-            let desired_counts = Counts {
+            let counts = Counts {
                 running: running.unwrap_or(old.running),
                 warm: warm.unwrap_or(old.warm),
                 sleeping: sleeping.unwrap_or(old.sleeping),
             };
-            scale(context, &pool, Pool { desired_counts, ..found.pool }).await?;
+            scale(context, &pool, counts).await?;
         }
         PoolCommand::Update { pool, settings } => {
             let (_, found) = record::find_pool(&context.store, &pool)?;
             let changed = settings.over(found.pool)?;
             record::put_pool(&mut context.store, &pool.tenant, &changed)?;
-            context.store.hold_pool(pool.tenant.as_str(), pool.pool.as_str(), hold())?;
+            context.store.hold_pool(pool.tenant.as_str(), pool.pool.as_str(), by_hand::hold())?;
         }
         PoolCommand::Rollback { pool, to } => {
             let title = format!("roll back the pool {pool}");
@@ -254,24 +254,9 @@ fn create(context: &mut Context, path: PoolPath, settings: Settings) -> Result<(
 }
 
 /// Records how many instances there are to be, and makes it so.
-async fn scale(context: &mut Context, path: &PoolPath, pool: Pool) -> Result<()> {
-    let tenant = record::find_tenant(&context.store, &path.tenant)?;
-    let most = tenant.quotas.max_instances_per_pool;
-    if pool.desired_counts.total() > most.into() {
-        let what = format!("{most} instances of one pool");
-        return Err(FleetError::Quota { tenant: tenant.id, what }.into());
-    }
-    record::put_pool(&mut context.store, &path.tenant, &pool)?;
-    context.store.hold_pool(path.tenant.as_str(), path.pool.as_str(), None)?;
-    let title = format!("scale {path}");
-    let outcome = work(context, title, async |work| {
-        let desired = execute::recorded(&record::load(work.store)?, Some(path));
-        let outcome =
-            execute::reconcile(work.paths, &desired, &Activities::new(), work.sink, work.cancel).await?;
-        work.store.hold_pool(path.tenant.as_str(), path.pool.as_str(), hold())?;
-        Ok(outcome)
-    })
-    .await?;
+async fn scale(context: &mut Context, path: &PoolPath, counts: Counts) -> Result<()> {
+    by_hand::set_counts(&mut context.store, path, counts)?;
+    let outcome = work(context, format!("scale {path}"), async |work| work.reach(path).await).await?;
     super::told(context, &outcome)
 }
 

@@ -6,6 +6,7 @@ use crate::console::log::LogAction;
 use crate::console::model::Model;
 use crate::console::ui::Ui;
 use crate::console::ui::builds::Part as BuildsPart;
+use crate::console::ui::cluster::Part as ClusterPart;
 use crate::console::ui::dialog::Purpose;
 use crate::console::ui::page::Page;
 use crate::console::ui::vms::Part as VmsPart;
@@ -20,6 +21,7 @@ pub fn travel(action: Action, model: &Model, ui: &mut Ui) {
     let in_log = match ui.page {
         Page::Builds => ui.builds.part == BuildsPart::Log,
         Page::Vms => ui.vms.part == VmsPart::Console,
+        Page::Cluster => ui.cluster.part == ClusterPart::Console && ui.cluster.instance(model).is_some(),
         _ => false,
     };
     if in_log {
@@ -46,6 +48,9 @@ pub fn travel(action: Action, model: &Model, ui: &mut Ui) {
         Page::Builds => ui.builds.move_by(model, by),
         Page::Vms if ui.page == Page::Vms && ui.vms.part == VmsPart::Detail => ui.vms.scroll(by),
         Page::Vms => ui.vms.move_by(model, by),
+        Page::Cluster if ui.page == Page::Cluster && ui.cluster.part == ClusterPart::Detail => {
+            ui.cluster.scroll(by);
+        }
         Page::Cluster => ui.cluster.move_by(model, by),
         Page::Routes => ui.routes.move_by(model, by),
         Page::Terminal => {

@@ -144,6 +144,7 @@ fn point(spot: Spot, ui: &mut Ui) {
         Spot::Pane(page) if ui.page == Page::Overview => ui.tile = page,
         Spot::Task(id) => ui.builds.select(id),
         Spot::Vm(id) => ui.vms.select(&id),
+        Spot::Row(path) => ui.cluster.select(&path),
         Spot::Tab(index) => ui.tabs.show(index),
         _ => {}
     }

@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 
 use backing::Backing;
 pub use backing::Origin;
+#[cfg(test)]
+pub use input::key as pressed;
 
 use super::act::{self, Effect};
 use super::command;
@@ -313,6 +315,7 @@ impl App {
     fn moves(&self) -> bool {
         self.model.tasks.iter().any(|task| task.ended.is_none())
             || self.model.vms.iter().any(|vm| vm.is_live())
+            || self.ui.page == Page::Cluster && !self.model.cluster.fleet.tenants().is_empty()
             || self.model.notice.is_some()
     }
 
@@ -337,7 +340,10 @@ impl App {
 
     /// Has read what is looked at.
     fn tell_interest(&self) {
-        let console = self.ui.vms.vm(&self.model).map(|vm| vm.id.clone());
+        let console = match self.ui.page {
+            Page::Cluster => self.ui.cluster.instance(&self.model).and_then(|one| one.info.vm.clone()),
+            _ => self.ui.vms.vm(&self.model).map(|vm| vm.id.clone()),
+        };
         self.backing.look_at(console);
     }
 

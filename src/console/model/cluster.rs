@@ -1,17 +1,31 @@
 //! The cluster as it stands.
 
-use crate::event::cluster::{ClusterInfo, RouteInfo};
+use crate::event::cluster::{ClusterInfo, NodeInfo, RouteInfo};
 
-/// A cluster and its routes.
+use super::fleet::Fleet;
+
+/// What the paths of nodes, and of all that is theirs, begin with: no tenant has such a name.
+pub const NODES: &str = "@";
+
+/// A cluster and its routes, and the fleet of this state.
 #[derive(Debug, Default)]
 pub struct ClusterModel {
-    /// The tree below the coordinator; absent when there is no cluster.
+    /// The coordinator and its nodes; absent when there is no cluster.
     pub info: Option<ClusterInfo>,
+    /// The fleet of each node.
+    pub nodes: Vec<Fleet>,
+    /// The fleet of this state.
+    pub fleet: Fleet,
     /// Its routes, sorted by where they listen.
     pub routes: Vec<RouteInfo>,
 }
 
 impl ClusterModel {
+    /// Whether there is nothing to show but routes.
+    pub fn is_empty(&self) -> bool {
+        self.info.is_none() && self.fleet.tenants().is_empty()
+    }
+
     /// The route that listens there.
     pub fn route(&self, listen: &str) -> Option<&RouteInfo> {
         self.place(listen).ok().map(|at| &self.routes[at])
@@ -26,6 +40,8 @@ impl ClusterModel {
         if self.info.as_ref() == Some(info) {
             return false;
         }
+        let fleet = |node: &NodeInfo| Fleet::of(&node.tenants, format!("{NODES}/{}/", node.name));
+        self.nodes = info.nodes.iter().map(fleet).collect();
         self.info = Some(info.clone());
         true
     }
@@ -33,7 +49,7 @@ impl ClusterModel {
     /// Takes in that there is none any more.
     pub(super) fn lose(&mut self) -> bool {
         let was = self.info.is_some() || !self.routes.is_empty();
-        *self = Self::default();
+        (self.info, self.nodes, self.routes) = (None, Vec::new(), Vec::new());
         was
     }
 

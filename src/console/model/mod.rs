@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod derivation;
+pub mod fleet;
 pub mod task;
 pub mod totals;
 pub mod transfer;
@@ -128,6 +129,12 @@ impl Model {
                 true
             }
             Kind::ClusterSeen { cluster } => self.cluster.see(cluster),
+            Kind::TenantSeen { tenant } => self.cluster.fleet.see_tenant(tenant),
+            Kind::PoolSeen { tenant, pool } => self.cluster.fleet.see_pool(tenant, pool),
+            Kind::InstanceSeen { tenant, pool, instance } => {
+                self.cluster.fleet.see_instance(tenant, pool, instance)
+            }
+            Kind::FleetGone { path } => self.cluster.fleet.lose(path),
             Kind::ClusterGone => self.cluster.lose(),
             Kind::RouteSeen { route } => self.cluster.see_route(route),
             Kind::RouteGone { listen } => self.cluster.lose_route(listen),

@@ -28,6 +28,11 @@ fn the_built_in_recording_has_all_there_is_to_show() {
     assert!(count(|kind| matches!(kind, Kind::VmSample { .. })) >= 120);
     assert!(count(|kind| matches!(kind, Kind::VmStarted { .. })) >= 3);
     assert!(count(|kind| matches!(kind, Kind::VmSeen { info } if info.state == "failed")) >= 1);
+    assert!(
+        count(|kind| matches!(kind, Kind::InstanceSeen { instance, .. } if instance.state == "sleeping"))
+            >= 1
+    );
+    assert!(count(|kind| matches!(kind, Kind::PoolSeen { pool, .. } if pool.failure.is_some())) >= 1);
     let ended = |outcome: fn(&Outcome) -> bool| {
         let kinds = recording.events.iter().map(|event| &event.kind);
         kinds.filter(|kind| matches!(kind, Kind::TaskEnded { outcome: how, .. } if outcome(how))).count()
@@ -108,4 +113,33 @@ fn times_are_moved_to_now_and_keep_their_distance() {
     assert_eq!(moved.time, now);
     let Kind::VmSeen { info } = moved.kind else { panic!("another kind") };
     assert_eq!(info.created.duration_until(now), created.duration_until(time));
+}
+
+#[test]
+fn times_of_a_fleet_move_with_the_rest() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let text = line(
+        100,
+        r#""event":"instance_seen","tenant":"a","pool":"b","instance":{"name":"i","state":"warm",
+        "since":"1970-01-01T00:00:50Z","lease":{"until":"1970-01-01T00:01:50Z","from":"sleeping"}}"#
+            .replace('\n', "")
+            .as_str(),
+    );
+    let event = parse(&text).unwrap().events.remove(0);
+    let Kind::InstanceSeen { instance, .. } = moved(event, at(100), at(1100)).kind else { panic!() };
+    assert_eq!((instance.since, instance.created), (Some(at(1050)), None));
+    assert_eq!(instance.lease.unwrap().until, at(1110));
+}
+
+#[test]
+fn a_cluster_of_an_earlier_recording_is_still_read() {
+    let rest = r#""event":"cluster_seen","cluster":{"address":"a","state":"running","nodes":[{"name":"n",
+        "address":"b","state":"connected","tenants":[{"name":"dev","pools":[{"name":"web","desired":1,
+        "actual":1,"instances":[{"name":"web-1","state":"running"}]}]}]}]}"#
+        .replace('\n', "");
+    let recording = parse(&line(1, &rest)).unwrap();
+    assert_eq!((recording.events.len(), recording.unknown), (1, 0));
+    let mut model = crate::console::model::Model::default();
+    model.apply(&recording.events[0]);
+    assert!(model.cluster.nodes[0].find("@/n/dev/web/web-1").is_some());
 }

@@ -4,10 +4,13 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::event::{EventStream, Outcome, TaskId};
+use crate::fleet::lease::{self, Wakefulness};
+use crate::fleet::state::InstanceState;
 use crate::host::files::Lock;
 use crate::host::identity::ProcessId;
 use crate::store::Store;
 use crate::store::builds::BuildRow;
+use crate::store::fleet::InstanceRow;
 use crate::store::vms::{VmRow, VmState};
 use crate::vm::console::ConsoleLog;
 use crate::vm::snapshot::{self, Taken, ready};
@@ -192,29 +195,30 @@ fn a_store_that_another_process_writes_delays_the_news_and_holds_nobody_up() {
     let mut world = World::new();
     let lock = world.vm("v-1", "hello");
     let (sink, mut events) = EventSink::new(TaskId::machine());
-    let mut vms = Vms::new(world.paths.clone());
+    let mut database = Database::new(world.paths.clone());
+    let (mut vms, mut fleet) = (Vms::new(world.paths.clone()), Fleet::default());
     let mut state = || match events.try_next().map(|event| event.kind) {
         Some(Kind::VmSeen { info }) => Some(info.state),
         Some(other) => panic!("{other:?}"),
         None => None,
     };
-    vms.look(&sink);
+    look(&mut database, &mut vms, &mut fleet, &sink);
     assert_eq!(state().as_deref(), Some("running"));
     drop(lock);
     let since = Instant::now();
     world
         .store
         .transaction(|_| {
-            vms.square();
-            vms.look(&sink);
+            square(&mut database, &vms, &fleet);
+            look(&mut database, &mut vms, &mut fleet, &sink);
             Ok(())
         })
         .unwrap();
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert_eq!(state(), None);
     let heard = loop {
-        vms.square();
-        vms.look(&sink);
+        square(&mut database, &vms, &fleet);
+        look(&mut database, &mut vms, &mut fleet, &sink);
         if let Some(state) = state() {
             break state;
         }
@@ -290,6 +294,115 @@ fn a_task_of_another_process_is_told_as_it_stands_and_our_own_is_not() {
             std::fs::write(world.paths.tasks().join(format!("{}.jsonl", id.as_str())), line).unwrap();
             if !id.is_own() {
                 assert_eq!(heard.next().await, event);
+            }
+        }
+    });
+}
+
+/// The next event, as far as it is of the fleet, as JSON.
+async fn of_fleet(heard: &mut Heard) -> serde_json::Value {
+    loop {
+        let event = heard.next().await;
+        if !matches!(event.kind, Kind::VmSeen { .. } | Kind::VmGone { .. }) {
+            return serde_json::to_value(event.kind).unwrap();
+        }
+    }
+}
+
+/// Who holds an instance awake that slept, as the agent writes it down.
+fn awake() -> String {
+    let mut awake = Wakefulness::new(InstanceState::Sleeping);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let _ = awake.take(lease::Event::Wake { lease: 1, ttl_ms: 60_000 }, now_ms);
+    serde_json::to_string(&awake).unwrap()
+}
+
+/// Records an instance of `dev/web`.
+fn put_instance(store: &mut Store, id: &str, state: &str) -> InstanceRow {
+    let row = InstanceRow {
+        id: id.into(),
+        tenant: "dev".into(),
+        pool: "web".into(),
+        build: "x".into(),
+        state: state.into(),
+        detail: None,
+        host: 0,
+        resources: r#"{"vcpus":2,"mem_mib":512}"#.into(),
+        lease: Some(awake()),
+        failures: 0,
+        retry_at_ms: None,
+        held_until_ms: Some(7000),
+        since_ms: 1000,
+        created_ms: 500,
+    };
+    store.insert_instance(&row, 3, 250).unwrap();
+    row
+}
+
+#[test]
+fn a_fleet_is_told_of_piece_by_piece_and_only_what_changed() {
+    World::new().watched(async |mut world, mut heard| {
+        let body = r#"{"network":{"tenant_net_id":1,"ipv4_subnet":"10.240.1.0/24"},"quotas":{"max_warm":7}}"#;
+        world.store.put_tenant("dev", body).unwrap();
+        let tenant = of_fleet(&mut heard).await;
+        assert_eq!((&tenant["event"], &tenant["tenant"]["name"]), (&"tenant_seen".into(), &"dev".into()));
+        assert_eq!(tenant["tenant"]["quotas"]["warm"], 7);
+        let body = r#"{"pool_id":"web","flake_ref":"/f","desired_counts":{"running":2,"warm":1}}"#;
+        world.store.put_pool("dev", "web", body).unwrap();
+        let pool = of_fleet(&mut heard).await;
+        assert_eq!((&pool["event"], &pool["pool"]["desired"]), (&"pool_seen".into(), &3.into()));
+        world.store.put_revision("dev", "web", "x", "{}").unwrap();
+        let pool = of_fleet(&mut heard).await;
+        assert_eq!(
+            (&pool["pool"]["revision"], &pool["pool"]["revisions"][0]["build"]),
+            (&"x".into(), &"x".into())
+        );
+
+        let _lock = world.vm("v-1", "i-00000001");
+        let row = put_instance(&mut world.store, "i-00000001", "running");
+        let told = of_fleet(&mut heard).await;
+        let instance = &told["instance"];
+        assert_eq!((&told["event"], &told["pool"]), (&"instance_seen".into(), &"web".into()));
+        assert_eq!((&instance["state"], &instance["vm"]), (&"running".into(), &"v-1".into()));
+        assert_eq!((&instance["cpus"], &instance["endpoint"]), (&2.into(), &"127.0.0.1:8080".into()));
+        assert_eq!((&instance["lease"]["from"], &instance["doing"]), (&"sleeping".into(), &"waking".into()));
+
+        world.store.move_instance(&row, "warm", None).unwrap();
+        let told = of_fleet(&mut heard).await;
+        assert_eq!((&told["instance"]["state"], told["instance"].get("endpoint")), (&"warm".into(), None));
+        world.store.remove_instance(&row).unwrap();
+        let gone = |path: &str| serde_json::json!({ "event": "fleet_gone", "path": path });
+        assert_eq!(of_fleet(&mut heard).await, gone("dev/web/i-00000001"));
+        world.store.remove_pool("dev", "web").unwrap();
+        world.store.remove_tenant("dev").unwrap();
+        assert_eq!(of_fleet(&mut heard).await, gone("dev/web"));
+        assert_eq!(of_fleet(&mut heard).await, gone("dev"));
+    });
+}
+
+#[test]
+fn an_instance_whose_vm_is_gone_is_shown_as_failed() {
+    let mut world = World::new();
+    world
+        .store
+        .put_tenant("dev", r#"{"network":{"tenant_net_id":1,"ipv4_subnet":"10.240.1.0/24"},"quotas":{}}"#)
+        .unwrap();
+    world.store.put_pool("dev", "web", r#"{"pool_id":"web","flake_ref":"/f"}"#).unwrap();
+    put_instance(&mut world.store, "i-00000001", "running");
+    let lock = world.vm("v-1", "i-00000001");
+    world.watched(async |_world, mut heard| {
+        let state = async |heard: &mut Heard| loop {
+            let told = of_fleet(heard).await;
+            if told["event"] == "instance_seen" {
+                return told["instance"]["state"].as_str().unwrap().to_owned();
+            }
+        };
+        assert_eq!(state(&mut heard).await, "running");
+        drop(lock);
+        loop {
+            // The VM's end may be told of first.
+            if state(&mut heard).await == "failed" {
+                break;
             }
         }
     });

@@ -1,20 +1,18 @@
 //! VMs: the records of the store, squared with what really runs, and what each uses.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::Trouble;
+use super::database::Read;
 use super::snapshots::{Own, Ready};
 use crate::artifacts::Artifacts;
 use crate::event::vm::{SnapshotInfo, VmInfo};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
-use crate::store::{Store, StoreError};
-use crate::vm::lifecycle::{self, LifecycleError};
+use crate::vm::lifecycle;
 use crate::vm::network;
 use crate::vm::spec::{HypervisorKind, Network, VmSpec};
 use crate::vm::usage::{Sampler, Target};
@@ -24,28 +22,10 @@ use crate::vm::virtiofs;
 #[derive(Debug)]
 pub struct Vms {
     paths: Paths,
-    opened: Option<Opened>,
     /// By id.
     known: BTreeMap<String, Known>,
     ready: Ready,
     sampler: Sampler,
-    looking: Trouble,
-    squaring: Trouble,
-}
-
-/// The database, and what tells whether it is still the one and unchanged.
-#[derive(Debug)]
-struct Opened {
-    store: Store,
-    inode: u64,
-    version: Option<i64>,
-}
-
-/// What the database holds.
-struct Read {
-    rows: Vec<VmRow>,
-    /// By the build's id.
-    flakes: HashMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -61,17 +41,9 @@ struct Known {
 type Saved = [Option<SnapshotInfo>; 2];
 
 impl Vms {
-    /// None is known, and the database is not open.
+    /// None is known.
     pub fn new(paths: Paths) -> Self {
-        Self {
-            paths,
-            opened: None,
-            known: BTreeMap::new(),
-            ready: Ready::default(),
-            sampler: Sampler::default(),
-            looking: Trouble::default(),
-            squaring: Trouble::default(),
-        }
+        Self { paths, known: BTreeMap::new(), ready: Ready::default(), sampler: Sampler::default() }
     }
 
     /// Whether there is a VM of this id.
@@ -79,11 +51,10 @@ impl Vms {
         self.known.contains_key(id)
     }
 
-    /// Tells of VMs that are new, changed or gone.
-    pub fn look(&mut self, sink: &EventSink) {
+    /// Tells of VMs that are new, changed or gone, as far as the database was read, or on the disk.
+    pub fn look(&mut self, read: Option<Read>, sink: &EventSink) {
         self.ready.look(&self.paths);
-        let read = self.read().map_err(|error| words(error.into()));
-        if let Some(Some(read)) = self.looking.told("VMs cannot be shown", read) {
+        if let Some(read) = read {
             self.take(read, sink);
         }
         self.compare(sink);
@@ -100,30 +71,7 @@ impl Vms {
         }
     }
 
-    /// Reads the VMs, and the flakes of builds, if anything was written since the last time.
-    fn read(&mut self) -> Result<Option<Read>, StoreError> {
-        let path = self.paths.database();
-        let inode = path.metadata().map(|meta| meta.ino()).ok();
-        // A damaged one was set aside meanwhile, or the state was removed.
-        self.opened.take_if(|opened| Some(opened.inode) != inode);
-        if self.opened.is_none() {
-            let store = Store::open_to_watch(&path)?;
-            self.opened = store.zip(inode).map(|(store, inode)| Opened { store, inode, version: None });
-        }
-        let Some(opened) = &mut self.opened else { return Ok(None) };
-        let version = opened.store.data_version()?;
-        if opened.version == Some(version) {
-            return Ok(None);
-        }
-        let rows = opened.store.vms()?;
-        let builds = opened.store.builds()?;
-        // Only what was read whole is known.
-        opened.version = Some(version);
-        let flakes = builds.into_iter().map(|build| (build.id, build.flake)).collect();
-        Ok(Some(Read { rows, flakes }))
-    }
-
-    fn take(&mut self, Read { rows, flakes }: Read, sink: &EventSink) {
+    fn take(&mut self, Read { vms: rows, flakes, .. }: Read, sink: &EventSink) {
         let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         self.known.retain(|id, _| {
             let stays = there.contains(id.as_str());
@@ -147,21 +95,9 @@ impl Vms {
         }
     }
 
-    /// Has VMs whose process is gone marked as failed.
-    pub fn square(&mut self) {
-        let Some(opened) = &mut self.opened else { return };
-        if !self.known.values().any(|known| known.row.state.is_live()) {
-            return;
-        }
-        let lost = lifecycle::square(&self.paths, &mut opened.store).map_err(words);
-        if self
-            .squaring
-            .told("VMs cannot be compared with what runs", lost)
-            .is_some_and(|lost| !lost.is_empty())
-        {
-            // What this store writes does not change its version.
-            opened.version = None;
-        }
+    /// Whether there is one that may have lost its process.
+    pub fn any_lives(&self) -> bool {
+        self.known.values().any(|known| known.row.state.is_live())
     }
 
     /// Tells what each running VM has used since the last time.
@@ -170,15 +106,6 @@ impl Vms {
         for (vm, sample) in self.sampler.sample(&targets, now) {
             sink.send(Kind::VmSample { vm: vm.into(), sample });
         }
-    }
-}
-
-fn words(error: LifecycleError) -> String {
-    match &error {
-        LifecycleError::Store(store) if store.is_busy() => {
-            "another process holds the state; mvm goes on trying".into()
-        }
-        error => error.to_string(),
     }
 }
 

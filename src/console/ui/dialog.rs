@@ -3,6 +3,7 @@
 use tui_input::Input;
 
 use crate::console::action::Action;
+use crate::fleet::ids::{InstancePath, PoolPath};
 
 /// An open dialog.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub enum Confirmed {
     SaveAndStop(String),
     /// Remove a VM, by its id.
     Delete(String),
+    /// Remove an instance.
+    Destroy(InstancePath),
 }
 
 impl Purpose {
@@ -78,4 +81,6 @@ pub enum Purpose {
     Filter,
     /// The file to write the log into.
     Export,
+    /// How many instances of a pool there are to be: running, warm, sleeping.
+    Scale(PoolPath),
 }

@@ -59,7 +59,19 @@ fn log<'a>(page: Page, ui: &Ui, model: &'a Model) -> Option<(&'a LogBuffer, Subj
             let vm = ui.vms.vm(model)?;
             Some((&vm.console, Subject::Vm(vm.id.clone()), None))
         }
+        Page::Cluster => {
+            let vm = model.vm(ui.cluster.instance(model)?.info.vm.as_ref()?)?;
+            Some((&vm.console, Subject::Vm(vm.id.clone()), None))
+        }
         _ => None,
+    }
+}
+
+fn pane_mut(page: Page, ui: &mut Ui) -> &mut LogPane {
+    match page {
+        Page::Builds => &mut ui.build_log,
+        Page::Cluster => &mut ui.instance_log,
+        _ => &mut ui.console_log,
     }
 }
 
@@ -69,6 +81,7 @@ impl Ui {
         match self.page {
             Page::Builds => Some(&self.build_log),
             Page::Vms => Some(&self.console_log),
+            Page::Cluster => Some(&self.instance_log),
             _ => None,
         }
     }
@@ -81,14 +94,14 @@ impl Ui {
     /// Prepares the log of the page for drawing in `area`.
     pub fn lay_out_log(&mut self, model: &Model, area: Rect) {
         let Some((buffer, subject, source)) = log(self.page, self, model) else { return };
-        let pane = if self.page == Page::Builds { &mut self.build_log } else { &mut self.console_log };
+        let pane = pane_mut(self.page, self);
         pane.lay_out(buffer, subject, source, area);
     }
 
     /// Does something with the log of the page. Text it gives is to be copied.
     pub fn act_on_log(&mut self, model: &Model, action: LogAction) -> Option<String> {
         let (buffer, ..) = log(self.page, self, model)?;
-        let pane = if self.page == Page::Builds { &mut self.build_log } else { &mut self.console_log };
+        let pane = pane_mut(self.page, self);
         match pane.state.act(buffer, action) {
             Outcome::Copy(text) => Some(text),
             Outcome::Changed => None,

@@ -43,6 +43,8 @@ pub struct Ui {
     pub build_log: LogPane,
     /// The console of the VMs page.
     pub console_log: LogPane,
+    /// The console of the cluster page.
+    pub instance_log: LogPane,
     /// The terminal page.
     pub tabs: Tabs,
     /// The page of mvm's own log.

@@ -92,8 +92,18 @@ pub fn about(time: Duration) -> String {
     }
 }
 
-/// A flake's reference without its directories, e.g. `hello#minimal`.
-pub fn short_title(title: &str) -> &str {
+/// A flake's reference without its directories, e.g. `hello#minimal`. What is done comes first where
+/// the title tells: `sleep i-0a1b2c3d`.
+pub fn short_title(title: &str) -> Cow<'_, str> {
+    let done = title.rsplit_once(' ').filter(|(done, _)| !done.contains('/'));
+    match done {
+        Some((done, of)) => Cow::Owned(format!("{done} {}", short_reference(of))),
+        None => Cow::Borrowed(short_reference(title)),
+    }
+}
+
+/// A flake's reference without its directories.
+pub fn short_reference(title: &str) -> &str {
     let end = title.find('#').unwrap_or(title.len());
     // A trailing slash is no name.
     let path = title[..end].trim_end_matches('/');
@@ -107,6 +117,18 @@ pub fn short_title(title: &str) -> &str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_short_title_keeps_what_is_done() {
+        for (title, short) in [
+            ("nix/examples/hello#minimal", "hello#minimal"),
+            ("sleep dev/web/i-00000001", "sleep i-00000001"),
+            ("create the tenant dev", "create the tenant dev"),
+            ("/home/a b/c", "c"),
+        ] {
+            assert_eq!(short_title(title), short);
+        }
+    }
 
     #[test]
     fn what_is_too_long_is_cut_with_a_sign() {

@@ -68,7 +68,8 @@ pub fn wanted(task: &TaskModel) -> usize {
 fn title(scene: Scene<'_>, task: &TaskModel, room: usize) -> Line<'static> {
     let theme = scene.theme;
     let (mark, role) = tasks::sign(task.outcome.as_ref());
-    let title = fit(short_title(&task.title), room.saturating_sub(2), theme.sign(Sign::Cut));
+    let title = short_title(&task.title);
+    let title = fit(&title, room.saturating_sub(2), theme.sign(Sign::Cut));
     let phases: Vec<(&str, String)> =
         task.phase_times(scene.now).map(|(name, time)| (name, brief(time))).collect();
     let mut left = room.saturating_sub(2 + width(&title));

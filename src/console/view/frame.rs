@@ -107,8 +107,12 @@ fn takes_prefix(scene: Scene<'_>) -> bool {
 
 /// The commands of the footer in order: those that can be used here and now.
 fn useful(scene: Scene<'_>) -> Vec<&'static Command> {
-    let usable =
-        |c: &&Command| c.rank > 0 && c.place.is_here(scene.ui) && (c.when)(scene.model, scene.ui).is_ok();
+    let usable = |c: &&Command| {
+        c.rank > 0
+            && c.place.is_here(scene.ui)
+            && (c.when)(scene.model, scene.ui).is_ok()
+            && !scene.keymap.is_covered(c, scene.ui)
+    };
     let mut commands: Vec<&Command> = COMMANDS.iter().filter(usable).collect();
     commands.sort_by_key(|command| command.rank);
     commands

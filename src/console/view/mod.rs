@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod columns;
 pub mod detail;
 pub mod dialog;
+pub mod fields;
 pub mod fold;
 pub mod frame;
 pub mod graph;
@@ -135,7 +136,7 @@ fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots:
         Page::Builds => builds::draw(scene, area, buffer, spots),
         Page::Vms => vms::draw(scene, area, buffer, spots),
         Page::Terminal => terminal::draw(scene, area, buffer, spots),
-        Page::Cluster => cluster::draw(scene, area, buffer),
+        Page::Cluster => cluster::draw(scene, area, buffer, spots),
         Page::Routes => routes::draw(scene, area, buffer),
         Page::Log => own_log::draw(scene, area, buffer),
         Page::Overview => {}

@@ -25,11 +25,11 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots: &mut Spots
 /// Where the tiles are, in the order of [`Page::TILES`].
 fn tiles(scene: Scene<'_>, area: Rect) -> [Rect; 4] {
     let half = [Constraint::Fill(1), Constraint::Fill(1)];
-    // Without a cluster two lines say so.
-    let below = match scene.model.cluster.info {
-        None => Constraint::Length(4),
-        Some(_) if area.width < NARROW => Constraint::Percentage(30),
-        Some(_) => Constraint::Percentage(45),
+    // Without a cluster a few lines say so.
+    let below = match scene.model.cluster.is_empty() {
+        true => Constraint::Length(4),
+        false if area.width < NARROW => Constraint::Percentage(30),
+        false => Constraint::Percentage(45),
     };
     let [above, below] = Layout::vertical([Constraint::Fill(1), below]).areas(area);
     let [builds, vms] = if area.width < NARROW {

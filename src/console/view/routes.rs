@@ -50,7 +50,7 @@ pub fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let inner = pane(theme, "Routes", focused, area, buffer);
     let routes = &scene.model.cluster.routes;
     if routes.is_empty() && scene.model.cluster.info.is_none() {
-        return cluster::none(scene, inner, buffer);
+        return cluster::no_routes(scene, inner, buffer);
     }
     let at = scene.ui.routes.place(routes);
     let words = routes.get(at).filter(|_| scene.ui.page == Page::Routes).map(in_words);

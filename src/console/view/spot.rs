@@ -17,6 +17,8 @@ pub enum Spot {
     Task(TaskId),
     /// A VM in the table, by its id.
     Vm(String),
+    /// A row of the cluster's tree, by its path.
+    Row(String),
     /// A command in the palette, by its row.
     Choice(usize),
     /// Yes or no.

@@ -114,7 +114,7 @@ impl Columns {
         let widest = |of: &dyn Fn(&TaskModel) -> usize| tasks.iter().map(of).max().unwrap_or(0);
         let full = widest(&|task| width(&task.title));
         let short = full > all / 3;
-        let title = if short { widest(&|task| width(short_title(&task.title))) } else { full };
+        let title = if short { widest(&|task| width(&short_title(&task.title))) } else { full };
         let mut columns = Self {
             title,
             short,
@@ -156,10 +156,10 @@ impl Columns {
         let theme = scene.theme;
         let cut = theme.sign(Sign::Cut);
         let (mark, role) = sign(task.outcome.as_ref());
-        let title = if self.short { short_title(&task.title) } else { &task.title };
+        let title = if self.short { short_title(&task.title) } else { task.title.as_str().into() };
         let mut spans = vec![
             Span::styled(format!("{} ", theme.sign(mark)), theme.style(role)),
-            Span::raw(left(title, self.title, cut)),
+            Span::raw(left(&title, self.title, cut)),
         ];
         if self.state > 0 {
             let (text, role) = state(task);

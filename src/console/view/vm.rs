@@ -6,13 +6,12 @@ use jiff::Timestamp;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Widget};
+use ratatui::text::Line;
 
+use super::fields::Fields;
 use super::pane::pane;
-use super::text::wrapped;
 use super::vms::{Use, is_focused, state_role, unknown};
-use super::{Scene, graph, table};
+use super::{Scene, fields, graph, table};
 use crate::console::model::clock::since;
 use crate::console::model::vm::{Start, VmModel};
 use crate::console::theme::{Role, Theme};
@@ -20,8 +19,6 @@ use crate::console::ui::vms::Part;
 use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use crate::event::words::{bytes, duration, short_bytes, short_duration};
 
-/// Width of the labels.
-const LABEL: u16 = 11;
 /// Width of the figures beside graphs.
 const FIGURE: u16 = 26;
 /// Width from which the graphs lie beside the words.
@@ -54,10 +51,7 @@ pub(super) fn detail(scene: Scene<'_>, vm: &VmModel, area: Rect, buffer: &mut Bu
             words
         }
     };
-    let lines = lines(scene, vm, words.width);
-    let most = lines.len().saturating_sub(usize::from(words.height));
-    let shown = lines.into_iter().skip(scene.ui.vms.top.min(most)).take(usize::from(words.height));
-    Paragraph::new(shown.collect::<Vec<_>>()).render(words, buffer);
+    fields::draw(lines(scene, vm, words.width), scene.ui.vms.top, words, buffer);
 }
 
 /// What the VM uses, in words and as graphs as high as there is room.
@@ -96,7 +90,7 @@ fn words_of(theme: &Theme, of: Use, sample: &VmSample, info: Option<&VmInfo>) ->
 /// Everything in words.
 fn lines(scene: Scene<'_>, vm: &VmModel, width: u16) -> Vec<Line<'static>> {
     let theme = scene.theme;
-    let mut page = Fields { theme, width, lines: Vec::new() };
+    let mut page = Fields::new(theme, width);
     let role = state_role(&vm.state);
     let Some(info) = &vm.info else {
         page.add("state", &vm.state, role);
@@ -173,33 +167,7 @@ pub(super) fn steps_in_words(steps: &[(String, u64)]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn second(time: Timestamp) -> String {
+/// A time to the second.
+pub(super) fn second(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// Labels and what belongs to them, wrapped beside the label.
-struct Fields<'a> {
-    theme: &'a Theme,
-    width: u16,
-    lines: Vec<Line<'static>>,
-}
-
-impl Fields<'_> {
-    fn add(&mut self, label: &'static str, text: &str, role: Role) {
-        for (index, line) in wrapped(text, self.width.saturating_sub(LABEL)).into_iter().enumerate() {
-            let label = if index == 0 { label } else { "" };
-            let label = format!("{label:<0$}", usize::from(LABEL));
-            self.lines.push(Line::from(vec![
-                Span::styled(label, self.theme.style(Role::Dim)),
-                Span::styled(line, self.theme.style(role)),
-            ]));
-        }
-    }
-
-    fn list(&mut self, label: &'static str, items: &[String]) {
-        match items {
-            [] => self.add(label, "none", Role::Dim),
-            items => self.add(label, &items.join("  "), Role::Text),
-        }
-    }
 }

@@ -5,7 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::widgets::{Paragraph, Widget};
 
-use super::columns::short_title;
+use super::columns::short_reference;
 use super::pane::pane;
 use super::spot::{Spot, Spots};
 use super::table::{self, Column, Place};
@@ -157,7 +157,9 @@ fn cell(scene: Scene<'_>, vm: &VmModel, place: &Place<What>, row: Rect, buffer: 
             return table::left(theme, &vm.state, style, area, buffer);
         }
         What::Ports => ports(vm),
-        What::Flake => vm.info.as_ref().and_then(|info| info.flake.as_deref()).map_or("", short_title).into(),
+        What::Flake => {
+            vm.info.as_ref().and_then(|info| info.flake.as_deref()).map_or("", short_reference).into()
+        }
         What::Snapshot => {
             // That there is none is no figure that is not known.
             let size = vm.snapshot().map(|snapshot| short_bytes(snapshot.bytes)).unwrap_or_default();

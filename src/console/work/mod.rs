@@ -1,5 +1,6 @@
 //! What the console has done for it, on a thread of its own: nothing slow holds up the screen.
 
+mod fleet;
 mod machine;
 mod task;
 mod vm;
@@ -12,9 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
+use super::action::Turn;
 use super::fault;
 use super::source::{self, Interest};
 use crate::event::{EventSink, Kind, Level, Source, TaskId, TaskKind};
+use crate::fleet::desired::Counts;
+use crate::fleet::ids::{InstancePath, PoolPath};
 use crate::host::paths::Paths;
 use crate::run::wish::BuildWish;
 use crate::vm::spec::{PortMap, VmName};
@@ -59,6 +63,8 @@ pub enum Job {
         /// From where to where.
         map: PortMap,
     },
+    /// Change something of the fleet.
+    Fleet(FleetWish),
     /// Forward a port no more.
     Unforward {
         /// The VM.
@@ -75,9 +81,33 @@ impl Job {
             Self::Build(_) => Some(TaskKind::Build),
             Self::Run(_) | Self::Restart(_) => Some(TaskKind::Run),
             Self::Save { .. } | Self::Restore(_) => Some(TaskKind::Snapshot),
+            Self::Fleet(_) => Some(TaskKind::Fleet),
             _ => None,
         }
     }
+}
+
+/// What to change of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetWish {
+    /// Have so many instances of a pool.
+    Scale {
+        /// The pool.
+        path: PoolPath,
+        /// How many.
+        counts: Counts,
+    },
+    /// Build a pool's flake; what comes out is its current revision then.
+    Build(PoolPath),
+    /// Change an instance's state.
+    Turn {
+        /// The instance.
+        path: InstancePath,
+        /// How.
+        turn: Turn,
+    },
+    /// Remove an instance with its disk.
+    Destroy(InstancePath),
 }
 
 /// What to run, and how.
@@ -258,6 +288,7 @@ async fn perform(bench: Bench, job: Job, leashed: bool) {
         Job::Restart(vm) => task::restart(&bench, &vm, leashed).await,
         Job::Save { vm, stop } => task::save(&bench, &vm, stop).await,
         Job::Restore(vm) => task::restore(&bench, &vm).await,
+        Job::Fleet(wish) => fleet::perform(&bench, wish).await,
         Job::Stop { vm, at_once } => vm::stop(&bench, &vm, at_once).await,
         Job::Delete(vm) => vm::delete(&bench, &vm).await,
         Job::Forward { vm, map } => vm::forward(&bench, &vm, &map).await,

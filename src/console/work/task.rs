@@ -18,7 +18,7 @@ use crate::vm::shim::protocol::Saved;
 
 /// Does the work of the job's task, which is recorded, and shown. It is over when its last event is
 /// in the record.
-async fn recorded<T, E: Into<Failure>>(
+pub(super) async fn recorded<T, E: Into<Failure>>(
     bench: &Bench,
     kind: TaskKind,
     title: String,

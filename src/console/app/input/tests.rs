@@ -133,12 +133,40 @@ fn sample() -> impl Strategy<Value = Kind> {
 fn cluster() -> impl Strategy<Value = Kind> {
     ([text(), text(), text()], state(), 0..3usize, any::<u32>()).prop_map(
         |([name, address, instance], state, count, desired)| {
-            let instances = vec![InstanceInfo { name: instance, state: state.clone() }; count];
-            let pool = PoolInfo { name: name.clone(), desired, actual: u32::MAX, instances };
-            let tenant = TenantInfo { name: name.clone(), pools: vec![pool; count] };
+            let instance = InstanceInfo { name: instance, state: state.clone(), ..InstanceInfo::default() };
+            let (instances, actual) = (vec![instance; count], u32::MAX);
+            let pool = PoolInfo { name: name.clone(), desired, actual, instances, ..PoolInfo::default() };
+            let tenant = TenantInfo { name: name.clone(), pools: vec![pool; count], ..TenantInfo::default() };
             let (node_address, tenants) = (address.clone(), vec![tenant; count]);
             let node = NodeInfo { name, address: node_address, state: state.clone(), tenants };
             Kind::ClusterSeen { cluster: Box::new(ClusterInfo { address, state, nodes: vec![node; count] }) }
+        },
+    )
+}
+
+fn fleet() -> impl Strategy<Value = Kind> {
+    let name =
+        || prop_oneof![4 => select(vec!["dev", "web", "i-00000001"]).prop_map(String::from), 1 => text()];
+    let states = vec!["running", "warm", "sleeping", "stopped", "failed", "destroyed"];
+    let state = prop_oneof![4 => select(states).prop_map(String::from), 1 => text()];
+    ([name(), name(), name()], state, text(), any::<u32>(), time(), 0..4u8).prop_map(
+        |([tenant, pool, instance], state, words, number, time, which)| {
+            // As JSON, so that fields that are added later need no word here.
+            let counts = serde_json::json!({ "running": number, "warm": number, "sleeping": number });
+            let json = match which {
+                0 => serde_json::json!({ "event": "tenant_seen", "tenant": { "name": tenant, "network": words,
+                    "quotas": { "cpus": number, "memory_mib": number, "running": 0, "warm": 1, "pools": 2,
+                                "instances": 3, "disk_gib": 4 } } }),
+                1 => serde_json::json!({ "event": "pool_seen", "tenant": tenant, "pool": { "name": pool,
+                    "desired": number, "counts": counts, "failure": words, "revision": words,
+                    "retry": time, "held": time, "revisions": [{ "build": words, "created": time }] } }),
+                2 => serde_json::json!({ "event": "instance_seen", "tenant": tenant, "pool": pool, "instance": {
+                    "name": instance, "state": state, "detail": words, "since": time, "cpus": number,
+                    "memory_mib": number, "vm": "v-1", "endpoint": words, "failures": number,
+                    "lease": { "until": time, "from": words }, "retry": time, "held": time } }),
+                _ => serde_json::json!({ "event": "fleet_gone", "path": format!("{tenant}/{pool}") }),
+            };
+            serde_json::from_value(json).unwrap()
         },
     )
 }
@@ -164,7 +192,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    let kinds = vec![TaskKind::Build, TaskKind::Run, TaskKind::Setup, TaskKind::Snapshot];
+    let kinds = vec![TaskKind::Build, TaskKind::Run, TaskKind::Setup, TaskKind::Snapshot, TaskKind::Fleet];
     let parent = prop::option::of(number());
     prop_oneof![
         (select(kinds), text()).prop_map(|(kind, title)| Kind::TaskStarted { kind, title }),
@@ -206,6 +234,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         (vm(), any::<bool>()).prop_map(|(vm, on)| Kind::VmLeashed { vm, on }),
         text().prop_map(|text| Kind::Machine { text }),
         cluster(),
+        fleet(),
         route(),
         Just(Kind::ClusterGone),
         (outcome(), number()).prop_map(|(outcome, duration_ms)| Kind::TaskEnded {

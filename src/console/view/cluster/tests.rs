@@ -1,3 +1,5 @@
+mod fleet;
+
 use proptest::prelude::*;
 
 use crate::console::model::Model;
@@ -8,16 +10,16 @@ use crate::event::Kind;
 use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
 
 fn instance(name: &str, state: &str) -> InstanceInfo {
-    InstanceInfo { name: name.into(), state: state.into() }
+    InstanceInfo { name: name.into(), state: state.into(), ..InstanceInfo::default() }
 }
 
 fn pool(name: &str, desired: u32, instances: Vec<InstanceInfo>) -> PoolInfo {
     let actual = instances.iter().filter(|one| one.state == "running").count() as u32;
-    PoolInfo { name: name.into(), desired, actual, instances }
+    PoolInfo { name: name.into(), desired, actual, instances, ..PoolInfo::default() }
 }
 
 fn node(name: &str, state: &str, pools: Vec<PoolInfo>) -> NodeInfo {
-    let tenants = vec![TenantInfo { name: "dev".into(), pools }];
+    let tenants = vec![TenantInfo { name: "dev".into(), pools, ..TenantInfo::default() }];
     NodeInfo { name: name.into(), address: "127.0.0.1:4433".into(), state: state.into(), tenants }
 }
 
@@ -82,16 +84,24 @@ fn the_overview_gives_a_cluster_its_room() {
 }
 
 #[test]
-fn without_a_cluster_both_pages_say_so() {
-    for page in [Page::Cluster, Page::Routes] {
-        let mut ui = Ui { page, ..Ui::default() };
-        let shown = text(&draw(&Model::default(), &mut ui, false, 80, 24));
-        assert!(shown.contains("No cluster: "), "{shown}");
-    }
+fn without_a_cluster_the_routes_say_so() {
+    let mut ui = Ui { page: Page::Routes, ..Ui::default() };
+    let shown = text(&draw(&Model::default(), &mut ui, false, 80, 24));
+    assert!(shown.contains("No cluster: "), "{shown}");
 }
 
 fn event() -> impl Strategy<Value = Kind> {
-    (".*", any::<u64>(), 0..5u8).prop_map(|(text, value, sort)| match sort {
+    (".*", any::<u64>(), 0..9u8).prop_map(|(text, value, sort)| match sort {
+        4 => Kind::FleetGone { path: text },
+        5 => Kind::TenantSeen { tenant: Box::new(fleet::tenant(&text)) },
+        6 => {
+            let pool = fleet::pool(&text, [value as u32, 1, 0], Some(&text));
+            Kind::PoolSeen { tenant: text, pool: Box::new(pool) }
+        }
+        7 => {
+            let instance = fleet::instance(&text, ["running", "failed", &text][value as usize % 3], 1);
+            Kind::InstanceSeen { tenant: text.clone(), pool: text, instance: Box::new(instance) }
+        }
         0 | 1 => {
             let instances = vec![instance(&text, &text); (value % 5) as usize];
             let nodes = vec![node(&text, &text, vec![pool(&text, value as u32, instances)]); 2];
@@ -120,7 +130,9 @@ proptest! {
         for event in events {
             apply(&mut model, event);
             ui.cluster.move_by(&model, moves);
-            ui.cluster.fold(&model);
+            if moves % 2 == 0 {
+                ui.cluster.fold(&model);
+            }
             ui.routes.move_by(&model, moves);
         }
         for page in [Page::Cluster, Page::Routes, Page::Overview] {
