@@ -196,7 +196,7 @@ pub async fn pool(context: &mut Context, args: PoolArgs) -> Result<ExitCode> {
             let title = format!("roll back the pool {pool}");
             let built = work(context, title, async |work| {
                 let built = work.roll_back(&pool, to.as_deref())?;
-                work.store.hold_pool(pool.tenant.as_str(), pool.pool.as_str(), hold())?;
+                work.store.hold_pool(pool.tenant.as_str(), pool.pool.as_str(), by_hand::hold())?;
                 Ok(built)
             })
             .await?;
