@@ -143,6 +143,13 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     let bell = journal::begin();
     let (config, problems) = config::path().map_or_else(Default::default, |path| Config::load(&path, &names));
     let mut signals = Signals::new()?;
+    if is_gone() {
+        // crossterm would panic.
+        return Err(io::Error::other("the terminal was hung up"));
+    }
+    // Before anything is drawn: whoever sees that may hang up, and there is no other time at which
+    // crossterm opens the terminal.
+    let inputs = Inputs::new();
     let mut screen = Screen::enter(&screen::Options { mouse: config.mouse, title: "mvm".into() })?;
     let (sink, events) = EventSink::new(TaskId::machine());
     let backing = Backing::start(origin, sink)?;
@@ -174,7 +181,7 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     {
         app.work(job);
     }
-    let ended = match app.serve(&mut screen, &mut signals, events, &bell).await {
+    let ended = match app.serve(&mut screen, &mut signals, inputs, events, &bell).await {
         // A frame that fails can be the first to notice.
         Err(_) if screen.given_back().now_or_never().is_some() => Ok(End::Panicked),
         ended => ended,
@@ -190,14 +197,10 @@ impl App {
         &mut self,
         screen: &mut Screen,
         signals: &mut Signals,
+        mut inputs: Inputs,
         mut events: EventStream,
         bell: &Notify,
     ) -> io::Result<End> {
-        if is_gone() {
-            // crossterm would panic.
-            return Ok(End::Interrupted);
-        }
-        let mut inputs = Inputs::new();
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
