@@ -184,6 +184,7 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
     let ended = match app.serve(&mut screen, &mut signals, inputs, events, &bell).await {
         // A frame that fails can be the first to notice.
         Err(_) if screen.given_back().now_or_never().is_some() => Ok(End::Panicked),
+        Err(_) if is_gone() => Ok(End::Interrupted),
         ended => ended,
     };
     drop(screen);
@@ -234,6 +235,8 @@ impl App {
                 Woken::Work(Work::Session(index)) => self.pump(index, screen)?,
                 Woken::Work(Work::Event(event)) => self.drain(event, &mut events, screen)?,
                 Woken::Work(Work::Logged) => self.look_again(self.ui.page == Page::Log),
+                // crossterm does not always say so.
+                Woken::Work(Work::Clock) if is_gone() => return Ok(End::Interrupted),
                 Woken::Work(Work::Clock) => {
                     self.record(Recorder::flush);
                     self.look_again(self.moves())
