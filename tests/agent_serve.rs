@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use mvm::agent::client::Client;
@@ -15,9 +16,13 @@ use mvm::agent::request::{InstanceFilter, Request};
 use mvm::agent::response::{FaultCode, InstanceSummary, Response, Woken};
 use mvm::fleet::ids::InstancePath;
 use mvm::fleet::state::InstanceState;
+use mvm::fleet::step::{KILL_AT, STEPS};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::{DEADLINE, Running, World, http_get, wait_until};
+
+/// How long an agent is left alone between two looks.
+const POLL: Duration = Duration::from_millis(100);
 
 /// A state with certificates and a desired state of one tenant and one pool.
 struct Node {
@@ -52,11 +57,14 @@ impl Node {
         fs::rename(beside, &self.desired).unwrap();
     }
 
+    fn agent(&self) -> Command {
+        let desired = self.desired.to_str().unwrap();
+        self.world.mvm(["agent", "serve", "--listen", "127.0.0.1:0", "--desired", desired])
+    }
+
     /// An agent, and where it listens.
     fn serve(&self) -> (Running, SocketAddr) {
-        let desired = self.desired.to_str().unwrap();
-        let args = ["agent", "serve", "--listen", "127.0.0.1:0", "--desired", desired];
-        let mut agent = Running::start(self.world.mvm(args));
+        let mut agent = Running::start(self.agent());
         let line = agent.line("listens on ");
         (agent, line.trim().rsplit(' ').next().unwrap().parse().unwrap())
     }
@@ -177,6 +185,39 @@ fn an_agent_that_ends_or_is_killed_leaves_its_instances_to_the_next() {
     agent.signal(Signal::SIGTERM);
     agent.end();
     node.end();
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_a_change_is_made_good_by_the_next() {
+    let node = Node::new([1, 0, 0]);
+    let (mut agent, _) = node.serve();
+    node.expect([1, 0, 0]);
+    agent.signal(Signal::SIGTERM);
+    agent.end();
+    for step in STEPS {
+        // Each change comes to some of the steps, and all of them to each.
+        for counts in [[1, 1, 1], [2, 0, 0], [0, 0, 1], [1, 0, 0]] {
+            node.wish(counts);
+            let mut killed = Running::start({
+                let mut command = node.agent();
+                command.env(KILL_AT, step);
+                command
+            });
+            killed.line("listens on ");
+            let counts = counts.map(|count| count as usize);
+            wait_until(DEADLINE, "the change or the end", || !killed.run_for(POLL) || node.has(counts));
+            killed.signal(Signal::SIGKILL);
+            killed.end();
+            agent = node.serve().0;
+            node.expect(counts);
+            agent.signal(Signal::SIGTERM);
+            agent.end();
+        }
+        let all = node.instances();
+        assert_eq!(fs::read_dir(node.world.state().join("vms")).unwrap().count(), all.len(), "{all:#?}");
+    }
+    node.end();
+    node.world.expect_nothing_left();
 }
 
 #[test]

@@ -163,6 +163,19 @@ fn a_command_killed_at_any_step_is_made_good_by_the_next() {
 }
 
 #[test]
+fn a_quota_holds_for_what_is_started_by_hand_as_well() {
+    let world = world("hello");
+    world.ok(counts(1, 0, 1));
+    world.ok(["tenant", "update", "dev", "--max-running", "1"]);
+    let sleeping = in_state(&world, "sleeping").remove(0);
+    let refused = world.fails(["instance", "wake", path(&sleeping)]);
+    assert!(refused.contains("max_running is 1, 1 are used and 2 needed"), "{refused}");
+    world.ok(["instance", "stop", path(&in_state(&world, "running")[0])]);
+    world.ok(["instance", "wake", path(&sleeping)]);
+    world.ok(["tenant", "destroy", "dev", "--force"]);
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_reason() {
     let world = world("hello");
     for (args, said) in [
