@@ -46,6 +46,10 @@ pub mod fleet;
 #[cfg(target_os = "linux")]
 pub mod agent;
 
+/// The TCP front door, which wakes who is asked for.
+#[cfg(target_os = "linux")]
+pub mod coordinator;
+
 /// Models and views of the full-screen UI.
 #[cfg(target_os = "linux")]
 pub mod console;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{PoolId, TenantId};
 
 mod check;
-mod parse;
+pub(crate) mod parse;
 
 pub use parse::{DesiredError, Fault};
 

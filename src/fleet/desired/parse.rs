@@ -90,12 +90,12 @@ fn advice(message: &str, json: &serde_json::Error) -> String {
 
 /// The field that is not known, and those that are: serde says ``unknown field `a`, expected one of
 /// `b`, `c` ``.
-fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+pub(crate) fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
     let (field, known) = message.strip_prefix("unknown field `")?.rsplit_once("`, expected ")?;
     Some((field, known.split('`').skip(1).step_by(2).collect()))
 }
 
-fn suggestion(field: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(field: &str, known: &[&str]) -> String {
     let near = |other: &str| strsim::jaro(field, other);
     match known.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
         Some(nearest) if near(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
@@ -104,7 +104,7 @@ fn suggestion(field: &str, known: &[&str]) -> String {
 }
 
 /// Text of the file as it may be printed: one line, no control characters, not too long.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     cut(&strip(text).replace(char::is_control, " "), QUOTED).into()
 }
 
