@@ -7,4 +7,16 @@
 
 pub mod config;
 pub mod control;
+pub mod descriptors;
+mod desk;
+mod health;
+mod keeper;
+mod listen;
+mod member;
+pub mod node;
+mod pipe;
+mod relay;
+mod route;
+pub mod serve;
 pub mod status;
+mod worker;
