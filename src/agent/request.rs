@@ -220,6 +220,12 @@ impl Ttl {
     /// The longest.
     pub const MOST: Duration = Duration::from_secs(3600);
 
+    /// Of so many seconds, at least one and at most an hour.
+    pub const fn seconds(seconds: u64) -> Self {
+        let seconds = if seconds == 0 { 1 } else { seconds };
+        Self(if seconds > 3600 { Self::MOST } else { Duration::from_secs(seconds) })
+    }
+
     /// As a duration.
     pub fn get(self) -> Duration {
         self.0

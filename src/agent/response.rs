@@ -167,6 +167,9 @@ pub struct InstanceSummary {
     /// Whether a lease keeps it running.
     #[serde(default)]
     pub leased: bool,
+    /// Whether it is where it belongs, and not only awake for those who have woken it.
+    #[serde(default)]
+    pub at_home: bool,
 }
 
 /// An instance that was woken.
@@ -178,6 +181,9 @@ pub struct Woken {
     pub instance: InstancePath,
     /// Where it is reached.
     pub endpoint: SocketAddr,
+    /// What took how long, in milliseconds and in order; nothing where it ran already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<(String, u64)>,
 }
 
 /// What is told to a subscriber.
@@ -292,6 +298,7 @@ mod tests {
             endpoint: Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap()),
             revision: Some("r".repeat(64)),
             leased: false,
+            at_home: true,
         }
     }
 

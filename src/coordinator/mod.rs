@@ -8,5 +8,17 @@
 pub mod admin;
 pub mod config;
 pub mod control;
+pub mod descriptors;
+mod desk;
+mod health;
+mod keeper;
+mod listen;
+mod member;
 pub mod metrics;
+pub mod node;
+mod pipe;
+mod relay;
+mod route;
+pub mod serve;
 pub mod status;
+mod worker;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Done;
 use crate::agent::request::{InstanceFilter, LeaseId, Target, Ttl};
 use crate::agent::response::{Fault, FaultCode, InstanceSummary, NodeStats, Response, TenantSummary, Woken};
-use crate::event::{Event, EventSink, TaskId, TaskKind};
+use crate::event::{Event, EventSink, Kind, TaskId, TaskKind};
 use crate::fleet::desired::DesiredState;
 use crate::fleet::error::FleetError;
 use crate::fleet::execute::{self, Activities, Outcome};
@@ -47,6 +47,18 @@ pub async fn task<T>(
     title: String,
     operate: impl AsyncFnOnce(&EventSink) -> Result<T, FleetError>,
 ) -> Result<T, Fault> {
+    heard(paths, events, kind, title, |_| {}, operate).await
+}
+
+/// The same, and `hear` is told first.
+async fn heard<T>(
+    paths: &Paths,
+    events: &broadcast::Sender<Event>,
+    kind: TaskKind,
+    title: String,
+    mut hear: impl FnMut(&Event),
+    operate: impl AsyncFnOnce(&EventSink) -> Result<T, FleetError>,
+) -> Result<T, Fault> {
     let id = TaskId::new(kind.letter());
     // Without a record the task goes on all the same.
     let recorder = Recorder::new(paths, &id).ok();
@@ -54,6 +66,7 @@ pub async fn task<T>(
     let mut recorded = Recorded::new(stream, recorder);
     let shown = async {
         while let Some(event) = recorded.next().await {
+            hear(&event);
             // Nobody may listen.
             let _ = events.send(event);
         }
@@ -156,6 +169,7 @@ pub fn instances(store: &Store, filter: &InstanceFilter) -> Response {
                 endpoint: endpoint(store, &one.path)?,
                 revision: Some(one.row.build.clone()),
                 leased: one.wakefulness().is_needed(now_ms),
+                at_home: one.wakefulness().lease(now_ms).is_none_or(|lease| lease.from.state() == one.state),
             })
         });
         let summaries = summaries.collect::<Result<Vec<_>, FleetError>>()?;
@@ -225,12 +239,18 @@ pub async fn wake(
     if Bucket::of(state).is_some() {
         work.note(&path, &[wish])?;
     }
+    let mut took = Vec::new();
     let woken = match state {
         InstanceState::Running => work.wake(&tenant, &pool, &path).await.map_err(Fault::from),
         _ => {
             let title = format!("wake {path}");
             let mut store = open(paths)?;
-            let woken = task(paths, events, TaskKind::Fleet, title, async |sink| {
+            let steps = |event: &Event| {
+                if let Kind::VmStarted { steps, .. } = &event.kind {
+                    took.clone_from(steps);
+                }
+            };
+            let woken = heard(paths, events, TaskKind::Fleet, title, steps, async |sink| {
                 Work { paths, store: &mut store, sink, cancel, asked_by: AskedBy::Peer }
                     .wake(&tenant, &pool, &path)
                     .await
@@ -250,7 +270,7 @@ pub async fn wake(
         what: format!("{path} runs, but its image has no port that could answer"),
         help: "name its ports in `mkGuest { ports = [ … ]; }`".into(),
     })?;
-    Ok(Response::Woken(Woken { lease: named(&path.instance, lease), instance: path, endpoint }))
+    Ok(Response::Woken(Woken { lease: named(&path.instance, lease), instance: path, endpoint, steps: took }))
 }
 
 /// States in the order in which it is quickest to have an instance run.

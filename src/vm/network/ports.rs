@@ -43,7 +43,7 @@ pub fn listen(map: &PortMap) -> Result<(PortMap, TcpListener), PortError> {
 }
 
 /// Who listens on a TCP port, for people.
-fn holder(port: u16) -> String {
+pub fn holder(port: u16) -> String {
     let sockets: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| inodes(table, port)).collect();
     let mut processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -1,0 +1,180 @@
+//! An awake instance of a pool, and the places that connections take at it.
+//!
+//! Workers take and leave places without asking anybody: all there is to agree on is one number, the
+//! places taken, with a bit that says whether there are any to be had. Who closes an instance that
+//! nobody is connected to does both in one step, so that no connection is let in behind it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::route::Route;
+use crate::fleet::ids::InstancePath;
+
+/// Set in the number of places while none can be taken.
+const CLOSED: u32 = 1 << 31;
+
+/// An awake instance.
+#[derive(Debug)]
+pub struct Member {
+    /// Which.
+    pub instance: InstancePath,
+    /// Where it answers.
+    pub endpoint: SocketAddr,
+    taken: AtomicU32,
+    /// Whether its application answers; one that does not is taken last.
+    well: AtomicBool,
+    /// When it came to be awake, and how long after that it was last left, ms.
+    since: Instant,
+    left_ms: AtomicU64,
+}
+
+impl Member {
+    /// One that has just woken.
+    pub fn new(instance: InstancePath, endpoint: SocketAddr) -> Self {
+        Self {
+            instance,
+            endpoint,
+            taken: AtomicU32::new(0),
+            well: AtomicBool::new(true),
+            since: Instant::now(),
+            left_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// How many places are taken.
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    /// Whether its application answers.
+    pub fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how its application answers; whether that is news.
+    pub fn set_well(&self, well: bool) -> bool {
+        self.well.swap(well, Ordering::Relaxed) != well
+    }
+
+    /// For how long nobody has been connected; none while somebody is.
+    pub fn idle(&self) -> Option<Duration> {
+        let left = Duration::from_millis(self.left_ms.load(Ordering::Relaxed));
+        (self.taken() == 0).then(|| self.since.elapsed().saturating_sub(left))
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        self.taken.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Lets nobody in any more, if nobody is there; whether that is so.
+    pub fn close_if_empty(&self) -> bool {
+        self.taken.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Lets connections in again.
+    pub fn reopen(&self) {
+        self.taken.fetch_and(!CLOSED, Ordering::AcqRel);
+    }
+
+    /// Takes a place, if there are fewer than `limit` taken.
+    fn enter(&self, limit: u32) -> bool {
+        let more = |taken: u32| (taken < limit.min(CLOSED - 1)).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn leave(&self) {
+        if self.taken.load(Ordering::Relaxed) & !CLOSED == 1 {
+            let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.left_ms.fetch_max(now, Ordering::Relaxed);
+        }
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A place at an instance, left when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    member: Arc<Member>,
+    route: Arc<Route>,
+}
+
+impl Place {
+    /// Takes a place at the member with the fewest connections, those that are not well last.
+    pub fn take(members: &[Arc<Member>], limit: u32, route: &Arc<Route>) -> Option<Self> {
+        // The first among equals, so that with little to do the others come to rest.
+        let burden = |member: &&Arc<Member>| (!member.is_well(), member.taken());
+        let first = members.iter().min_by_key(burden)?;
+        let member =
+            if first.enter(limit) { first } else { members.iter().find(|member| member.enter(limit))? };
+        Some(Self { member: Arc::clone(member), route: Arc::clone(route) })
+    }
+
+    /// The instance.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.member.leave();
+        self.route.left();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::route::tests::route;
+
+    fn member(name: &str) -> Arc<Member> {
+        let path = format!("dev/web/i-{name}").parse().unwrap();
+        Arc::new(Member::new(path, "127.0.0.1:1".parse().unwrap()))
+    }
+
+    #[test]
+    fn connections_go_where_there_are_fewest() {
+        let (route, members) = (route(), [member("00000001"), member("00000002")]);
+        let places: Vec<_> = (0..4).map(|_| Place::take(&members, 2, &route).unwrap()).collect();
+        assert_eq!(members.each_ref().map(|member| member.taken()), [2, 2]);
+        assert!(Place::take(&members, 2, &route).is_none());
+        drop(places);
+        assert!(members.iter().all(|member| member.taken() == 0));
+    }
+
+    #[test]
+    fn who_is_not_well_is_taken_last() {
+        let (route, members) = (route(), [member("00000001"), member("00000002")]);
+        assert!(members[0].set_well(false));
+        let first = Place::take(&members, 1, &route).unwrap();
+        assert_eq!(first.member().instance, members[1].instance);
+        assert_eq!(Place::take(&members, 1, &route).unwrap().member().instance, members[0].instance);
+    }
+
+    #[test]
+    fn one_that_is_closed_lets_nobody_in_and_one_with_connections_is_not_closed_as_empty() {
+        let (route, members) = (route(), [member("00000001")]);
+        let place = Place::take(&members, u32::MAX, &route).unwrap();
+        assert!(!members[0].close_if_empty() && members[0].idle().is_none());
+        drop(place);
+        assert!(members[0].idle().is_some() && members[0].close_if_empty());
+        assert!(Place::take(&members, u32::MAX, &route).is_none());
+    }
+
+    #[test]
+    fn of_many_who_come_while_it_closes_none_is_inside_behind_the_door() {
+        for _ in 0..200 {
+            let (route, members) = (route(), [member("00000001")]);
+            std::thread::scope(|scope| {
+                let comers: Vec<_> =
+                    (0..3).map(|_| scope.spawn(|| Place::take(&members, u32::MAX, &route))).collect();
+                let closed = members[0].close_if_empty();
+                let inside = comers.into_iter().filter_map(|comer| comer.join().unwrap()).count();
+                assert!(!closed || inside == 0);
+            });
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A worker: a thread that accepts connections and carries them.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::descriptors::Descriptors;
+use super::desk::Refusal;
+use super::member::Place;
+use super::pipe::Pipes;
+use super::relay::{End, Tools, relay};
+use super::route::{Ask, Open, Route, View};
+
+/// How long a guest has to take a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often a connection is tried with an instance that was thought to be awake.
+const TRIES: usize = 3;
+/// Pause when there are no descriptors, and between two words about it.
+const PAUSE: Duration = Duration::from_millis(50);
+const WORDS: Duration = Duration::from_secs(10);
+
+/// A listener for a worker.
+#[derive(Debug)]
+pub struct Job {
+    /// Its part of the route's listeners.
+    pub socket: std::net::TcpListener,
+    /// The route.
+    pub route: Arc<Route>,
+    /// Ends the listening; what has come goes on.
+    pub stop: CancellationToken,
+}
+
+/// A worker, until it is dropped or cut.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: mpsc::UnboundedSender<Job>,
+    cut: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub fn start(index: usize, descriptors: Descriptors) -> io::Result<Self> {
+        let (jobs, todo) = mpsc::unbounded_channel();
+        let cut = CancellationToken::new();
+        let until = cut.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let tools = Rc::new(Tools::new(Pipes::new(descriptors.clone())));
+            let local = LocalSet::new();
+            local.block_on(&runtime, work(todo, until, descriptors, tools));
+        })?;
+        Ok(Self { jobs, cut, thread: Some(thread) })
+    }
+
+    /// Has it listen.
+    pub fn listen(&self, job: Job) {
+        // It ends only with this.
+        let _ = self.jobs.send(job);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.cut.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn work(
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    cut: CancellationToken,
+    descriptors: Descriptors,
+    tools: Rc<Tools>,
+) {
+    loop {
+        tokio::select! {
+            () = cut.cancelled() => return,
+            job = jobs.recv() => {
+                let Some(job) = job else { return };
+                match TcpListener::from_std(job.socket) {
+                    Ok(listener) => {
+                        let (descriptors, tools) = (descriptors.clone(), Rc::clone(&tools));
+                        tokio::task::spawn_local(accept(listener, job.route, job.stop, descriptors, tools));
+                    }
+                    Err(error) => tracing::error!(route = %job.route.listen, %error, "cannot listen"),
+                }
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    route: Arc<Route>,
+    stop: CancellationToken,
+    descriptors: Descriptors,
+    tools: Rc<Tools>,
+) {
+    let mut told: Option<Instant> = None;
+    let stopped = stop.cancelled();
+    tokio::pin!(stopped);
+    let mut ends = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = &mut stopped, if !ends => {
+                // Those who have come already are let in; then there is nobody to take.
+                ends = true;
+                continue;
+            }
+            () = std::future::ready(()), if ends => return,
+        };
+        match accepted {
+            Ok((client, _)) => admit(client, &route, &descriptors, &tools),
+            Err(error) => {
+                if told.is_none_or(|told| told.elapsed() >= WORDS) {
+                    tracing::error!(route = %route.listen, %error, "cannot accept a connection");
+                    told = Some(Instant::now());
+                }
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Lets a connection in, or closes it.
+fn admit(client: TcpStream, route: &Arc<Route>, descriptors: &Descriptors, tools: &Rc<Tools>) {
+    route.counts.accepted.fetch_add(1, Ordering::Relaxed);
+    let view = Arc::clone(&route.view.borrow());
+    let open = if view.draining { None } else { Open::one_more(route, &view.tenant) };
+    let (Some(open), Some(taken)) = (open, descriptors.take(2)) else {
+        route.counts.refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let (route, tools) = (Arc::clone(route), Rc::clone(tools));
+    let descriptors = taken;
+    tokio::task::spawn_local(async move {
+        carry(client, &route, view, &tools).await;
+        drop((open, descriptors));
+    });
+}
+
+/// Finds an instance for a connection, and carries it to its end.
+async fn carry(mut client: TcpStream, route: &Arc<Route>, view: Arc<View>, tools: &Tools) {
+    let silence = view.silence;
+    let reached = reach(&client, route, view).await;
+    let Ok((mut guest, place)) = reached else {
+        route.counts.refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let counts = (&route.counts.rx, &route.counts.tx);
+    let end = relay(&mut client, &mut guest, counts, silence, tools).await;
+    if let End::Broken(_) | End::Silent = &end {
+        tracing::debug!(route = %route.listen, instance = %place.member().instance, ?end, "cut short");
+        // What was cut short does not look like something whole.
+        for stream in [&client, &guest] {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+    drop((client, guest));
+    drop(place);
+}
+
+/// Why a connection is not carried.
+#[derive(Debug)]
+enum Unreached {
+    /// The client has gone.
+    Gone,
+    /// There is no instance.
+    Refused(#[expect(dead_code, reason = "the keeper has logged it")] Refusal),
+    /// The keeper has.
+    Over,
+    /// Instances were there, but took no connection.
+    Dead,
+}
+
+async fn reach(
+    client: &TcpStream,
+    route: &Arc<Route>,
+    view: Arc<View>,
+) -> Result<(TcpStream, Place), Unreached> {
+    let mut awake = route.place(&view);
+    drop(view);
+    let since = Instant::now();
+    for _ in 0..TRIES {
+        let place = match awake.take() {
+            Some(place) => place,
+            None => wait(client, route, since).await?,
+        };
+        let member = place.member();
+        let why = match timeout(CONNECT, TcpStream::connect(member.endpoint)).await {
+            Ok(Ok(guest)) => {
+                // Small answers are not to wait for more.
+                let _ = guest.set_nodelay(true);
+                return Ok((guest, place));
+            }
+            Ok(Err(error)) => error.to_string(),
+            // It is too busy to take more, which is no reason to give it up.
+            Err(_) => return Err(Unreached::Dead),
+        };
+        let dead = Ask::Dead { member: Arc::clone(member), why };
+        drop(place);
+        if route.asks.send(dead).await.is_err() {
+            return Err(Unreached::Over);
+        }
+    }
+    Err(Unreached::Dead)
+}
+
+/// Waits for a place, as long as the client does.
+async fn wait(client: &TcpStream, route: &Arc<Route>, since: Instant) -> Result<Place, Unreached> {
+    let _counted = Counted::new(route);
+    let (reply, answer) = oneshot::channel();
+    route.asks.send(Ask::Place { since, reply }).await.map_err(|_| Unreached::Over)?;
+    tokio::select! {
+        answer = answer => match answer {
+            Ok(answer) => answer.map_err(Unreached::Refused),
+            Err(_) => Err(Unreached::Over),
+        },
+        // One that has only ended its sending still wants an answer.
+        _ = client.ready(Interest::ERROR) => Err(Unreached::Gone),
+    }
+}
+
+/// Counts one who waits.
+struct Counted<'a>(&'a Route);
+
+impl<'a> Counted<'a> {
+    fn new(route: &'a Route) -> Self {
+        route.counts.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(route)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.counts.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
