@@ -50,6 +50,10 @@ pub mod agent;
 #[cfg(target_os = "linux")]
 pub mod coordinator;
 
+/// Agent and coordinator on this machine: init, up, status, down.
+#[cfg(target_os = "linux")]
+pub mod cluster;
+
 /// Models and views of the full-screen UI.
 #[cfg(target_os = "linux")]
 pub mod console;

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::context::{Context, print, print_json, say};
 use super::options::RuntimeArgs;
-use super::{machine, run, task};
+use super::{cluster, machine, run, task};
 use crate::event::TaskKind;
 use crate::host::doctor::{self, Status};
 use crate::image::build;
@@ -21,14 +21,17 @@ Examples:
   mvm dev --recreate --mem 2G -v ~/src:/src -p 8080:8080
   mvm stop dev                       `mvm dev` boots it again, with what it wrote
   mvm snapshot create dev --stop     `mvm dev` goes on from there
+  mvm dev cluster --help             agent, coordinator and guests on this machine
 
 Installs what is missing, boots the VM named `dev` unless it runs, and opens ssh. It stays
 when the session ends. What it is made of is said when it is made: --recreate makes it anew.";
 
-// A subcommand can be added beside the arguments: what is to run comes after `--`.
+// What is to run comes after `--`: no command of it is taken for a subcommand.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct DevArgs {
+    #[command(subcommand)]
+    beside: Option<DevCommand>,
     /// Build its image again, and boot a new VM in the place of the old one and its disk
     #[arg(long)]
     recreate: bool,
@@ -42,8 +45,17 @@ pub struct DevArgs {
     command: Vec<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum DevCommand {
+    /// Run agent and coordinator on this machine, as on a production host
+    Cluster(cluster::ClusterArgs),
+}
+
 /// Opens the dev VM, with all that takes.
 pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
+    if let Some(DevCommand::Cluster(args)) = args.beside {
+        return cluster::cluster(context, args).await;
+    }
     context.stdout_taken = true;
     let asked = args.runtime.is_any();
     dev::wish(&context.paths, false)?;

@@ -4,6 +4,7 @@ pub mod report;
 
 mod agent;
 mod build;
+mod cluster;
 mod context;
 mod coordinator;
 mod dev;

@@ -9,6 +9,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::cluster;
 use super::context::{Context, print, print_json};
 use crate::event::words::duration;
 use crate::host::kvm;
@@ -47,7 +48,8 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
         let kvm = json!({ "usable": kvm.is_ok(), "why_not": kvm.err().map(|why| why.reason()) });
         print_json(
             &json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "versions": versions,
-                     "kvm": kvm, "vms": vms, "builds": builds }),
+                     "kvm": kvm, "vms": vms, "builds": builds,
+                     "cluster": cluster::brief_json(&context.paths) }),
         )?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -73,6 +75,7 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
     }
     let builds = if builds.len() == 1 { "1 build".into() } else { format!("{} builds", builds.len()) };
     print(&format!("{builds} cached."))?;
+    cluster::brief(&context.paths).iter().try_for_each(|line| print(line))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -309,6 +309,8 @@ pub enum TaskKind {
     Snapshot,
     /// Tenants, pools or instances are changed.
     Fleet,
+    /// Agent and coordinator of this machine are started or ended.
+    Cluster,
 }
 
 impl TaskKind {
@@ -320,6 +322,7 @@ impl TaskKind {
             Self::Setup => 's',
             Self::Snapshot => 'n',
             Self::Fleet => 'f',
+            Self::Cluster => 'c',
         }
     }
 }

@@ -222,6 +222,19 @@ impl Store {
         self.audit(&format!("{tenant}/{pool}"), "build failed")
     }
 
+    /// Has a pool whose build or whose new instances failed tried again now.
+    pub fn retry_pool(&mut self, tenant: &str, pool: &str) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE pools SET retry_at_ms = NULL, create_at_ms = NULL WHERE tenant = ?1 AND id = ?2",
+            params![tenant, pool],
+        )?;
+        self.connection.execute(
+            "UPDATE instances SET retry_at_ms = NULL WHERE tenant = ?1 AND pool = ?2",
+            params![tenant, pool],
+        )?;
+        Ok(())
+    }
+
     /// Forgets a pool that has no instances any more.
     pub fn remove_pool(&mut self, tenant: &str, id: &str) -> Result<(), StoreError> {
         self.connection.execute("DELETE FROM pools WHERE tenant = ?1 AND id = ?2", [tenant, id])?;

@@ -1,7 +1,7 @@
 //! `mvm coordinator`.
 
 mod routes;
-mod show;
+pub mod show;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -63,7 +63,8 @@ pub fn told(context: &Context, outcome: &Outcome) -> Result<()> {
     }
 }
 
-fn since(ms: i64) -> String {
+/// How long ago that was, for people.
+pub fn since(ms: i64) -> String {
     let ms = Timestamp::now().as_millisecond().saturating_sub(ms).max(0);
     duration(Duration::from_secs(ms.unsigned_abs() / 1000))
 }

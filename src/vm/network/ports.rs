@@ -44,8 +44,17 @@ pub fn listen(map: &PortMap) -> Result<(PortMap, TcpListener), PortError> {
 
 /// Who listens on a TCP port, for people.
 pub fn holder(port: u16) -> String {
-    let sockets: Vec<String> =
-        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| inodes(table, port)).collect();
+    holder_in(["/proc/net/tcp", "/proc/net/tcp6"], "0A", port)
+}
+
+/// Who takes packets on a UDP port, for people.
+pub fn udp_holder(port: u16) -> String {
+    holder_in(["/proc/net/udp", "/proc/net/udp6"], "07", port)
+}
+
+/// Who has a socket in this state on a port.
+fn holder_in(tables: [&str; 2], state: &str, port: u16) -> String {
+    let sockets: Vec<String> = tables.iter().flat_map(|table| inodes(table, state, port)).collect();
     let mut processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let found = processes.find_map(|process| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
@@ -71,13 +80,13 @@ fn describe(pid: u32) -> String {
     }
 }
 
-/// Sockets listening on a port, as `/proc/PID/fd` shows them.
-fn inodes(table: &str, port: u16) -> Vec<String> {
+/// Sockets in a state on a port, as `/proc/PID/fd` shows them.
+fn inodes(table: &str, state: &str, port: u16) -> Vec<String> {
     let text = std::fs::read_to_string(table).unwrap_or_default();
     let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter(|fields| {
         let local = fields.get(1).and_then(|local| local.rsplit(':').next());
-        local.and_then(|hex| u16::from_str_radix(hex, 16).ok()) == Some(port) && fields.get(3) == Some(&"0A")
+        local.and_then(|hex| u16::from_str_radix(hex, 16).ok()) == Some(port) && fields.get(3) == Some(&state)
     })
     .filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]")))
     .collect()
@@ -94,5 +103,8 @@ mod tests {
         let error = listen(&map).unwrap_err().to_string();
         let me = format!("(process {})", std::process::id());
         assert!(error.contains(&map.host.to_string()) && error.contains(&me), "{error}");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let holder = udp_holder(socket.local_addr().unwrap().port());
+        assert!(holder.contains(&me), "{holder}");
     }
 }
