@@ -7,6 +7,7 @@ mod answer;
 pub mod client;
 mod client_error;
 mod connection;
+pub mod http;
 pub mod limits;
 pub mod metrics;
 pub mod owner;

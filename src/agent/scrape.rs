@@ -1,33 +1,17 @@
 //! `/metrics` over HTTP, on loopback only.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use hyper::{Method, StatusCode};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::Metrics;
+use super::http::{self, Asked, Bounds};
 
-const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Connections at once; others wait.
-const CONNECTIONS: usize = 8;
-
-/// From a connection to its end.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Most bytes of a request's head.
-const HEAD: usize = 16 << 10;
+/// Connections at once, and from a connection to its end.
+const BOUNDS: Bounds = Bounds { connections: 8, whole: Some(Duration::from_secs(5)) };
 
 /// Why `/metrics` cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -57,52 +41,40 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ScrapeError> {
     TcpListener::bind(address).await.map_err(|source| ScrapeError::Listen { address, source })
 }
 
-/// Answers until `stop`.
-pub async fn serve(listener: TcpListener, metrics: Metrics, stop: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => { connections.spawn(connection(stream, metrics.clone())); }
-                // Out of descriptors, as a rule: a pause, not a busy loop.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            },
+/// Answers with what `text` gives until `stop`.
+pub async fn serve<F, T>(listener: TcpListener, text: F, stop: CancellationToken)
+where
+    F: Fn() -> T + Clone + Send + 'static,
+    T: Future<Output = String> + Send + 'static,
+{
+    let answer = move |asked: Asked| {
+        let text = text.clone();
+        async move {
+            match (&asked.method, asked.path.as_str()) {
+                (&Method::GET, "/metrics") => http::metrics(text().await),
+                (_, "/metrics") => http::only("GET"),
+                _ => http::text(StatusCode::NOT_FOUND, "there is only /metrics\n"),
+            }
         }
-    }
-}
-
-async fn connection(stream: TcpStream, metrics: Metrics) {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(HEAD);
-    // A peer that hangs, goes or talks nonsense has no answer to miss.
-    let _ = tokio::time::timeout(PATIENCE, http.serve_connection(TokioIo::new(stream), service)).await;
-}
-
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let (status, header, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => (StatusCode::OK, (CONTENT_TYPE, CONTENT), metrics.text()),
-        (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, (ALLOW, "GET"), String::new()),
-        _ => (StatusCode::NOT_FOUND, (CONTENT_TYPE, "text/plain"), "there is only /metrics\n".into()),
     };
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header.0, hyper::header::HeaderValue::from_static(header.1));
-    response
+    http::serve(listener, BOUNDS, answer, stop).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::metrics::Metrics;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     async fn ask(address: SocketAddr, text: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        tokio::time::timeout(PATIENCE * 2, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
         answer
     }
 
@@ -115,7 +87,7 @@ mod tests {
         let stop = CancellationToken::new();
         let metrics = Metrics::default();
         metrics.round(true, Duration::from_millis(1));
-        let server = tokio::spawn(serve(listener, metrics, stop.clone()));
+        let server = tokio::spawn(serve(listener, move || std::future::ready(metrics.text()), stop.clone()));
         let page = ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(page.starts_with("HTTP/1.1 200") && page.contains("reconcile_rounds_total"), "{page}");
         assert!(ask(address, "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.contains(" 405 "));

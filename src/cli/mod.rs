@@ -5,6 +5,7 @@ pub mod report;
 mod agent;
 mod build;
 mod context;
+mod coordinator;
 mod dev;
 mod exec;
 mod fleet;
@@ -16,6 +17,7 @@ mod run;
 mod shell;
 mod snapshot;
 mod status;
+mod stdio;
 mod task;
 mod tui;
 mod vm;
@@ -101,6 +103,8 @@ enum Command {
     Gc(gc::GcArgs),
     /// Serve a fleet of VMs to peers of its cluster, and see to their certificates
     Agent(agent::AgentArgs),
+    /// Serve the front door, whose routes wake instances, and see what they do
+    Coordinator(coordinator::CoordinatorArgs),
     /// Say what this machine has and lacks
     Doctor,
     /// Install what is missing and prepare kernel and tools
@@ -126,6 +130,9 @@ enum Command {
     /// Connects standard input and output to a port of a VM (used by ssh)
     #[command(hide = true)]
     Proxy(vm::ProxyArgs),
+    /// Connects standard input and output to a TCP address (used by the console)
+    #[command(hide = true)]
+    Connect(stdio::ConnectArgs),
 }
 
 impl Cli {
@@ -187,6 +194,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         // It leaves the state alone.
         Command::Shell(args) => return shell::shell(args).await,
+        Command::Connect(args) => return stdio::connect(args).await,
         command => command,
     };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
@@ -209,12 +217,14 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Snapshot(args) => snapshot::snapshot(&mut context, args).await,
         Command::Gc(args) => gc::gc(&mut context, args).await,
         Command::Agent(args) => agent::agent(&mut context, args).await,
+        Command::Coordinator(args) => coordinator::coordinator(&mut context, args).await,
         Command::Net(args) => fleet::net::net(&context, args).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Setup(args) => machine::setup(&mut context, args).await,
         Command::Tui(args) => tui::tui(context, args).await,
         Command::Proxy(args) => vm::proxy(&context, args).await,
         Command::Shell(_)
+        | Command::Connect(_)
         | Command::Shim(_)
         | Command::ProbeKvm
         | Command::Completions { .. }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Context, print, say};
 use super::exec::{self, Wish};
 use super::report::Usage;
+use super::stdio;
 use super::task::exit_code;
 use crate::fleet::vm::refuse_instance;
 use crate::host::child;
@@ -262,19 +262,6 @@ pub struct ProxyArgs {
 /// Connects standard input and output to a guest port.
 pub async fn proxy(context: &Context, args: ProxyArgs) -> Result<ExitCode> {
     let guest = client::dial(&context.paths.shim_socket(&args.id), args.port).await?;
-    let (mut from_guest, mut to_guest) = tokio::io::split(guest);
-    let (mut stdin, mut stdout) = (tokio::io::stdin(), tokio::io::stdout());
-    let upwards = async {
-        let copied = tokio::io::copy(&mut stdin, &mut to_guest).await;
-        // The guest may have closed first.
-        let _ = to_guest.shutdown().await;
-        copied
-    };
-    let downwards = tokio::io::copy(&mut from_guest, &mut stdout);
-    tokio::select! {
-        biased;
-        _ = downwards => {}
-        Err(error) = upwards => return Err(error.into()),
-    }
+    stdio::join(guest).await?;
     Ok(ExitCode::SUCCESS)
 }

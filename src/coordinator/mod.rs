@@ -5,6 +5,7 @@
 //! renews and lets go. The other threads carry: each accepts, takes a place at an awake instance without
 //! asking anybody, and moves bytes. Only a client that finds no place asks the keeper, and waits.
 
+pub mod admin;
 pub mod config;
 pub mod control;
 pub mod descriptors;
@@ -13,6 +14,7 @@ mod health;
 mod keeper;
 mod listen;
 mod member;
+pub mod metrics;
 pub mod node;
 mod pipe;
 mod relay;

@@ -138,13 +138,7 @@ pub mod tests {
     /// A route without a keeper.
     pub fn route() -> Arc<Route> {
         let tenant = Arc::new(Tenant { limit: AtomicU32::new(2), ..Tenant::default() });
-        let view = View {
-            members: Vec::new(),
-            limit: u32::MAX,
-            silence: None,
-            draining: false,
-            tenant,
-        };
+        let view = View { members: Vec::new(), limit: u32::MAX, silence: None, draining: false, tenant };
         Arc::new(Route {
             listen: "127.0.0.1:1".parse().unwrap(),
             target: "dev/web".parse().unwrap(),

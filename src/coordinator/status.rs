@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::agent::pki::PeerName;
 use crate::fleet::ids::{InstancePath, PoolId, TenantId};
 
+#[cfg(test)]
+pub(crate) mod sample;
+
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -130,6 +133,18 @@ pub enum RouteState {
 }
 
 impl RouteState {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Sleeping,
+        Self::Waking,
+        Self::Running,
+        Self::Idle,
+        Self::Draining,
+        Self::Unreachable,
+        Self::Empty,
+        Self::Closed,
+    ];
+
     /// As in the API.
     pub fn as_str(self) -> &'static str {
         match self {

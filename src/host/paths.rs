@@ -159,6 +159,11 @@ impl Paths {
         self.cluster().join("pki")
     }
 
+    /// The socket of the coordinator's status API.
+    pub fn coordinator_socket(&self) -> PathBuf {
+        self.runtime.join("coordinator.sock")
+    }
+
     /// The socket of a VM's shim.
     pub fn shim_socket(&self, id: &str) -> PathBuf {
         self.runtime.join(format!("{id}.sock"))

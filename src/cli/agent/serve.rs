@@ -77,7 +77,9 @@ pub async fn serve(context: &mut Context, args: ServeArgs) -> Result<ExitCode> {
     if let Some(address) = args.metrics {
         let listener = scrape::bind(address).await?;
         print(&format!("metrics on http://{}/metrics", listener.local_addr()?))?;
-        tokio::spawn(scrape::serve(listener, metrics.clone(), stop.clone()));
+        let metrics = metrics.clone();
+        let text = move || std::future::ready(metrics.text());
+        tokio::spawn(scrape::serve(listener, text, stop.clone()));
     }
     let node = node_info(context, identity.certificate().name.as_str()).await?;
     print(&format!("agent {} listens on {}", node.node, server.local_addr()?))?;

@@ -69,9 +69,14 @@ fn since(ms: i64) -> String {
 }
 
 fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<()> {
+    lines(header, rows).iter().try_for_each(|line| print(line))
+}
+
+/// The lines of a table.
+pub fn lines<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(header);
     table.add_rows(rows);
-    table.to_string().lines().try_for_each(|line| print(line.trim_end()))
+    table.to_string().lines().map(|line| line.trim_end().to_owned()).collect()
 }
