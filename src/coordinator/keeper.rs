@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::control::RouteOp;
 use super::desk::{Desk, Effect, Refusal, Supply, WaiterId};
 use super::member::{Member, Place};
+use super::metrics::Metrics;
 use super::node::Node;
 use super::route::{Ask, Counts, Route, Tenant, View};
 use super::status::{RouteStatus, WakeStatus};
@@ -102,7 +103,7 @@ pub struct Keeper {
     wakes: u64,
     failed_wakes: u64,
     last_wake: Option<WakeStatus>,
-    wake_seconds: Box<dyn Fn(bool, Duration)>,
+    metrics: Metrics,
 }
 
 /// Somebody who waits.
@@ -125,14 +126,13 @@ impl Waiting {
 }
 
 impl Keeper {
-    /// The keeper of a route, and the route as workers see it. `wake_seconds` is told how long each wake
-    /// took, and whether it worked.
+    /// The keeper of a route, and the route as workers see it.
     pub fn new(
         listen: SocketAddr,
         target: PoolPath,
         rules: watch::Receiver<Rules>,
         wishes: mpsc::Receiver<Wish>,
-        wake_seconds: Box<dyn Fn(bool, Duration)>,
+        metrics: Metrics,
     ) -> (Self, Arc<Route>) {
         let (ask, asks) = mpsc::channel(ASKS);
         let (view, seen) = watch::channel(Arc::new(seen(&rules.borrow(), Vec::new(), false)));
@@ -161,7 +161,7 @@ impl Keeper {
             wakes: 0,
             failed_wakes: 0,
             last_wake: None,
-            wake_seconds,
+            metrics,
         };
         (keeper, route)
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::control::Order;
 use super::descriptors::Descriptors;
 use super::keeper::{Keeper, Rules, Wish};
 use super::listen::listen;
+use super::metrics::Metrics;
 use super::node::{Credentials, Node};
 use super::route::{Route, Tenant};
 use super::status::{RouteState, RouteStatus, SCHEMA_VERSION, Status};
@@ -36,9 +36,6 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Pause between two looks whether all connections have ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Told how long each wake took, and whether it worked.
-pub type WakeSeconds = Rc<dyn Fn(bool, Duration)>;
-
 /// A coordinator that serves. Its keepers are tasks of the `LocalSet` that it is in.
 pub struct Coordinator {
     file: PathBuf,
@@ -51,7 +48,7 @@ pub struct Coordinator {
     routes: BTreeMap<SocketAddr, Running>,
     /// Routes that are no more, whose last connections go on.
     leaving: Vec<Running>,
-    wake_seconds: WakeSeconds,
+    metrics: Metrics,
     started: Timestamp,
     draining: bool,
 }
@@ -74,7 +71,7 @@ impl Coordinator {
         file: PathBuf,
         credentials: Credentials,
         descriptors: &Descriptors,
-        wake_seconds: WakeSeconds,
+        metrics: Metrics,
     ) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..cores.min(WORKERS)).map(|index| Worker::start(index, descriptors.clone()));
@@ -92,7 +89,7 @@ impl Coordinator {
             nodes: HashMap::new(),
             routes: BTreeMap::new(),
             leaving: Vec::new(),
-            wake_seconds,
+            metrics,
             started: Timestamp::now(),
             draining: false,
         })
@@ -144,9 +141,8 @@ impl Coordinator {
         }
         let (rules, keeps_to) = watch::channel(rules);
         let (wishes, hears) = mpsc::channel(WISHES);
-        let told = Rc::clone(&self.wake_seconds);
-        let wake_seconds = Box::new(move |ok, took| told(ok, took));
-        let (keeper, shared) = Keeper::new(route.listen, route.target(), keeps_to, hears, wake_seconds);
+        let (keeper, shared) =
+            Keeper::new(route.listen, route.target(), keeps_to, hears, self.metrics.clone());
         let stop = CancellationToken::new();
         let closed = open(&self.workers, &shared, &stop).err();
         match &closed {

@@ -168,8 +168,12 @@ async fn carry(mut client: TcpStream, route: &Arc<Route>, view: Arc<View>, tools
     };
     let counts = (&route.counts.rx, &route.counts.tx);
     let end = relay(&mut client, &mut guest, counts, silence, tools).await;
-    if let End::Broken(_) | End::Silent = &end {
-        tracing::debug!(route = %route.listen, instance = %place.member().instance, ?end, "cut short");
+    if !matches!(end, End::Closed) {
+        let why = match end {
+            End::Broken(error) => error.to_string(),
+            End::Closed | End::Silent => "silent for too long".into(),
+        };
+        tracing::debug!(route = %route.listen, instance = %place.member().instance, why, "cut short");
         // What was cut short does not look like something whole.
         for stream in [&client, &guest] {
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));

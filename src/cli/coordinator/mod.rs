@@ -1,6 +1,7 @@
 //! `mvm coordinator`.
 
 mod routes;
+mod serve;
 pub mod show;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +28,8 @@ pub struct CoordinatorArgs {
 
 #[derive(Debug, Subcommand)]
 enum CoordinatorCommand {
+    /// Listen for clients and carry them to instances, until it is ended
+    Serve(serve::ServeArgs),
     /// List routes with their states, connections and last wakes
     Routes(routes::RoutesArgs),
     /// Have an instance of a route awake, as a connection would
@@ -79,6 +82,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 /// Runs the command.
 pub async fn coordinator(context: &mut Context, args: CoordinatorArgs) -> Result<ExitCode> {
     match args.command {
+        CoordinatorCommand::Serve(args) => return serve::serve(context, args).await,
         CoordinatorCommand::Routes(args) => return routes::routes(context, args).await,
         CoordinatorCommand::Wake(which) => order(context, which, RouteOp::Wake).await?,
         CoordinatorCommand::Sleep(which) => order(context, which, RouteOp::Sleep).await?,

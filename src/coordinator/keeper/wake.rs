@@ -94,7 +94,7 @@ impl Keeper {
             return self.desk.not_yet(id, pause_ms, self.now_ms());
         }
         self.wakes += 1;
-        (self.wake_seconds)(result.is_ok(), took);
+        self.metrics.wake(result.is_ok(), took);
         let ms = |time: Duration| time.as_millis() as u64;
         let mut steps = vec![("queue".to_string(), ms(queue))];
         let (instance, error) = match result {
