@@ -214,6 +214,9 @@ impl Desk {
         let mut doing = JoinSet::new();
         let (holds, mut held) = mpsc::unbounded_channel();
         let (paths, sink) = (self.paths.clone(), self.sink.clone());
+        let following =
+            source::coordinator::follow(paths.coordinator_socket(), sink.clone(), all.child_token());
+        tokio::task::spawn_local(following);
         tokio::task::spawn_local(source::watch(paths, interest, sink, all.child_token()));
         tokio::task::spawn_local(machine::describe(self.paths.clone(), self.sink.clone()));
         loop {
