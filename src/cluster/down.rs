@@ -116,7 +116,7 @@ async fn end(
         State::Stopped => return Ok(()),
         State::Crashed => {
             sink.info(format!("the {part} had ended without a word"));
-            return part.forget(paths);
+            return part.clear(paths);
         }
         State::Stranger(process) => {
             let who = process.map_or_else(String::new, |process| format!(" (process {})", process.pid));

@@ -146,6 +146,15 @@ impl Part {
         files::remove_file_if_there(&path).map_err(|source| ClusterError::Write { path, source })
     }
 
+    /// Removes what one that ended by force left.
+    pub fn clear(self, paths: &Paths) -> Result<(), ClusterError> {
+        if self == Self::Coordinator {
+            let path = paths.coordinator_socket();
+            files::remove_file_if_there(&path).map_err(|source| ClusterError::Write { path, source })?;
+        }
+        self.forget(paths)
+    }
+
     /// The process that has its lock's file open to write: who looks at it only reads.
     fn holder(self, paths: &Paths) -> Option<ProcessId> {
         let lock = self.lock(paths).canonicalize().ok()?;
@@ -262,7 +271,7 @@ impl Part {
                 return Err(ClusterError::Stuck { part: self, pid });
             }
         }
-        self.forget(paths)?;
+        self.clear(paths)?;
         Ok(!ended)
     }
 }
