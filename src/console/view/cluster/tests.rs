@@ -71,15 +71,6 @@ fn the_tree_of_two_nodes_can_be_folded() {
 }
 
 #[test]
-fn routes_show_the_last_wake_and_its_steps() {
-    let model = cluster();
-    let mut ui = Ui { page: Page::Routes, ..Ui::default() };
-    insta::assert_snapshot!("routes_80x24", text(&draw(&model, &mut ui, false, 80, 12)));
-    ui.routes.move_by(&model, 1);
-    insta::assert_snapshot!("routes_120x40", text(&draw(&model, &mut ui, false, 120, 12)));
-}
-
-#[test]
 fn the_overview_gives_a_cluster_its_room() {
     let mut ui = Ui { page: Page::Overview, ..Ui::default() };
     insta::assert_snapshot!("overview_120x40", text(&draw(&cluster(), &mut ui, false, 120, 40)));
