@@ -23,13 +23,6 @@ struct Cluster {
     workers: SocketAddr,
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // A test that failed in the middle leaves nothing behind.
-        let _ = self.world.mvm(["dev", "cluster", "down"]).output();
-    }
-}
-
 impl Cluster {
     fn new() -> Self {
         let taken = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];

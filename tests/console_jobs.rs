@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use mvm::console::action::Turn;
 use mvm::console::source::Interest;
-use mvm::console::work::{FleetWish, Job, RunWish, Worker};
+use mvm::console::work::{ClusterWish, FleetWish, Job, RunWish, Worker};
 use mvm::event::{Event, EventSink, EventStream, Kind, Outcome, Source, TaskId};
 use mvm::fleet::desired::Counts;
 use mvm::fleet::ids::PoolPath;
@@ -23,7 +23,7 @@ use support::shims::{self, Test};
 use support::{DEADLINE, World, http_get};
 use tokio::sync::watch;
 
-const TESTS: [Test; 2] = [
+const TESTS: [Test; 3] = [
     (
         "a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached",
         a_vm_keeps_its_disk_when_it_is_restarted_and_lives_on_when_it_is_detached,
@@ -31,6 +31,10 @@ const TESTS: [Test; 2] = [
     (
         "a_pool_is_scaled_and_its_instance_changed_and_destroyed",
         a_pool_is_scaled_and_its_instance_changed_and_destroyed,
+    ),
+    (
+        "a_cluster_is_started_and_ended_and_the_console_may_go",
+        a_cluster_is_started_and_ended_and_the_console_may_go,
     ),
 ];
 
@@ -198,6 +202,25 @@ fn a_pool_is_scaled_and_its_instance_changed_and_destroyed() {
     });
     desk.worker.finish();
     world.ok(["tenant", "destroy", "dev", "--force"]);
+    world.expect_nothing_left();
+}
+
+fn a_cluster_is_started_and_ended_and_the_console_may_go() {
+    let world = World::new();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let agent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (gateways, workers) = (free(), free());
+    let addresses = ["--agent", &agent, "--listen", &gateways, "--listen-workers", &workers];
+    world.ok([&["dev", "cluster", "init"], &addresses[..]].concat());
+    let mut desk = Desk::new(&world);
+    desk.says(Job::Cluster(ClusterWish::Up), "answers from dev/gateways");
+    assert!(http_get(gateways.parse().unwrap()).contains("200 OK"));
+    desk.worker.finish();
+    assert!(http_get(gateways.parse().unwrap()).contains("200 OK"), "it lives on");
+    let mut desk = Desk::new(&world);
+    desk.says(Job::Cluster(ClusterWish::Up), "the cluster runs already");
+    desk.says(Job::Cluster(ClusterWish::Down), "removed 2 instances of 2 pools");
+    desk.worker.finish();
     world.expect_nothing_left();
 }
 

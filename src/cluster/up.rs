@@ -15,6 +15,7 @@ use super::plan::{Plan, certificate, config_file, desired_file};
 use super::progress;
 use super::turn;
 use super::{answer, ports, ready};
+use crate::agent::client::Client;
 use crate::agent::pki::Role;
 use crate::event::EventSink;
 use crate::fleet;
@@ -104,7 +105,9 @@ pub async fn up(
     if result.is_err() && !begun.is_empty() {
         undo(&begun, &plan, paths, store, sink).await;
     }
-    result
+    let (up, client) = result?;
+    client.close().await;
+    Ok(up)
 }
 
 /// Ends what was started; what cannot be ended is told, and `down` tries again.
@@ -128,7 +131,7 @@ async fn undo(begun: &[Started], plan: &Plan, paths: &Paths, store: &mut Store, 
 }
 
 impl Attempt<'_> {
-    async fn run(mut self) -> Result<Up, ClusterError> {
+    async fn run(mut self) -> Result<(Up, Client), ClusterError> {
         lifecycle::square(self.paths, self.store)?;
         fleet::square::square(self.paths, self.store)?;
         // Both are looked at before either is started: where one cannot be, neither is.
@@ -179,8 +182,7 @@ impl Attempt<'_> {
             up = waiting => up,
             () = progress::pass(&client, sink) => Err(ClusterError::Cancelled),
         };
-        client.close().await;
-        up
+        Ok((up?, client))
     }
 
     /// The process of a part that runs, and where it was told to listen.

@@ -19,7 +19,7 @@ use super::ui::dialog::{Confirmed, Dialog, Purpose};
 use super::ui::page::{Page, neighbour};
 use super::ui::tabs::{Keys, Program};
 use super::ui::vms::Part as VmsPart;
-use super::work::{FleetWish, Job, RunWish};
+use super::work::{ClusterWish, FleetWish, Job, RunWish};
 use crate::run::wish::BuildWish;
 use crate::vm::spec::PortMap;
 
@@ -89,7 +89,11 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Fleet(op) => return fleet::act(op, model, ui),
         Action::Route(op) => return route::act(op, model, ui),
         // Their commands say why not, and are not called.
-        Action::ClusterUp | Action::ClusterDown => {}
+        Action::ClusterUp => return Some(Effect::Work(Job::Cluster(ClusterWish::Up))),
+        Action::ClusterDown => {
+            let question = "End agent and coordinator, and remove the cluster's instances with their disks?";
+            confirm(ui, question.into(), Confirmed::ClusterDown);
+        }
         Action::Snapshot => return vm(model, ui).map(|vm| Effect::Work(Job::Save { vm, stop: false })),
         Action::SaveAndStop => {
             if let Some(vm) = ui.vms.vm(model) {
@@ -212,6 +216,7 @@ pub fn confirmed(action: Confirmed, ui: &mut Ui) -> Option<Effect> {
         Confirmed::Kill(vm) => Some(Effect::Work(Job::Stop { vm, at_once: true })),
         Confirmed::SaveAndStop(vm) => Some(Effect::Work(Job::Save { vm, stop: true })),
         Confirmed::Delete(vm) => Some(Effect::Work(Job::Delete(vm))),
+        Confirmed::ClusterDown => Some(Effect::Work(Job::Cluster(ClusterWish::Down))),
         Confirmed::Destroy(path) => Some(Effect::Work(Job::Fleet(FleetWish::Destroy(path)))),
     }
 }

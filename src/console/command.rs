@@ -4,6 +4,7 @@ pub use crate::console::action::{Action, FleetOp, LogOp, RouteAct, Turn};
 use crate::console::model::Model;
 use crate::console::ui::Ui;
 use crate::console::ui::page::Page;
+use crate::event::TaskKind;
 use crate::terminal::search::Towards;
 
 mod fleet;
@@ -160,8 +161,10 @@ pub const COMMANDS: &[Command] = &[
     .when(fleet::stop),
     command("destroy", &["D"], Cluster, Action::Fleet(FleetOp::Destroy), "remove the instance with its disk")
         .when(fleet::instance),
-    command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
-    command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
+    command("cluster-up", &[], Cluster, Action::ClusterUp, "start agent and coordinator of this machine")
+        .when(cluster_is_left_alone),
+    command("cluster-down", &[], Cluster, Action::ClusterDown, "end them, and remove their instances")
+        .when(cluster_is_left_alone),
     command("wake-route", &["w"], Routes, Action::Route(RouteAct::Wake), "have an instance awake")
         .rank(10)
         .when(route::wake),
@@ -289,8 +292,9 @@ fn has_rows(model: &Model, _: &Ui) -> Result<(), &'static str> {
     if model.cluster.is_empty() { Err("there is no fleet yet") } else { Ok(()) }
 }
 
-fn no_cluster(_: &Model, _: &Ui) -> Result<(), &'static str> {
-    Err("this mvm cannot start a cluster yet")
+fn cluster_is_left_alone(model: &Model, _: &Ui) -> Result<(), &'static str> {
+    let busy = model.tasks.iter().any(|task| task.kind == TaskKind::Cluster && task.ended.is_none());
+    if busy { Err("the cluster is being started or ended") } else { Ok(()) }
 }
 
 fn tabs(_: &Model, ui: &Ui) -> Result<(), &'static str> {

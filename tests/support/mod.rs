@@ -110,7 +110,10 @@ pub struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A test that failed in the middle leaves no guest behind.
+        // A test that failed in the middle leaves no guest behind, nor a cluster.
+        if self.state().join("cluster/agent.json").exists() {
+            let _ = self.mvm(["dev", "cluster", "down"]).output();
+        }
         let _ = self.mvm(["destroy", "--all", "--force"]).output();
     }
 }

@@ -8,10 +8,11 @@ use clap::Parser;
 /// A test: its name and what it does.
 pub type Test = (&'static str, fn());
 
-/// Runs those of `tests` that are wished for, or is a shim.
+/// Runs those of `tests` that are wished for, or is mvm.
 pub fn main(tests: &[Test]) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|word| word == "shim") {
+    // So are agent and coordinator of a cluster, which are called with this word first.
+    if args.first().is_some_and(|word| word == "shim" || word == "--no-tui") {
         return mvm::cli::run(mvm::cli::Cli::parse()).unwrap_or(ExitCode::FAILURE);
     }
     // The words of the usual harness, as far as they matter here.

@@ -55,6 +55,8 @@ pub enum Confirmed {
     Delete(String),
     /// Remove an instance.
     Destroy(InstancePath),
+    /// End the cluster.
+    ClusterDown,
 }
 
 impl Purpose {

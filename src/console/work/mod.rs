@@ -1,5 +1,6 @@
 //! What the console has done for it, on a thread of its own: nothing slow holds up the screen.
 
+mod cluster;
 mod fleet;
 mod machine;
 mod route;
@@ -68,6 +69,8 @@ pub enum Job {
     },
     /// Change something of the fleet.
     Fleet(FleetWish),
+    /// Start or end the cluster of this machine.
+    Cluster(ClusterWish),
     /// Do something with a route of the coordinator.
     Route {
         /// Where it listens.
@@ -92,6 +95,7 @@ impl Job {
             Self::Run(_) | Self::Restart(_) => Some(TaskKind::Run),
             Self::Save { .. } | Self::Restore(_) => Some(TaskKind::Snapshot),
             Self::Fleet(_) => Some(TaskKind::Fleet),
+            Self::Cluster(_) => Some(TaskKind::Cluster),
             _ => None,
         }
     }
@@ -118,6 +122,15 @@ pub enum FleetWish {
     },
     /// Remove an instance with its disk.
     Destroy(InstancePath),
+}
+
+/// What is to become of the cluster of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterWish {
+    /// Write its files where there are none, and start what does not run.
+    Up,
+    /// End it and remove its instances.
+    Down,
 }
 
 /// What to run, and how.
@@ -302,6 +315,7 @@ async fn perform(bench: Bench, job: Job, leashed: bool) {
         Job::Save { vm, stop } => task::save(&bench, &vm, stop).await,
         Job::Restore(vm) => task::restore(&bench, &vm).await,
         Job::Fleet(wish) => fleet::perform(&bench, wish).await,
+        Job::Cluster(wish) => cluster::perform(&bench, wish).await,
         Job::Route { listen, op } => route::order(&bench, listen, op).await,
         Job::Stop { vm, at_once } => vm::stop(&bench, &vm, at_once).await,
         Job::Delete(vm) => vm::delete(&bench, &vm).await,
