@@ -64,7 +64,6 @@ impl Asked {
 
 /// The agent, on a thread of its own; ends when it is dropped.
 pub struct Agent {
-    pub address: SocketAddr,
     pub asked: Arc<Asked>,
     say: mpsc::UnboundedSender<Say>,
     stop: CancellationToken,
@@ -81,7 +80,7 @@ impl Agent {
     ) -> Self {
         let (say, told) = mpsc::unbounded_channel();
         let (stop, asked) = (CancellationToken::new(), Arc::new(Asked::default()));
-        let (bound, address_of) = std::sync::mpsc::channel();
+        let (bound, is_bound) = std::sync::mpsc::channel();
         let (until, counts) = (stop.clone(), Arc::clone(&asked));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -90,7 +89,7 @@ impl Agent {
                 let backend = Backend { fleet, events: broadcast::channel(8).0, metrics: Metrics::default() };
                 let server =
                     Server::bind(address, &identity, &authority, backend, Limits::default()).unwrap();
-                bound.send(server.local_addr().unwrap()).unwrap();
+                bound.send(()).unwrap();
                 let owner = own(requests, told, guests, counts);
                 tokio::select! {
                     () = server.run(until.clone()) => {}
@@ -98,7 +97,8 @@ impl Agent {
                 }
             });
         });
-        Self { address: address_of.recv().unwrap(), asked, say, stop, thread: Some(thread) }
+        is_bound.recv().unwrap();
+        Self { asked, say, stop, thread: Some(thread) }
     }
 
     pub fn say(&self, say: Say) {
