@@ -93,7 +93,7 @@ async fn run(context: &Context, file: PathBuf, config: Config, credentials: Cred
         let text = admin::metrics_text(orders.clone(), metrics.clone());
         tokio::spawn(scrape::serve(listener, text, stop.clone()));
     }
-    tokio::spawn(admin::serve(api, orders, metrics, stop.clone()));
+    let api = tokio::spawn(admin::serve(api, orders, metrics, stop.clone()));
     print(&format!("coordinator listens on {} routes", coordinator.listening()))?;
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,6 +134,9 @@ async fn run(context: &Context, file: PathBuf, config: Config, credentials: Cred
     let cut = coordinator.connections();
     coordinator.end().await;
     stop.cancel();
+    drop(incoming);
+    // Those who watch see a clean end; a panic there has been told.
+    let _ = api.await;
     // Another may listen there already, but for its lock.
     let _ = std::fs::remove_file(&socket);
     tracing::info!(cut, "the coordinator has ended");

@@ -24,6 +24,8 @@ pub async fn follow(socket: PathBuf, sink: EventSink, cancel: CancellationToken)
             let followed = match listen(&socket, &mut known, &sink).await {
                 // Most machines have none, most of the time.
                 Err(ClientError::Absent(_)) => Ok(()),
+                // It ended in the midst of a line, or this process was halted for long.
+                Err(ClientError::Lost(_)) if known.cluster.is_some() => Ok(()),
                 followed => followed,
             };
             if known.cluster.is_some() {
