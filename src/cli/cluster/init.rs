@@ -7,6 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::context::{Context, print, print_json, say};
+use super::super::report::Usage;
+use crate::cluster::error::ClusterError;
 use crate::cluster::init::{self, AGENT, GATEWAYS, Options, Written};
 
 #[derive(Debug, Args)]
@@ -32,7 +34,11 @@ pub struct InitArgs {
 pub fn init(context: &Context, args: InitArgs) -> Result<()> {
     let InitArgs { agent, listen: gateways, listen_workers: workers, recreate } = args;
     let options = Options { agent, gateways, workers, recreate };
-    let done = init::init(&options, &context.paths, &context.store)?;
+    let done = init::init(&options, &context.paths, &context.store);
+    let done = done.map_err(|error| match error {
+        ClusterError::Address { .. } => Usage(error.to_string()).into(),
+        error => anyhow::Error::from(error),
+    })?;
     if context.json {
         let files: Vec<Value> = done
             .iter()

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::super::context::{Context, print};
+use super::super::context::{Context, print, say};
 use crate::cluster::logs::{LogLine, Logs};
 use crate::cluster::part::Part;
 use crate::event::text::clean;
@@ -55,6 +55,9 @@ pub async fn logs(context: &Context, args: LogsArgs) -> Result<()> {
     let show = |lines: Vec<LogLine>| {
         lines.iter().try_for_each(|line| print(&render(line, parts.len() > 1, context.json)))
     };
+    if last.is_empty() && !args.follow {
+        say("note: nothing was logged yet; `mvm dev cluster up` starts who does");
+    }
     show(last)?;
     if !args.follow {
         return Ok(());
