@@ -229,7 +229,11 @@ impl Keeper {
         let now = self.now_ms();
         let desk = self.desk.next_ms(now).map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
         let health = self.rules.borrow().health;
-        let look = self.looked.map_or(Duration::ZERO, |looked| health.saturating_sub(looked.elapsed()));
+        let look = match self.looked {
+            _ if self.looking => LOOK,
+            Some(looked) => health.saturating_sub(looked.elapsed()),
+            None => Duration::ZERO,
+        };
         // While something is awake it is seen to often; what is asleep needs nobody.
         let often = if self.kept.is_empty() { look } else { look.min(LOOK) };
         let tell = self.refused.is_some().then_some(TELL);

@@ -102,6 +102,15 @@ impl Coordinator {
         let old = std::mem::replace(&mut self.config, config);
         self.config_error = None;
         let config = self.config.clone();
+        let fixed = |config: &Config| {
+            let settings = &config.coordinator;
+            (settings.metrics, settings.tls_identity.clone(), settings.tls_ca.clone())
+        };
+        if !self.routes.is_empty() && fixed(&old) != fixed(&config) {
+            tracing::warn!(
+                "`metrics`, `tls_identity` and `tls_ca` are used as they are now from the next start on"
+            );
+        }
         for route in &config.routes {
             let tenant = self.tenants.entry(route.tenant_id.clone()).or_default();
             tenant.limit.store(config.coordinator.max_connections_per_tenant, Ordering::Relaxed);
