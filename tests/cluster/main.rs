@@ -2,122 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod place;
+#[path = "../support/mod.rs"]
 mod support;
+mod traffic;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::net::TcpListener;
 
-use mvm::host::files::is_locked;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use place::{Cluster, answers, free_udp};
 use serde_json::Value;
-use support::{DEADLINE, Running, World, http_get, wait_until};
-
-/// A state with the files of a cluster, on ports of its own.
-struct Cluster {
-    world: World,
-    agent: SocketAddr,
-    gateways: SocketAddr,
-    workers: SocketAddr,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let taken = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
-        let [gateways, workers] = taken.map(|listener| listener.local_addr().unwrap());
-        let agent = free_udp();
-        let cluster = Self { world: World::new(), agent, gateways, workers };
-        cluster.init(&[]);
-        cluster
-    }
-
-    fn init(&self, more: &[&str]) -> String {
-        let [agent, gateways, workers] = [self.agent, self.gateways, self.workers].map(|at| at.to_string());
-        let addresses = ["--agent", &agent, "--listen", &gateways, "--listen-workers", &workers];
-        self.world.ok([&["dev", "cluster", "init"], &addresses[..], more].concat())
-    }
-
-    fn up(&self) -> String {
-        self.world.ok(["dev", "cluster", "up"])
-    }
-
-    fn down(&self) {
-        self.world.ok(["dev", "cluster", "down"]);
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.world.state().join("cluster").join(name)
-    }
-
-    /// What `status` tells programs; it fails unless both parts run.
-    fn status(&self) -> Value {
-        let output = self.world.mvm(["dev", "cluster", "status", "--json"]).output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn states(&self) -> [String; 2] {
-        let status = self.status();
-        ["agent", "coordinator"].map(|part| status[part]["state"].as_str().unwrap().to_string())
-    }
-
-    fn gateway(&self) -> Value {
-        let status = self.status();
-        let all = status["instances"].as_array().unwrap();
-        let of = |one: &&Value| one["path"].as_str().unwrap().starts_with("dev/gateways/");
-        all.iter().find(of).cloned().unwrap_or_default()
-    }
-
-    fn route(&self) -> Value {
-        let status = self.status();
-        let listen = self.gateways.to_string();
-        let all = status["routes"].as_array().unwrap();
-        all.iter().find(|route| route["listen"] == listen.as_str()).cloned().unwrap_or_default()
-    }
-
-    fn expect_asleep(&self) {
-        let asleep = || self.gateway()["state"] == "sleeping" && self.guests() == 0;
-        wait_until(DEADLINE, "all instances asleep, without a process", asleep);
-    }
-
-    /// Processes that run guests.
-    fn guests(&self) -> usize {
-        self.world
-            .processes()
-            .iter()
-            .filter(|line| line.contains("qemu") || line.contains("/mvm shim "))
-            .count()
-    }
-
-    /// Ends a part as abruptly as can be.
-    fn kill(&self, part: &str) {
-        let pid = self.status()[part]["pid"].as_i64().unwrap();
-        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
-        let lock = self.file(&format!("{part}.lock"));
-        wait_until(DEADLINE, "the end of what was killed", || !is_locked(&lock).unwrap());
-    }
-
-    fn expect_nothing(&self) {
-        self.world.expect_nothing_left();
-        let vms = fs::read_dir(self.world.state().join("vms")).into_iter().flatten().count();
-        assert_eq!(vms, 0, "disks of VMs are left");
-    }
-}
-
-fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Whether a guest answers through a route; a connection may be closed while the cluster is mended.
-fn answers(route: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(route) else { return false };
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut answer = String::new();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.contains("200 OK")
-}
+use support::{DEADLINE, Running, http_get, wait_until};
 
 #[test]
 fn a_request_wakes_a_guest_which_sleeps_when_nobody_asks_and_down_leaves_nothing() {
