@@ -65,8 +65,9 @@ pub fn told(context: &Context, outcome: &Outcome) -> Result<()> {
 
 /// How long ago that was, for people.
 pub fn since(ms: i64) -> String {
-    let ms = Timestamp::now().as_millisecond().saturating_sub(ms).max(0);
-    duration(Duration::from_secs(ms.unsigned_abs() / 1000))
+    let ms = Timestamp::now().as_millisecond().saturating_sub(ms).max(0).unsigned_abs();
+    let whole = if ms < 1000 { ms } else { ms / 1000 * 1000 };
+    duration(Duration::from_millis(whole))
 }
 
 fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<()> {
