@@ -4,11 +4,11 @@
 //! only what the other side does not take yet is kept, and nothing more is read meanwhile. Once a
 //! direction has moved enough, a pipe and splice(2) do the same without copying.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ const TURN: usize = 16;
 /// What the connections of one worker share.
 #[derive(Debug)]
 pub struct Tools {
-    buffer: RefCell<Box<[u8]>>,
+    /// Nobody waits for it: no task of the worker holds it while another runs.
+    buffer: Mutex<Box<[u8]>>,
     /// Pipes to be had.
     pub pipes: Pipes,
 }
@@ -37,7 +38,7 @@ pub struct Tools {
 impl Tools {
     /// With a buffer, and no pipes yet.
     pub fn new(pipes: Pipes) -> Self {
-        Self { buffer: RefCell::new(vec![0; BUFFER].into_boxed_slice()), pipes }
+        Self { buffer: Mutex::new(vec![0; BUFFER].into_boxed_slice()), pipes }
     }
 }
 
@@ -167,7 +168,8 @@ impl Flow {
                     }
                 }
                 State::Empty => {
-                    let (moved, left) = ready!(pass(cx, from, to, &mut tools.buffer.borrow_mut()))?;
+                    let mut buffer = tools.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (moved, left) = ready!(pass(cx, from, to, &mut buffer))?;
                     if moved == BUFFER && left.is_none() && self.moved > BULK {
                         self.state = tools.pipes.take().map_or(State::Empty, State::Piped);
                     }
