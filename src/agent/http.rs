@@ -25,6 +25,9 @@ mod patient;
 /// How long a peer may take for a request's head, and for anything that is written to it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long connections have to end once the server has.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Most bytes of a request's head.
 const HEAD: usize = 16 << 10;
 
@@ -77,7 +80,7 @@ impl Door for UnixListener {
     }
 }
 
-/// Answers until `stop`; what is under way then is cut off.
+/// Answers until `stop`; what is under way then has a moment to end before it is cut off.
 pub async fn serve<D, F, T>(door: D, bounds: Bounds, answer: F, stop: CancellationToken)
 where
     D: Door,
@@ -87,7 +90,7 @@ where
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = door.next(), if connections.len() < bounds.connections => match accepted {
                 Ok(stream) => {
@@ -104,6 +107,10 @@ where
             },
         }
     }
+    drop(door);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // The set cuts off what is left.
+    let _ = tokio::time::timeout(LINGER, ended).await;
 }
 
 async fn connection<S, F, T>(stream: S, answer: F)

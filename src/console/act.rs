@@ -2,6 +2,7 @@
 
 mod fleet;
 mod log;
+mod route;
 
 use std::path::PathBuf;
 
@@ -86,6 +87,7 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
         Action::Fold => ui.cluster.fold(model),
         Action::FoldAll => ui.cluster.fold_all(model),
         Action::Fleet(op) => return fleet::act(op, model, ui),
+        Action::Route(op) => return route::act(op, model, ui),
         // Their commands say why not, and are not called.
         Action::ClusterUp | Action::ClusterDown => {}
         Action::Snapshot => return vm(model, ui).map(|vm| Effect::Work(Job::Save { vm, stop: false })),

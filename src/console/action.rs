@@ -90,6 +90,8 @@ pub enum Action {
     FoldAll,
     /// Do something with the selected pool or instance.
     Fleet(FleetOp),
+    /// Do something with the selected route.
+    Route(RouteAct),
     /// Do something with the log.
     Log(LogOp),
     /// Show the next tab (1) or the one before (-1).
@@ -151,6 +153,21 @@ impl Turn {
             Self::Stop => "stop",
         }
     }
+}
+
+/// What can be done with a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteAct {
+    /// Have an instance awake, as a connection would.
+    Wake,
+    /// Let its instances go to sleep now.
+    Sleep,
+    /// Take nothing new, or take connections again.
+    Drain,
+    /// Connect to it in a tab.
+    Dial,
+    /// Follow the logs of coordinator and agent in a tab.
+    Logs,
 }
 
 /// What can be done with a log without another word.

@@ -1,97 +1,16 @@
 //! The one list of commands: keys, footer, help, palette, keymap file and mouse all come from it.
 
-pub use crate::console::action::{Action, FleetOp, LogOp, Turn};
+pub use crate::console::action::{Action, FleetOp, LogOp, RouteAct, Turn};
 use crate::console::model::Model;
 use crate::console::ui::Ui;
-use crate::console::ui::builds::Part as BuildsPart;
-use crate::console::ui::cluster::Part as ClusterPart;
 use crate::console::ui::page::Page;
-use crate::console::ui::tabs::Keys;
-use crate::console::ui::vms::Part as VmsPart;
 use crate::terminal::search::Towards;
 
 mod fleet;
+mod place;
+mod route;
 
-/// Where a command is of use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// On every page.
-    Everywhere,
-    /// On the builds page and its tile.
-    Builds,
-    /// On the VMs page and its tile.
-    Vms,
-    /// On the cluster page and its tile.
-    Cluster,
-    /// Where a log is shown.
-    Log,
-    /// In the terminal, after the prefix key.
-    Terminal,
-    /// In the scrollback of a terminal.
-    Scrollback,
-}
-
-impl Place {
-    /// All places, the narrow ones first.
-    pub const ALL: [Self; 7] = [
-        Self::Builds,
-        Self::Vms,
-        Self::Cluster,
-        Self::Log,
-        Self::Terminal,
-        Self::Scrollback,
-        Self::Everywhere,
-    ];
-
-    /// What the help calls it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Everywhere => "Everywhere",
-            Self::Builds => "Builds",
-            Self::Vms => "VMs",
-            Self::Cluster => "Cluster",
-            Self::Log => "Logs",
-            Self::Terminal => "Terminal, after the prefix key",
-            Self::Scrollback => "Scrollback of a terminal",
-        }
-    }
-
-    /// The page it lies on, where that is one.
-    pub fn page(self) -> Option<Page> {
-        match self {
-            Self::Builds => Some(Page::Builds),
-            Self::Vms => Some(Page::Vms),
-            Self::Cluster => Some(Page::Cluster),
-            Self::Terminal | Self::Scrollback => Some(Page::Terminal),
-            Self::Everywhere | Self::Log => None,
-        }
-    }
-
-    /// How far it lies within others: where two share a key, the higher has it.
-    pub fn narrowness(self) -> u8 {
-        match self {
-            Self::Everywhere => 0,
-            Self::Scrollback => 2,
-            _ => 1,
-        }
-    }
-
-    /// Whether it is on the screen and takes its keys.
-    pub fn is_here(self, ui: &Ui) -> bool {
-        match self {
-            Self::Everywhere => true,
-            Self::Builds => ui.pane() == Page::Builds,
-            Self::Vms => ui.pane() == Page::Vms,
-            Self::Cluster => ui.pane() == Page::Cluster,
-            Self::Log => shows_log(ui),
-            Self::Terminal => {
-                let typing = matches!(ui.tabs.keys, Keys::Search(_));
-                ui.pane() == Page::Terminal && !ui.tabs.list.is_empty() && !typing
-            }
-            Self::Scrollback => ui.pane() == Page::Terminal && matches!(ui.tabs.keys, Keys::Scrollback),
-        }
-    }
-}
+pub use place::Place;
 
 /// A command.
 #[derive(Debug)]
@@ -134,17 +53,7 @@ impl Command {
     }
 }
 
-/// Whether a log is on the screen that takes the log's keys.
-pub fn shows_log(ui: &Ui) -> bool {
-    match ui.page {
-        Page::Builds => !ui.zoomed || ui.builds.part == BuildsPart::Log,
-        Page::Vms => !ui.zoomed || ui.vms.part == VmsPart::Console,
-        Page::Cluster => !ui.zoomed || ui.cluster.part == ClusterPart::Console,
-        _ => false,
-    }
-}
-
-use Place::{Builds, Cluster, Everywhere, Log, Scrollback, Terminal, Vms};
+use Place::{Builds, Cluster, Everywhere, Log, Routes, Scrollback, Terminal, Vms};
 
 /// All commands. Where two share a key, that of the narrower place wins.
 pub const COMMANDS: &[Command] = &[
@@ -253,6 +162,33 @@ pub const COMMANDS: &[Command] = &[
         .when(fleet::instance),
     command("cluster-up", &[], Cluster, Action::ClusterUp, "start the cluster").when(no_cluster),
     command("cluster-down", &[], Cluster, Action::ClusterDown, "end the cluster").when(no_cluster),
+    command("wake-route", &["w"], Routes, Action::Route(RouteAct::Wake), "have an instance awake")
+        .rank(10)
+        .when(route::wake),
+    command("let-sleep", &["s"], Routes, Action::Route(RouteAct::Sleep), "let its instances go to sleep now")
+        .rank(11)
+        .when(route::sleep),
+    command(
+        "drain",
+        &["d"],
+        Routes,
+        Action::Route(RouteAct::Drain),
+        "take no new connections, or take them again",
+    )
+    .rank(12)
+    .when(route::is_there),
+    command("dial", &["o"], Routes, Action::Route(RouteAct::Dial), "connect to the route in a tab")
+        .rank(5)
+        .when(route::listens),
+    command(
+        "cluster-logs",
+        &["l"],
+        Routes,
+        Action::Route(RouteAct::Logs),
+        "follow coordinator and agent in a tab",
+    )
+    .rank(13)
+    .when(route::is_there),
     command("follow", &["f"], Log, Action::Log(LogOp::Follow), "follow new lines, or stay")
         .when(has_log)
         .rank(31),

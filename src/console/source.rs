@@ -1,6 +1,7 @@
 //! What happens outside of this process, as events: VMs and what they use, the tasks of other
 //! processes, the console of the VM that is looked at.
 
+pub mod coordinator;
 mod database;
 mod fleet;
 mod snapshots;

@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::json;
@@ -66,7 +66,8 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let answer = move |asked| answer(asked, orders.clone(), metrics.clone());
+    let ending = stop.clone();
+    let answer = move |asked| answer(asked, orders.clone(), metrics.clone(), ending.clone());
     http::serve(listener, BOUNDS, answer, stop).await;
 }
 
@@ -99,7 +100,12 @@ async fn ask<T>(
     outcome.await.map_err(|_| Gone)
 }
 
-async fn answer(asked: Asked, orders: mpsc::Sender<Order>, metrics: Metrics) -> Answer {
+async fn answer(
+    asked: Asked,
+    orders: mpsc::Sender<Order>,
+    metrics: Metrics,
+    ending: CancellationToken,
+) -> Answer {
     let parts: Vec<&str> = asked.path.trim_start_matches('/').split('/').collect();
     let (methods, read) = match parts.as_slice() {
         ["status" | "watch" | "metrics"] => ("GET", true),
@@ -115,7 +121,7 @@ async fn answer(asked: Asked, orders: mpsc::Sender<Order>, metrics: Metrics) -> 
         return http::only(methods);
     }
     let done = match parts.as_slice() {
-        ["watch"] => return http::stream(JSON_LINES, changes(orders)),
+        ["watch"] => return http::stream(JSON_LINES, changes(orders, ending)),
         ["status"] => ask(&orders, Order::Status).await.map(|status| json(StatusCode::OK, &status)),
         ["metrics"] => ask(&orders, Order::Status).await.map(|now| http::metrics(metrics.text(&now))),
         ["routes", listen, op] => {
@@ -151,8 +157,8 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
 }
 
 /// How things stand, as a line: at once, and whenever they have changed.
-fn changes(orders: mpsc::Sender<Order>) -> impl Stream<Item = Bytes> + Send {
-    unfold((orders, None::<Status>), |(orders, mut last)| async move {
+fn changes(orders: mpsc::Sender<Order>, ending: CancellationToken) -> impl Stream<Item = Bytes> + Send {
+    let lines = unfold((orders, None::<Status>), |(orders, mut last)| async move {
         loop {
             if last.is_some() {
                 tokio::time::sleep(LOOK).await;
@@ -165,7 +171,8 @@ fn changes(orders: mpsc::Sender<Order>) -> impl Stream<Item = Bytes> + Send {
                 return Some((line.into(), (orders, last)));
             }
         }
-    })
+    });
+    lines.take_until(ending.cancelled_owned())
 }
 
 #[cfg(test)]

@@ -50,4 +50,14 @@ impl RouteOp {
             Self::Resume => "resume",
         }
     }
+
+    /// What is so once it is done, for people.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Wake => "an instance is awake",
+            Self::Sleep => "its instances are let go to sleep",
+            Self::Drain => "nothing new is taken",
+            Self::Resume => "connections are taken again",
+        }
+    }
 }

@@ -10,8 +10,10 @@ pub type WaiterId = u64;
 /// Number of a wake.
 pub type WakeId = u64;
 
-/// Pause after a wake that failed, ms.
+/// Pause after a wake that failed, ms; doubled each time while those who wait have others to wait for.
 pub const PAUSE_MS: u64 = 500;
+/// How often it is doubled at most.
+const DOUBLINGS: u32 = 6;
 /// A wake that has not come to its end by then never does, ms; longer than an agent takes.
 pub const WAKE_LIMIT_MS: u64 = 150_000;
 
@@ -63,6 +65,8 @@ pub struct Desk {
     /// No wake before then, ms.
     not_before_ms: u64,
     last_wake: WakeId,
+    /// Wakes that failed in a row.
+    failures: u32,
 }
 
 /// What there is to give.
@@ -104,8 +108,7 @@ impl Desk {
     pub fn woken(&mut self, wake: WakeId) -> bool {
         let ours = self.waking.is_some_and(|waking| waking.id == wake);
         if ours {
-            self.waking = None;
-            self.not_before_ms = 0;
+            (self.waking, self.not_before_ms, self.failures) = (None, 0, 0);
         }
         ours
     }
@@ -117,10 +120,12 @@ impl Desk {
             return Vec::new();
         }
         self.waking = None;
-        self.not_before_ms = now_ms + PAUSE_MS;
         if others {
+            self.not_before_ms = now_ms + (PAUSE_MS << self.failures.min(DOUBLINGS));
+            self.failures += 1;
             return Vec::new();
         }
+        self.not_before_ms = now_ms + PAUSE_MS;
         let refusal = Refusal::Failed(why.into());
         self.waiters.drain(..).map(|waiter| Effect::Refuse(waiter.id, refusal.clone())).collect()
     }

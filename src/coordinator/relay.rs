@@ -193,13 +193,16 @@ impl Flow {
     }
 }
 
-/// Reads once and writes it at once: how much came, and what of it was not taken.
+/// How much came, and what of it was not taken.
+type Passed = (usize, Option<Box<[u8]>>);
+
+/// Reads once and writes it at once.
 fn pass(
     cx: &mut Context<'_>,
     from: &mut TcpStream,
     to: &mut TcpStream,
     buffer: &mut [u8],
-) -> Poll<Result<(usize, Option<Box<[u8]>>), Fault>> {
+) -> Poll<Result<Passed, Fault>> {
     let mut read = ReadBuf::new(buffer);
     ready!(Pin::new(from).poll_read(cx, &mut read)).map_err(Fault::Read)?;
     let bytes = read.filled();

@@ -6,12 +6,27 @@ use serde::{Deserialize, Serialize};
 /// A coordinator and all below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterInfo {
-    /// Where the coordinator listens, e.g. `127.0.0.1:7000`.
+    /// Where the coordinator listens, e.g. `127.0.0.1`.
     pub address: String,
-    /// The coordinator's state, e.g. `running`.
+    /// The coordinator's state, e.g. `serving`.
     pub state: String,
     /// Machines that run instances.
     pub nodes: Vec<NodeInfo>,
+    /// The coordinator's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Since when it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// Its mvm's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The file of its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A machine of the cluster, by its agent.
@@ -25,6 +40,12 @@ pub struct NodeInfo {
     pub state: String,
     /// Who has instances there.
     pub tenants: Vec<TenantInfo>,
+    /// Whether it is this machine: the fleet of this state is then its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub here: bool,
+    /// Why its agent does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A tenant: on one node of a cluster, or of this state.
@@ -211,8 +232,8 @@ pub struct LeaseInfo {
     pub from: String,
 }
 
-fn is_nought(number: &u32) -> bool {
-    *number == 0
+fn is_nought<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// A route of the coordinator.
@@ -238,6 +259,51 @@ pub struct RouteInfo {
     /// Seconds until its instances are put to sleep; absent while that is not due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_secs: Option<u64>,
+    /// The pool's node.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// Connections that wait for an instance.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub queued: u64,
+    /// Connections so far.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub accepted: u64,
+    /// Of these, closed without an instance.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub refused: u64,
+    /// Wakes so far.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub wakes: u64,
+    /// Of these, failed.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub failed_wakes: u64,
+    /// The pool's instances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<BackendInfo>,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// An instance as a route sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendInfo {
+    /// Its name.
+    pub name: String,
+    /// Its state, e.g. `running`.
+    pub state: String,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its connections through the route.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub connections: u64,
+    /// Whether the route keeps it awake.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leased: bool,
+    /// Whether its application answers as it should; absent where it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
 }
 
 /// How long a client waited for an instance that slept.
@@ -247,4 +313,16 @@ pub struct WakeInfo {
     pub ms: u64,
     /// Steps in order with their length in milliseconds.
     pub steps: Vec<(String, u64)>,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Who was woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// How many clients waited.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub waiters: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }

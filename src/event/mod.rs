@@ -465,8 +465,19 @@ mod tests {
     }
 
     #[test]
+    fn routes_of_earlier_recordings_are_read() {
+        let route = r#"{ "event": "route_seen", "route": { "listen": "l", "tenant": "t", "pool": "p",
+            "state": "sleeping", "connections": 0, "rx_bytes": 0, "tx_bytes": 0, "wake": { "ms": 1, "steps": [] } } }"#;
+        assert!(matches!(serde_json::from_str(route), Ok(Kind::RouteSeen { .. })));
+        let cluster = r#"{ "event": "cluster_seen", "cluster": { "address": "a", "state": "running", "nodes": [
+            { "name": "n", "address": "a", "state": "lost", "tenants": [] } ] } }"#;
+        assert!(matches!(serde_json::from_str(cluster), Ok(Kind::ClusterSeen { .. })));
+    }
+
+    #[test]
     fn a_cluster_and_its_routes_come_back_from_json_as_they_were() {
-        let wake = cluster::WakeInfo { ms: 451, steps: vec![("restore".into(), 400)] };
+        let steps = vec![("restore".into(), 400)];
+        let wake = cluster::WakeInfo { ms: 451, steps, ..cluster::WakeInfo::default() };
         let route = RouteInfo { listen: "127.0.0.1:8443".into(), wake: Some(wake), ..RouteInfo::default() };
         let node = cluster::NodeInfo { name: "dev".into(), ..cluster::NodeInfo::default() };
         let cluster = ClusterInfo { state: "running".into(), nodes: vec![node], ..ClusterInfo::default() };

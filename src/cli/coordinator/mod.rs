@@ -99,13 +99,7 @@ pub async fn coordinator(context: &mut Context, args: CoordinatorArgs) -> Result
 
 async fn order(context: &Context, Which { listen }: Which, op: RouteOp) -> Result<()> {
     client::route(&context.paths.coordinator_socket(), listen, op).await?;
-    let word = match op {
-        RouteOp::Wake => "an instance is awake",
-        RouteOp::Sleep => "its instances are let go to sleep",
-        RouteOp::Drain => "nothing new is taken",
-        RouteOp::Resume => "connections are taken again",
-    };
-    done(context, &format!("{listen}: {word}"))
+    done(context, &format!("{listen}: {}", op.done()))
 }
 
 fn done(context: &Context, word: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `mvm coordinator routes`.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -14,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::super::context::{Context, print, print_json};
 use super::show;
 use crate::console::view::columns::fit;
-use crate::coordinator::admin::client;
+use crate::coordinator::admin::client::{self, ClientError, Watch};
 use crate::coordinator::status::Status;
 
 #[derive(Debug, Args)]
@@ -45,11 +46,25 @@ pub async fn routes(context: &Context, args: RoutesArgs) -> Result<ExitCode> {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-            status = watch.next() => match status? {
-                Some(status) => shown.show(status)?,
-                None => bail!("the coordinator has ended\nhelp: `mvm dev cluster up` starts it again, or `mvm coordinator serve`"),
+            status = watch.next() => match status {
+                Ok(Some(status)) => shown.show(status)?,
+                // Of one that was halted for long the coordinator tires.
+                Ok(None) | Err(ClientError::Lost(_)) => watch = again(&socket).await?,
+                Err(error) => return Err(error.into()),
             },
         }
+    }
+}
+
+/// Watches again, if there is anybody.
+async fn again(socket: &Path) -> Result<Watch> {
+    match client::watch(socket).await {
+        Err(ClientError::Absent(_)) => {
+            bail!(
+                "the coordinator has ended\nhelp: `mvm dev cluster up` starts it again, or `mvm coordinator serve`"
+            )
+        }
+        watch => Ok(watch?),
     }
 }
 

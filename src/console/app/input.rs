@@ -145,6 +145,7 @@ fn point(spot: Spot, ui: &mut Ui) {
         Spot::Task(id) => ui.builds.select(id),
         Spot::Vm(id) => ui.vms.select(&id),
         Spot::Row(path) => ui.cluster.select(&path),
+        Spot::Route(listen) => ui.routes.select(&listen),
         Spot::Tab(index) => ui.tabs.show(index),
         _ => {}
     }

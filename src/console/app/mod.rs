@@ -321,7 +321,8 @@ impl App {
     fn moves(&self) -> bool {
         self.model.tasks.iter().any(|task| task.ended.is_none())
             || self.model.vms.iter().any(|vm| vm.is_live())
-            || self.ui.page == Page::Cluster && !self.model.cluster.fleet.tenants().is_empty()
+            || self.ui.page == Page::Cluster && !self.model.cluster.is_empty()
+            || self.ui.page == Page::Routes && !self.model.cluster.routes.is_empty()
             || self.model.notice.is_some()
     }
 

@@ -14,6 +14,8 @@ pub fn open(program: Program, model: &Model, paths: &Paths, size: Size, scrollba
     let name = match &program {
         Program::Ssh(id) => model.vm(id).map_or(id.clone(), |vm| vm.name.clone()),
         Program::Shell => "shell".into(),
+        Program::Dial(address) => address.to_string(),
+        Program::ClusterLogs => "logs".into(),
     };
     let session = command(&program, model, paths)
         .and_then(|command| Session::spawn(command, size, scrollback).map_err(|error| error.to_string()));
@@ -35,5 +37,15 @@ fn command(program: &Program, model: &Model, paths: &Paths) -> Result<Command, S
             let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
             Ok(Command::new(shell.unwrap_or_else(|| "/bin/sh".into())))
         }
+        Program::Dial(address) => mvm(&["connect", &address.to_string()]),
+        Program::ClusterLogs => mvm(&["dev", "cluster", "logs", "-f"]),
     }
+}
+
+/// This program with other words.
+fn mvm(words: &[&str]) -> Result<Command, String> {
+    let program = std::env::current_exe().map_err(|error| format!("mvm does not find itself: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(words);
+    Ok(command)
 }

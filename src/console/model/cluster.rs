@@ -12,7 +12,7 @@ pub const NODES: &str = "@";
 pub struct ClusterModel {
     /// The coordinator and its nodes; absent when there is no cluster.
     pub info: Option<ClusterInfo>,
-    /// The fleet of each node.
+    /// The fleet of each node, as the coordinator tells.
     pub nodes: Vec<Fleet>,
     /// The fleet of this state.
     pub fleet: Fleet,
@@ -24,6 +24,12 @@ impl ClusterModel {
     /// Whether there is nothing to show but routes.
     pub fn is_empty(&self) -> bool {
         self.info.is_none() && self.fleet.tenants().is_empty()
+    }
+
+    /// The path of the node that is this machine, to which the fleet of this state belongs.
+    pub fn home(&self) -> Option<String> {
+        let here = self.info.as_ref()?.nodes.iter().find(|node| node.here)?;
+        Some(format!("{NODES}/{}", here.name))
     }
 
     /// The route that listens there.

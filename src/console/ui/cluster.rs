@@ -107,6 +107,8 @@ impl Trunk {
 pub struct Tree<'a> {
     blocks: Vec<Block<'a>>,
     len: usize,
+    /// The path of the node that is this machine.
+    home: Option<String>,
 }
 
 #[derive(Debug)]
@@ -180,9 +182,11 @@ impl<'a> Tree<'a> {
 }
 
 impl ClusterUi {
-    /// The rows: the coordinator with its nodes first, then the fleet of this state.
+    /// The rows: the coordinator with its nodes first. The fleet of this state is below the node that is
+    /// this machine, else last.
     pub fn tree<'a>(&self, model: &'a Model) -> Tree<'a> {
-        let mut tree = Tree::default();
+        let mut tree = Tree { home: model.cluster.home(), ..Tree::default() };
+        let own = &model.cluster.fleet;
         if let Some(cluster) = &model.cluster.info {
             let folded = self.folded.contains(NODES);
             tree.push(Trunk::default(), NODES.into(), What::Coordinator(cluster), folded);
@@ -191,13 +195,16 @@ impl ClusterUi {
                 let path = format!("{NODES}/{}", node.name);
                 let trunk = Trunk::default().below(index + 1 == nodes.len());
                 let folded = self.folded.contains(&path);
+                let fleet = if tree.home.as_ref() == Some(&path) { own } else { fleet };
                 tree.push(trunk, path.into(), What::Node(node), folded);
                 if !folded {
                     self.fleet(fleet, Some(trunk), &mut tree);
                 }
             }
         }
-        self.fleet(&model.cluster.fleet, None, &mut tree);
+        if tree.home.is_none() {
+            self.fleet(own, None, &mut tree);
+        }
         tree
     }
 
@@ -221,16 +228,17 @@ impl ClusterUi {
     }
 
     /// The path of what is selected, or of what it is hidden below.
-    fn shown(&self) -> Option<&str> {
+    fn shown<'a>(&'a self, home: Option<&'a str>) -> Option<&'a str> {
         let path = self.selected.as_deref()?;
+        let home = home.filter(|_| is_here(path)).into_iter().flat_map(|home| [NODES, home]);
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-        Some(above.into_iter().find(|above| self.folded.contains(*above)).unwrap_or(path))
+        Some(home.chain(above).find(|above| self.folded.contains(*above)).unwrap_or(path))
     }
 
     /// The place of the selected row: the first while none was chosen. A row that was hidden or is
     /// gone gives its place to the nearest one above it.
     pub fn place(&self, tree: &Tree<'_>) -> usize {
-        let mut path = self.shown().unwrap_or_default();
+        let mut path = self.shown(tree.home.as_deref()).unwrap_or_default();
         loop {
             if let Some(at) = tree.find(path) {
                 return at;
@@ -244,7 +252,8 @@ impl ClusterUi {
 
     /// What is selected.
     pub fn what<'a>(&self, model: &'a Model) -> Option<What<'a>> {
-        let mut path = self.shown().unwrap_or_default();
+        let home = model.cluster.home();
+        let mut path = self.shown(home.as_deref()).unwrap_or_default();
         loop {
             if let Some(what) = find(model, path) {
                 return Some(what);
@@ -319,9 +328,9 @@ impl ClusterUi {
     }
 }
 
-/// Whether what has this path is of this state, and not of some node.
+/// Whether what has this path is of this state, and neither the coordinator nor of some node.
 fn is_here(path: &str) -> bool {
-    path.strip_prefix(NODES).is_none_or(|rest| !rest.starts_with('/'))
+    path.strip_prefix(NODES).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 fn find<'a>(model: &'a Model, path: &str) -> Option<What<'a>> {

@@ -17,6 +17,17 @@ impl RoutesUi {
         chosen.and_then(|listen| routes.iter().position(|route| route.listen == *listen)).unwrap_or(0)
     }
 
+    /// The selected route.
+    pub fn route<'a>(&self, model: &'a Model) -> Option<&'a RouteInfo> {
+        let routes = &model.cluster.routes;
+        routes.get(self.place(routes))
+    }
+
+    /// Selects a route, by where it listens.
+    pub fn select(&mut self, listen: &str) {
+        self.selected = Some(listen.into());
+    }
+
     /// Moves the selection.
     pub fn move_by(&mut self, model: &Model, by: isize) {
         let routes = &model.cluster.routes;

@@ -1,6 +1,7 @@
 //! Sessions in tabs.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::pin::pin;
 
 use futures_util::future::select_all;
@@ -22,13 +23,17 @@ pub enum Program {
     Ssh(String),
     /// A shell of this machine.
     Shell,
+    /// A connection to a TCP address.
+    Dial(SocketAddr),
+    /// What coordinator and agent of this state write.
+    ClusterLogs,
 }
 
 /// A tab.
 pub struct Tab {
     /// What runs in it.
     pub program: Program,
-    /// Its name: the VM's, or `shell`.
+    /// Its name: the VM's, `shell`, the address, or `logs`.
     pub name: String,
     /// The session, while one could be started.
     pub session: Result<Session, String>,

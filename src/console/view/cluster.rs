@@ -32,7 +32,7 @@ const NONE: &str = "No fleet yet. `mvm tenant create dev` makes a tenant, `mvm p
 /// The same on the overview.
 const NONE_BRIEFLY: &str = "No fleet yet: `mvm tenant create dev` begins one.";
 /// What is said where there are no routes.
-const NO_ROUTES: &str = "No cluster: this version of mvm cannot start one yet.";
+const NO_ROUTES: &str = "No cluster: `mvm dev cluster up` starts one.";
 
 /// Width from which the detail lies beside the tree.
 const BESIDE: u16 = 150;
@@ -183,8 +183,9 @@ fn name(theme: &Theme, row: &Row<'_>, room: u16) -> Line<'static> {
     };
     let role = if matches!(row.what, What::Tenant(_)) { Role::Title } else { Role::Text };
     let sign = alive.map(|state| {
-        let sign = if state == "failed" { Sign::Failed } else { Sign::Alive };
-        Span::styled(format!("{} ", theme.sign(sign)), theme.style(state_role(state)))
+        let role = state_role(state);
+        let sign = if role == Role::Error { Sign::Failed } else { Sign::Alive };
+        Span::styled(format!("{} ", theme.sign(sign)), theme.style(role))
     });
     let folded = if row.folded { format!(" {}", theme.sign(Sign::Cut)) } else { String::new() };
     let taken = trunk.chars().count() + kind.len() + 2 * usize::from(sign.is_some()) + width(&folded);
@@ -201,8 +202,8 @@ fn name(theme: &Theme, row: &Row<'_>, room: u16) -> Line<'static> {
 fn rest(scene: Scene<'_>, row: &Row<'_>, area: Rect, buffer: &mut Buffer) {
     let theme = scene.theme;
     let words = match row.what {
-        What::Coordinator(cluster) => vec![(cluster.state.clone(), state_role(&cluster.state))],
-        What::Node(node) => vec![(node.state.clone(), state_role(&node.state))],
+        What::Coordinator(cluster) => alive(&cluster.state, cluster.error.as_deref()),
+        What::Node(node) => alive(&node.state, node.error.as_deref()),
         What::Tenant(tenant) => of_tenant(tenant, area.width),
         What::Pool(pool) => of_pool(theme, pool, busy(scene, &pool.path), area.width),
         What::Instance(pool, instance) => return of_instance(scene, pool, instance, area, buffer),
@@ -217,6 +218,12 @@ fn rest(scene: Scene<'_>, row: &Row<'_>, area: Rect, buffer: &mut Buffer) {
         table::left(theme, &text, theme.style(role), place, buffer);
         x = x.saturating_add(width(&text) as u16 + 2);
     }
+}
+
+/// A state, and what is wrong.
+fn alive(state: &str, error: Option<&str>) -> Vec<(String, Role)> {
+    let error = error.and_then(|error| error.lines().next()).unwrap_or_default();
+    vec![(state.into(), state_role(state)), (error.into(), Role::Error)]
 }
 
 fn of_tenant(tenant: &Tenant, room: u16) -> Vec<(String, Role)> {

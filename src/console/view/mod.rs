@@ -137,7 +137,7 @@ fn pane_of(page: Page, scene: Scene<'_>, area: Rect, buffer: &mut Buffer, spots:
         Page::Vms => vms::draw(scene, area, buffer, spots),
         Page::Terminal => terminal::draw(scene, area, buffer, spots),
         Page::Cluster => cluster::draw(scene, area, buffer, spots),
-        Page::Routes => routes::draw(scene, area, buffer),
+        Page::Routes => routes::draw(scene, area, buffer, spots),
         Page::Log => own_log::draw(scene, area, buffer),
         Page::Overview => {}
     }

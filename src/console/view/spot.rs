@@ -19,6 +19,8 @@ pub enum Spot {
     Vm(String),
     /// A row of the cluster's tree, by its path.
     Row(String),
+    /// A route in the table, by where it listens.
+    Route(String),
     /// A command in the palette, by its row.
     Choice(usize),
     /// Yes or no.

@@ -196,9 +196,11 @@ pub(super) fn unknown(theme: &Theme) -> &'static str {
 /// How a state is coloured, of a VM, an instance or a route.
 pub(super) fn state_role(state: &str) -> Role {
     match state {
-        "running" | "ready" | "connected" | "open" => Role::Ok,
-        "failed" | "lost" => Role::Error,
+        "running" | "ready" | "connected" | "open" | "serving" => Role::Ok,
+        "failed" | "lost" | "down" | "refused" | "unreachable" | "closed" => Role::Error,
         "stopped" | "paused" | "sleeping" => Role::Dim,
+        "idle" => Role::Accent,
+        "empty" => Role::Warning,
         _ => Role::Busy,
     }
 }

@@ -2,11 +2,13 @@
 
 mod fleet;
 mod machine;
+mod route;
 mod task;
 mod vm;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::action::Turn;
 use super::fault;
 use super::source::{self, Interest};
+use crate::coordinator::control::RouteOp;
 use crate::event::{EventSink, Kind, Level, Source, TaskId, TaskKind};
 use crate::fleet::desired::Counts;
 use crate::fleet::ids::{InstancePath, PoolPath};
@@ -65,6 +68,13 @@ pub enum Job {
     },
     /// Change something of the fleet.
     Fleet(FleetWish),
+    /// Do something with a route of the coordinator.
+    Route {
+        /// Where it listens.
+        listen: SocketAddr,
+        /// What.
+        op: RouteOp,
+    },
     /// Forward a port no more.
     Unforward {
         /// The VM.
@@ -214,6 +224,9 @@ impl Desk {
         let mut doing = JoinSet::new();
         let (holds, mut held) = mpsc::unbounded_channel();
         let (paths, sink) = (self.paths.clone(), self.sink.clone());
+        let following =
+            source::coordinator::follow(paths.coordinator_socket(), sink.clone(), all.child_token());
+        tokio::task::spawn_local(following);
         tokio::task::spawn_local(source::watch(paths, interest, sink, all.child_token()));
         tokio::task::spawn_local(machine::describe(self.paths.clone(), self.sink.clone()));
         loop {
@@ -289,6 +302,7 @@ async fn perform(bench: Bench, job: Job, leashed: bool) {
         Job::Save { vm, stop } => task::save(&bench, &vm, stop).await,
         Job::Restore(vm) => task::restore(&bench, &vm).await,
         Job::Fleet(wish) => fleet::perform(&bench, wish).await,
+        Job::Route { listen, op } => route::order(&bench, listen, op).await,
         Job::Stop { vm, at_once } => vm::stop(&bench, &vm, at_once).await,
         Job::Delete(vm) => vm::delete(&bench, &vm).await,
         Job::Forward { vm, map } => vm::forward(&bench, &vm, &map).await,

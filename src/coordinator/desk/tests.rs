@@ -106,7 +106,7 @@ proptest! {
         let mut desk = Desk::default();
         let (mut now, mut next) = (0u64, 0u64);
         let (mut waiting, mut open): (BTreeSet<u64>, Option<u64>) = Default::default();
-        let mut take = |effects: Vec<Effect>, waiting: &mut BTreeSet<u64>, open: &mut Option<u64>| {
+        let take = |effects: Vec<Effect>, waiting: &mut BTreeSet<u64>, open: &mut Option<u64>| {
             for effect in effects {
                 match effect {
                     Effect::Admit(id) | Effect::Refuse(id, _) => prop_assert!(waiting.remove(&id)),

@@ -16,7 +16,7 @@ use crate::console::theme::{Depth, Palette, Theme};
 use crate::console::ui::tabs::{Program, Tab};
 use crate::console::view;
 use crate::console::work::Job;
-use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, RouteInfo, TenantInfo, WakeInfo};
+use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, PoolInfo, TenantInfo};
 use crate::event::vm::{SnapshotInfo, VmInfo, VmSample};
 use crate::event::{Activity, Event, Kind, Level, Outcome, SCHEMA_VERSION, Source, TaskId, TaskKind};
 
@@ -138,8 +138,10 @@ fn cluster() -> impl Strategy<Value = Kind> {
             let pool = PoolInfo { name: name.clone(), desired, actual, instances, ..PoolInfo::default() };
             let tenant = TenantInfo { name: name.clone(), pools: vec![pool; count], ..TenantInfo::default() };
             let (node_address, tenants) = (address.clone(), vec![tenant; count]);
-            let node = NodeInfo { name, address: node_address, state: state.clone(), tenants };
-            Kind::ClusterSeen { cluster: Box::new(ClusterInfo { address, state, nodes: vec![node; count] }) }
+            let (here, error) = (desired % 2 == 0, Some(name.clone()));
+            let node = NodeInfo { name, address: node_address, state: state.clone(), tenants, here, error };
+            let (nodes, more) = (vec![node; count], ClusterInfo::default());
+            Kind::ClusterSeen { cluster: Box::new(ClusterInfo { address, state, nodes, ..more }) }
         },
     )
 }
@@ -173,12 +175,16 @@ fn fleet() -> impl Strategy<Value = Kind> {
 
 fn route() -> impl Strategy<Value = Kind> {
     (text(), text(), state(), number(), number()).prop_map(|(listen, pool, state, one, other)| {
-        let wake = Some(WakeInfo { ms: one, steps: vec![(pool.clone(), other); 2] });
-        let (tenant, connections, rx_bytes, tx_bytes) = (pool.clone(), one, other, one);
-        let idle_secs = Some(other);
-        let route =
-            RouteInfo { listen, tenant, pool, state, connections, rx_bytes, tx_bytes, wake, idle_secs };
-        Kind::RouteSeen { route: Box::new(route) }
+        // As JSON, so that fields that are added later need no word here.
+        let wake = serde_json::json!({ "ms": one, "steps": [[pool, other], [listen, one]], "waiters": other,
+            "instance": pool, "error": (one > other).then_some(&listen) });
+        let instance = serde_json::json!({ "name": pool, "state": state, "endpoint": listen, "connections": one,
+            "leased": true, "healthy": one > 3 });
+        let json = serde_json::json!({ "event": "route_seen", "route": { "listen": listen, "tenant": pool,
+            "pool": pool, "state": state, "connections": one, "rx_bytes": other, "tx_bytes": one, "wake": wake,
+            "idle_secs": other, "queued": one, "accepted": other, "refused": one, "wakes": one,
+            "failed_wakes": other, "instances": [instance], "error": (one < other).then_some(&pool) } });
+        serde_json::from_value(json).unwrap()
     })
 }
 

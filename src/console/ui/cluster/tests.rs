@@ -90,3 +90,25 @@ fn what_is_on_a_node_is_looked_at_and_not_acted_on() {
     assert!(matches!(ui.what(&model), Some(What::Instance(..))));
     assert!(ui.instance(&model).is_none() && ui.pool(&model).is_none());
 }
+
+#[test]
+fn the_fleet_of_this_state_is_below_the_node_that_is_this_machine() {
+    let mut model = model(&["a"]);
+    let cluster = model.cluster.info.as_mut().unwrap();
+    cluster.nodes[0].here = true;
+    cluster.nodes.push(NodeInfo { name: "two".into(), ..NodeInfo::default() });
+    model.cluster.nodes.push(Fleet::default());
+    let mut ui = ClusterUi::default();
+    assert_eq!(paths(&ui, &model), ["@", "@/one", "dev", "dev/web", "dev/web/a", "@/two"]);
+    ui.select("dev/web/a");
+    assert!(ui.instance(&model).is_some());
+    for above in ["@/one", "@"] {
+        ui.select(above);
+        ui.fold(&model);
+        ui.select("dev/web/a");
+        let tree = ui.tree(&model);
+        let at = ui.place(&tree);
+        assert_eq!(tree.rows(at..at + 1)[0].path, above);
+        assert!(ui.instance(&model).is_none() && ui.what(&model).is_some());
+    }
+}

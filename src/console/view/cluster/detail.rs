@@ -15,7 +15,7 @@ use crate::console::model::clock::since;
 use crate::console::model::fleet::{Instance, Pool, Tenant};
 use crate::console::theme::Role;
 use crate::console::ui::cluster::{Part, What};
-use crate::event::cluster::{InstanceInfo, QuotaInfo, SettingInfo};
+use crate::event::cluster::{ClusterInfo, InstanceInfo, NodeInfo, QuotaInfo, SettingInfo};
 use crate::event::words::{bytes, duration};
 
 /// Draws the pane.
@@ -35,19 +35,47 @@ pub(super) fn draw(scene: Scene<'_>, what: What<'_>, area: Rect, buffer: &mut Bu
 fn lines(scene: Scene<'_>, what: What<'_>, width: u16) -> Vec<Line<'static>> {
     let mut page = Fields::new(scene.theme, width);
     match what {
-        What::Coordinator(cluster) => {
-            page.add("state", &cluster.state, state_role(&cluster.state));
-            page.add("address", &cluster.address, Role::Text);
-        }
-        What::Node(node) => {
-            page.add("state", &node.state, state_role(&node.state));
-            page.add("address", &node.address, Role::Text);
-        }
+        What::Coordinator(cluster) => of_coordinator(scene, cluster, &mut page),
+        What::Node(node) => of_node(scene, node, &mut page),
         What::Tenant(tenant) => of_tenant(tenant, &mut page),
         What::Pool(pool) => of_pool(scene, pool, &mut page),
         What::Instance(pool, instance) => of_instance(scene, pool, instance, &mut page),
     }
     page.lines
+}
+
+fn of_coordinator(scene: Scene<'_>, cluster: &ClusterInfo, page: &mut Fields<'_>) {
+    let time = cluster.started.map(|time| format!(" for {}", duration(since(time, scene.now))));
+    page.add("state", &format!("{}{}", cluster.state, time.unwrap_or_default()), state_role(&cluster.state));
+    page.add("address", &cluster.address, Role::Text);
+    let routes = &scene.model.cluster.routes;
+    if !routes.is_empty() {
+        let open: u64 = routes.iter().fold(0, |sum, route| sum.saturating_add(route.connections));
+        page.add("routes", &format!("{}, {open} connections", routes.len()), Role::Text);
+    }
+    for (label, value) in
+        [("process", cluster.pid.map(|pid| pid.to_string())), ("version", cluster.version.clone())]
+    {
+        value.iter().for_each(|value| page.add(label, value, Role::Text));
+    }
+    cluster.config.iter().for_each(|config| page.add("config", config, Role::Text));
+    if let Some(error) = &cluster.error {
+        page.add("", &format!("as it is now it is not in force: {error}"), Role::Error);
+    }
+}
+
+fn of_node(scene: Scene<'_>, node: &NodeInfo, page: &mut Fields<'_>) {
+    page.add("state", &node.state, state_role(&node.state));
+    node.error.iter().for_each(|error| page.add("why", error, Role::Error));
+    page.add("address", &node.address, Role::Text);
+    if node.here {
+        page.add("", "this machine: its fleet is that of this state", Role::Dim);
+    }
+    let routes = scene.model.cluster.routes.iter().filter(|route| route.node == node.name);
+    let routes: Vec<String> = routes.map(|route| route.listen.clone()).collect();
+    if !routes.is_empty() {
+        page.list("routes", &routes);
+    }
 }
 
 fn of_tenant(tenant: &Tenant, page: &mut Fields<'_>) {

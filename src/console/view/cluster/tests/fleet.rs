@@ -8,7 +8,8 @@ use crate::console::ui::cluster::Part;
 use crate::console::ui::page::Page;
 use crate::console::view::shot::{NOW, apply, at, draw, text};
 use crate::event::cluster::{
-    CountInfo, InstanceInfo, LeaseInfo, PoolInfo, QuotaInfo, RevisionInfo, SettingInfo, TenantInfo,
+    ClusterInfo, CountInfo, InstanceInfo, LeaseInfo, NodeInfo, PoolInfo, QuotaInfo, RevisionInfo,
+    SettingInfo, TenantInfo,
 };
 use crate::event::{Event, Kind, SCHEMA_VERSION, Source, TaskId, TaskKind};
 
@@ -139,6 +140,40 @@ fn a_tenant_a_pool_and_each_instance_tell_all_about_themselves() {
     insta::assert_snapshot!("stopped_ascii", text(&draw(&model, &mut ui, true, 80, 24)));
     ui.cluster.select("dev/web/i-00000005");
     insta::assert_snapshot!("failed_200x50", text(&draw(&model, &mut ui, false, 200, 50)));
+}
+
+#[test]
+fn the_fleet_of_this_state_hangs_below_the_node_of_its_cluster() {
+    let mut model = one();
+    let near = NodeInfo {
+        name: "dev".into(),
+        address: "127.0.0.1:4433".into(),
+        state: "connected".into(),
+        here: true,
+        ..NodeInfo::default()
+    };
+    let far = NodeInfo {
+        name: "far".into(),
+        address: "10.0.0.7:4433".into(),
+        state: "down".into(),
+        error: Some("connection refused".into()),
+        ..NodeInfo::default()
+    };
+    let cluster = ClusterInfo {
+        address: "127.0.0.1".into(),
+        state: "serving".into(),
+        nodes: vec![near, far],
+        pid: Some(4242),
+        started: Some(at(NOW - 3700)),
+        version: Some("0.1.0".into()),
+        config: Some("/s/cluster/coordinator.toml".into()),
+        error: Some("unknown key `idel`, line 2".into()),
+    };
+    apply(&mut model, Kind::ClusterSeen { cluster: Box::new(cluster) });
+    let mut ui = page();
+    insta::assert_snapshot!("coordinator_80x24", text(&draw(&model, &mut ui, false, 80, 24)));
+    ui.cluster.select("@/far");
+    insta::assert_snapshot!("node_200x50", text(&draw(&model, &mut ui, false, 200, 50)));
 }
 
 #[test]
