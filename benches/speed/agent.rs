@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use mvm::agent::client::Client;
 use mvm::agent::limits::Limits;
 use mvm::agent::metrics::Metrics;
-use mvm::agent::pki::{self, AUTHORITY, Authority, Identity, PeerName, Role, Validity};
+use mvm::agent::pki::{self, AUTHORITY, Authority, Identity, PeerName, Role};
 use mvm::agent::request::Request;
 use mvm::agent::response::Response;
 use mvm::agent::server::{Backend, Server};
@@ -77,13 +77,10 @@ struct Samples {
 
 /// The agent's server and client, and bare quinn with the same certificates, in turns.
 fn compare(place: &Place) -> Result<(Samples, Samples)> {
-    let dir = place.within("pki")?.paths()?.state().to_path_buf();
-    pki::init(&dir)?;
     let name: PeerName = "dev".parse()?;
-    for role in [Role::Node, Role::Client] {
-        pki::issue(&dir, role, &name, Validity::days(1)?)?;
-    }
-    let agent = serve(&dir, |dir, tell, runtime, stop| run_agent(dir, tell, runtime, stop, |_| Response::Released))?;
+    let dir = place.within("pki")?.certify(&[Role::Node, Role::Client], &name)?;
+    let agent =
+        serve(&dir, |dir, tell, runtime, stop| run_agent(dir, tell, runtime, stop, |_| Response::Released))?;
     let echo = serve(&dir, run_echo)?;
     let runtime = runtime()?;
     let identity = identity(&dir, Role::Client)?;

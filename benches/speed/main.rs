@@ -36,7 +36,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 24] = [
+const CLAIMS: [(&str, Measure); 26] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -61,6 +61,8 @@ const CLAIMS: [(&str, Measure); 24] = [
     ("proxy-calls", proxy::rate::measure),
     ("proxy-asks", proxy::rate::measure_asks),
     ("proxy-crowd", proxy::crowd::measure),
+    ("proxy-wake", proxy::wake::measure),
+    ("proxy-storm", proxy::wake::measure_storm),
 ];
 
 fn main() -> Result<ExitCode> {

@@ -2,11 +2,14 @@
 //! with a process of its own between the same clients and the same backend.
 
 pub mod backend;
+mod bare;
 pub mod bulk;
+mod cluster;
 pub mod crowd;
 mod fronts;
 mod load;
 pub mod rate;
+pub mod wake;
 
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -26,10 +29,7 @@ struct Samples {
 }
 
 /// Has all of them take turns; another one begins each round.
-fn in_turns(
-    fronts: &Fronts,
-    mut measure: impl FnMut(&Front) -> Result<Duration>,
-) -> Result<Vec<Samples>> {
+fn in_turns(fronts: &Fronts, mut measure: impl FnMut(&Front) -> Result<Duration>) -> Result<Vec<Samples>> {
     let new = |front: &Front| Samples { name: front.name, times: Vec::new(), cpu: Vec::new() };
     let mut samples: Vec<_> = fronts.all.iter().map(new).collect();
     let count = fronts.all.len();

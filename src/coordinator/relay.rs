@@ -45,7 +45,7 @@ impl Tools {
 /// How a connection ended.
 #[derive(Debug)]
 pub enum End {
-    /// Both sides have ended it.
+    /// Both sides have ended it; one of them may be told only by the closing of it.
     Closed,
     /// One side broke it off, and so the other is told.
     Broken(io::Error),
@@ -68,7 +68,7 @@ pub async fn relay(
     let mut heard = 0;
     let mut broken = None;
     poll_fn(|cx| {
-        let upward = match up.poll(cx, client, guest, rx, tools) {
+        let upward = match up.poll(cx, (client, guest), rx, down.is_over(), tools) {
             Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(End::Broken(error)),
             // The guest takes no more, but may have said something before.
             Poll::Ready(Err(Fault::Write(error))) => {
@@ -78,7 +78,7 @@ pub async fn relay(
             }
             other => other.map(drop),
         };
-        let downward = match down.poll(cx, guest, client, tx, tools) {
+        let downward = match down.poll(cx, (guest, client), tx, up.is_over(), tools) {
             Poll::Ready(Err(Fault::Read(error) | Fault::Write(error))) => {
                 return Poll::Ready(End::Broken(error));
             }
@@ -127,12 +127,17 @@ enum State {
 }
 
 impl Flow {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Moves what can be moved. The `last` direction to end has both sides closed next.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        (from, to): (&mut TcpStream, &mut TcpStream),
         count: &AtomicU64,
+        last: bool,
         tools: &Tools,
     ) -> Poll<Result<(), Fault>> {
         for _ in 0..TURN {
@@ -183,8 +188,10 @@ impl Flow {
             count.fetch_add(moved as u64, Ordering::Relaxed);
             if moved == 0 {
                 self.state = State::Ended;
-                // It may be gone already, which the other direction finds out.
-                let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                if !last {
+                    // It may be gone already, which the other direction finds out.
+                    let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                }
                 return Poll::Ready(Ok(()));
             }
         }

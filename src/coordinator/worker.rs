@@ -85,9 +85,13 @@ async fn work(
     descriptors: Descriptors,
     tools: Arc<Tools>,
 ) {
+    // The runtime writes to a descriptor of its own for a timer that is due before all others; with
+    // this one, those of connections never are.
+    let mut clock = tokio::time::interval(CONNECT);
     loop {
         tokio::select! {
             () = cut.cancelled() => return,
+            _ = clock.tick() => {}
             job = jobs.recv() => {
                 let Some(job) = job else { return };
                 match TcpListener::from_std(job.socket) {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use mvm::agent::pki::{self, PeerName, Role, Validity};
+use mvm::agent::pki::Role;
 use mvm::agent::request::{LeaseId, Request};
 use mvm::agent::response::{FaultCode, InstanceSummary, Response, Woken};
 use mvm::fleet::ids::InstancePath;
@@ -110,12 +110,7 @@ impl Fronts {
 
     fn open_mvm(&mut self, place: &Place) -> Result<()> {
         let paths = place.paths()?;
-        let pki = paths.pki();
-        pki::init(&pki)?;
-        let name: PeerName = "bench".parse()?;
-        for role in [Role::Node, Role::Coordinator] {
-            pki::issue(&pki, role, &name, Validity::days(1)?)?;
-        }
+        let pki = place.certify(&[Role::Node, Role::Coordinator], &"dev".parse()?)?;
         let stand_in = StandIn::new(self._backend.address)?;
         let node = serve(&pki, move |dir, tell, runtime, stop| {
             run_agent(dir, tell, runtime, stop, move |request| stand_in.answer(request))
@@ -124,8 +119,8 @@ impl Fronts {
         let file = paths.state().join("coordinator.toml");
         let text = format!(
             "[coordinator]\nmax_connections_per_tenant = 20000\ndrain_timeout_secs = 1\n\
-             [[nodes]]\nname = \"bench\"\naddress = \"{}\"\n\
-             [[routes]]\ntenant_id = \"bench\"\npool_id = \"web\"\nnode = \"bench\"\nlisten = \"{address}\"\n",
+             [[nodes]]\nname = \"dev\"\naddress = \"{}\"\n\
+             [[routes]]\ntenant_id = \"bench\"\npool_id = \"web\"\nnode = \"dev\"\nlisten = \"{address}\"\n",
             node.address
         );
         self.node = Some(node);
@@ -187,11 +182,7 @@ struct StandIn {
 
 impl StandIn {
     fn new(endpoint: SocketAddr) -> Result<Self> {
-        Ok(Self {
-            instance: "bench/web/i-00000001".parse()?,
-            lease: "l-0123456789abcdef".parse()?,
-            endpoint,
-        })
+        Ok(Self { instance: "bench/web/i-00000001".parse()?, lease: "l-0123456789abcdef".parse()?, endpoint })
     }
 
     fn answer(&self, request: Request) -> Response {
@@ -241,6 +232,7 @@ pub fn end(child: &mut Child) {
     let _ = child.kill().and_then(|()| child.wait());
 }
 
-fn loopback() -> Result<SocketAddr> {
+/// A free address.
+pub fn loopback() -> Result<SocketAddr> {
     Ok((std::net::Ipv4Addr::LOCALHOST, free_port()?).into())
 }

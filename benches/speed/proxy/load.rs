@@ -118,9 +118,9 @@ fn together(clients: usize, work: impl Fn() -> Result<()> + Sync) -> Result<Dura
     let since = Instant::now();
     thread::scope(|scope| {
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(&work)).collect();
-        clients.into_iter().try_for_each(|client| {
-            client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?
-        })
+        clients
+            .into_iter()
+            .try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
     })?;
     Ok(since.elapsed())
 }
