@@ -52,9 +52,20 @@ impl Node {
                 "desired_counts": { "running": running, "warm": warm, "sleeping": sleeping },
                 "runtime_policy": { "min_running_seconds": 1, "min_warm_seconds": 1,
                     "drain_timeout_seconds": 2, "graceful_shutdown_seconds": 5 } }] }] });
+        self.write(&desired);
+    }
+
+    fn write(&self, desired: &Value) {
         let beside = self.desired.with_extension("new");
         fs::write(&beside, desired.to_string()).unwrap();
         fs::rename(beside, &self.desired).unwrap();
+    }
+
+    /// Desires that there is nothing at all.
+    fn wish_nothing(&self) {
+        let desired = json!({ "schema_version": 1, "node_id": "here", "tenants": [],
+            "prune_unknown_tenants": true, "prune_unknown_pools": true });
+        self.write(&desired);
     }
 
     fn agent(&self) -> Command {
@@ -190,34 +201,62 @@ fn an_agent_that_ends_or_is_killed_leaves_its_instances_to_the_next() {
 #[test]
 fn an_agent_killed_at_any_step_of_a_change_is_made_good_by_the_next() {
     let node = Node::new([1, 0, 0]);
-    let (mut agent, _) = node.serve();
-    node.expect([1, 0, 0]);
-    agent.signal(Signal::SIGTERM);
-    agent.end();
+    let mut reached = Vec::new();
     for step in STEPS {
-        // Each change comes to some of the steps, and all of them to each.
-        for counts in [[1, 1, 1], [2, 0, 0], [0, 0, 1], [1, 0, 0]] {
-            node.wish(counts);
+        // Together they come to all steps.
+        for counts in [Some([1, 1, 1]), Some([2, 0, 0]), Some([0, 0, 1]), None] {
+            counts.map_or_else(|| node.wish_nothing(), |counts| node.wish(counts));
+            let counts = counts.unwrap_or_default().map(|count| count as usize);
+            let is_done = || node.has(counts) && (counts != [0; 3] || node.instances().is_empty());
             let mut killed = Running::start({
                 let mut command = node.agent();
                 command.env(KILL_AT, step);
                 command
             });
             killed.line("listens on ");
-            let counts = counts.map(|count| count as usize);
-            wait_until(DEADLINE, "the change or the end", || !killed.run_for(POLL) || node.has(counts));
+            let mut is_over = false;
+            wait_until(DEADLINE, "the change or the end", || {
+                is_over = !killed.run_for(POLL);
+                is_over || is_done()
+            });
+            if is_over {
+                reached.push(step);
+            }
             killed.signal(Signal::SIGKILL);
             killed.end();
-            agent = node.serve().0;
-            node.expect(counts);
+            let (agent, _) = node.serve();
+            wait_until(DEADLINE, &format!("{counts:?} after {step}"), is_done);
             agent.signal(Signal::SIGTERM);
             agent.end();
         }
-        let all = node.instances();
-        assert_eq!(fs::read_dir(node.world.state().join("vms")).unwrap().count(), all.len(), "{all:#?}");
+        assert_eq!(fs::read_dir(node.world.state().join("vms")).unwrap().count(), 0);
     }
-    node.end();
+    reached.dedup();
+    assert_eq!(reached, STEPS, "each step is come to");
     node.world.expect_nothing_left();
+}
+
+#[test]
+fn peers_of_an_agent_that_was_killed_hear_it_from_the_next_one_at_their_first_word() {
+    let node = Node::new([0, 0, 0]);
+    let (agent, address) = node.serve();
+    let (identity, authority) = node.client();
+    let name = "here".parse().unwrap();
+    runtime().block_on(async {
+        let client = Client::connect(address, &name, &identity, &authority).await.unwrap();
+        agent.signal(Signal::SIGKILL);
+        agent.end();
+        let mut again = Running::start({
+            let desired = node.desired.to_str().unwrap();
+            node.world.mvm(["agent", "serve", "--listen", &address.to_string(), "--desired", desired])
+        });
+        again.line("listens on ");
+        let error = client.ask(Request::NodeInfo).await.unwrap_err();
+        assert!(error.to_string().contains("it has started anew"), "{error}");
+        again.signal(Signal::SIGTERM);
+        again.end();
+    });
+    node.end();
 }
 
 #[test]

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Endpoint, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use rand_core::{OsRng, RngCore};
+use ring::hmac;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,8 +79,10 @@ impl Server {
         limits: Limits,
     ) -> Result<Self, ServeError> {
         let config = config(identity, authority, &limits)?;
-        let endpoint =
-            Endpoint::server(config, address).map_err(|source| ServeError::Listen { address, source })?;
+        let listening = UdpSocket::bind(address).and_then(|socket| {
+            Endpoint::new(endpoint(identity), Some(config), socket, Arc::new(TokioRuntime))
+        });
+        let endpoint = listening.map_err(|source| ServeError::Listen { address, source })?;
         let Backend { fleet, events, metrics } = backend;
         let node = identity.certificate().name.clone();
         let shared = Arc::new(Shared { node, limits, fleet, events, metrics });
@@ -136,6 +143,33 @@ impl Server {
         open.len() < limits.connections
             && open.values().filter(|other| **other == address).count() < limits.connections_per_address
     }
+}
+
+/// Connections have any ids: those of a process that was killed are as good as its successor's, so that
+/// it answers them.
+struct AnyId;
+
+impl ConnectionIdGenerator for AnyId {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&OsRng.next_u64().to_le_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        size_of::<u64>()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Peers of an agent that was killed hear from the next one, at their first word, that it knows nothing
+/// of their connections: what shows that is derived from the node's key.
+fn endpoint(identity: &Identity) -> EndpointConfig {
+    let secret = identity.secret("mvm stateless reset");
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
+    config.cid_generator(|| Box::new(AnyId));
+    config
 }
 
 fn config(identity: &Identity, authority: &Authority, limits: &Limits) -> Result<ServerConfig, TlsError> {

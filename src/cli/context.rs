@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::fleet;
 use crate::headless::Mode;
+use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::vm::lifecycle;
@@ -47,6 +48,18 @@ impl Context {
             say(&format!("note: {text}"));
         }
         Ok(Self { paths, store: opened.store, json, verbose, stdout_taken: false, no_tui })
+    }
+
+    /// Keeps a second server of this name off this state, as long as the lock is held.
+    pub fn serve_alone(&self, name: &str) -> Result<Lock> {
+        let dir = self.paths.cluster();
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+        let file = dir.join(name).with_extension("lock");
+        let lock = Lock::try_take(&file).with_context(|| format!("cannot write `{}`", file.display()))?;
+        let state = self.paths.state().display();
+        lock.with_context(|| {
+            format!("another {name} serves the state `{state}` already\nhelp: end that one first, or use another MVM_STATE_DIR")
+        })
     }
 
     /// How a task's events are shown.

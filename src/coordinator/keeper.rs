@@ -24,12 +24,15 @@ use super::route::{Ask, Counts, Route, Tenant, View};
 use super::status::{RouteStatus, WakeStatus};
 use crate::agent::request::LeaseId;
 use crate::agent::response::{InstanceSummary, Woken};
+use crate::event::text::in_a_line;
 use crate::fleet::ids::{InstancePath, PoolPath};
 use lease::{Kept, Renewed};
 use wake::Woke;
 
 /// Asks that wait for a keeper; workers wait in turn then.
 const ASKS: usize = 1024;
+/// Those who are sent away within so long are told of in one line.
+const TELL: Duration = Duration::from_millis(250);
 /// Longest pause between two looks at who is idle.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -103,7 +106,16 @@ pub struct Keeper {
     wakes: u64,
     failed_wakes: u64,
     last_wake: Option<WakeStatus>,
+    refused: Option<Refused>,
     metrics: Metrics,
+}
+
+/// Connections that were sent away for one reason, and are yet to be logged.
+struct Refused {
+    why: String,
+    count: u64,
+    longest: Duration,
+    since: Instant,
 }
 
 /// Somebody who waits.
@@ -161,6 +173,7 @@ impl Keeper {
             wakes: 0,
             failed_wakes: 0,
             last_wake: None,
+            refused: None,
             metrics,
         };
         (keeper, route)
@@ -206,6 +219,9 @@ impl Keeper {
         self.look();
         self.see_to_leases();
         self.serve();
+        if self.refused.as_ref().is_some_and(|refused| refused.since.elapsed() >= TELL) {
+            self.tell_refused();
+        }
     }
 
     /// How long nothing is due unless something happens.
@@ -213,10 +229,15 @@ impl Keeper {
         let now = self.now_ms();
         let desk = self.desk.next_ms(now).map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
         let health = self.rules.borrow().health;
-        let look = self.looked.map_or(Duration::ZERO, |looked| health.saturating_sub(looked.elapsed()));
+        let look = match self.looked {
+            _ if self.looking => LOOK,
+            Some(looked) => health.saturating_sub(looked.elapsed()),
+            None => Duration::ZERO,
+        };
         // While something is awake it is seen to often; what is asleep needs nobody.
         let often = if self.kept.is_empty() { look } else { look.min(LOOK) };
-        desk.into_iter().chain([often.max(Duration::from_millis(10))]).min().unwrap_or(LOOK)
+        let tell = self.refused.is_some().then_some(TELL);
+        desk.into_iter().chain(tell).chain([often.max(Duration::from_millis(10))]).min().unwrap_or(LOOK)
     }
 
     fn now_ms(&self) -> u64 {
@@ -290,12 +311,9 @@ impl Keeper {
                 let Some(waiting) = self.waiters.remove(&id) else { return };
                 match waiting {
                     Waiting::Connection { since, reply } => {
-                        let waited_ms = since.elapsed().as_millis() as u64;
-                        if reply.send(Err(why.clone())).is_ok() {
-                            tracing::warn!(
-                                route = %self.route.listen, pool = %self.route.target, waited_ms, error = %why,
-                                "a connection got no instance"
-                            );
+                        let (waited, word) = (since.elapsed(), why.to_string());
+                        if reply.send(Err(why)).is_ok() {
+                            self.refused(word, waited);
                         }
                     }
                     Waiting::Order(reply) => drop(reply.send(Err(why.to_string()))),
@@ -339,6 +357,31 @@ impl Keeper {
 
     fn members(&self) -> Vec<Arc<Member>> {
         self.kept.iter().map(|kept| Arc::clone(&kept.member)).collect()
+    }
+
+    /// Takes note of a connection that was sent away.
+    fn refused(&mut self, why: String, waited: Duration) {
+        match &mut self.refused {
+            Some(refused) if refused.why == why => {
+                refused.count += 1;
+                refused.longest = refused.longest.max(waited);
+            }
+            _ => {
+                self.tell_refused();
+                self.refused = Some(Refused { why, count: 1, longest: waited, since: Instant::now() });
+            }
+        }
+    }
+
+    /// Logs those who were sent away, many in one line.
+    fn tell_refused(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            tracing::warn!(
+                route = %self.route.listen, pool = %self.route.target, connections = refused.count,
+                waited_ms = refused.longest.as_millis() as u64, error = in_a_line(&refused.why),
+                "got no instance"
+            );
+        }
     }
 
     /// Tells the workers how things stand.

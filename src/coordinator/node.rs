@@ -10,6 +10,7 @@ use super::config;
 use super::status::{NodeState, NodeStatus};
 use crate::agent::client::{Client, ClientError};
 use crate::agent::pki::{Authority, Identity, PeerName};
+use crate::event::text::in_a_line;
 
 /// Pause before a lost connection is made again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -105,7 +106,7 @@ async fn keep(name: PeerName, address: SocketAddr, credentials: Credentials, tol
             if let Link::Down(text) | Link::Refused(text) = &why
                 && *text != last
             {
-                tracing::warn!(node = %name, %address, error = %text, "the agent does not answer");
+                tracing::warn!(node = %name, %address, error = in_a_line(text), "the agent does not answer");
                 last.clone_from(text);
             }
             told.send_replace(why);

@@ -23,6 +23,7 @@ use super::route::{Route, Tenant};
 use super::status::{RouteState, RouteStatus, SCHEMA_VERSION, Status};
 use super::worker::{Job, Worker};
 use crate::agent::pki::PeerName;
+use crate::event::text::in_a_line;
 use crate::fleet::ids::{PoolPath, TenantId};
 
 /// Most threads that carry; more than that many cores are not worth having for it.
@@ -101,6 +102,15 @@ impl Coordinator {
         let old = std::mem::replace(&mut self.config, config);
         self.config_error = None;
         let config = self.config.clone();
+        let fixed = |config: &Config| {
+            let settings = &config.coordinator;
+            (settings.metrics, settings.tls_identity.clone(), settings.tls_ca.clone())
+        };
+        if !self.routes.is_empty() && fixed(&old) != fixed(&config) {
+            tracing::warn!(
+                "`metrics`, `tls_identity` and `tls_ca` are used as they are now from the next start on"
+            );
+        }
         for route in &config.routes {
             let tenant = self.tenants.entry(route.tenant_id.clone()).or_default();
             tenant.limit.store(config.coordinator.max_connections_per_tenant, Ordering::Relaxed);
@@ -147,7 +157,7 @@ impl Coordinator {
         let closed = open(&self.workers, &shared, &stop).err();
         match &closed {
             None => tracing::info!(route = %route.listen, pool = %route.target(), "listening"),
-            Some(error) => tracing::error!(route = %route.listen, %error, "cannot listen"),
+            Some(error) => tracing::error!(route = %route.listen, error = in_a_line(error), "cannot listen"),
         }
         let keeper = tokio::task::spawn_local(keeper.run());
         let target = route.target();
@@ -190,7 +200,8 @@ impl Coordinator {
             }
             false => {
                 let error = faults.join("\n");
-                tracing::error!(%error, "the configuration is not in force as it is written");
+                let told = in_a_line(&error);
+                tracing::error!(error = told, "the configuration is not in force as it is written");
                 self.config_error = Some(error.clone());
                 Err(error)
             }

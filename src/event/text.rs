@@ -118,6 +118,11 @@ impl Perform for Cleaner {
     }
 }
 
+/// An error with its help, in one line.
+pub fn in_a_line(text: &str) -> String {
+    text.replace("\nhelp: ", "; ").replace('\n', "; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

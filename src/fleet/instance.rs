@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(200);
 const RESUME_DEADLINE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a lock.
 pub(super) const POLL: Duration = Duration::from_millis(10);
+/// How long the process of a VM that is over may take to clean up.
+const ENDING: Duration = Duration::from_secs(10);
 /// First number in a subnet that is an instance's: the gateway and the builder come before.
 pub const FIRST_HOST: u32 = 3;
 
@@ -156,19 +158,24 @@ impl Work<'_> {
         endpoint(self.store, path)
     }
 
-    /// Whether a guest that is thought to run does; one that was halted goes on.
+    /// Whether a guest that is thought to run does; one that was halted goes on. One that is just ending
+    /// is waited for.
     async fn still_runs(&mut self, instance: &mut Instance) -> Result<bool, FleetError> {
-        let asked = match self.socket(instance) {
-            Ok(socket) => self.resume(&socket).await,
-            Err(error) => Err(error),
-        };
-        let Err(error) = asked else { return Ok(true) };
-        lifecycle::square(self.paths, self.store)?;
-        match vm(self.paths, self.store, &instance.path)? {
-            Some(vm) if vm.state.is_live() => Err(error),
-            _ => {
-                record::change(self.store, instance, Change::Fail, Some("its guest has ended"))?;
-                Ok(false)
+        let begun = Instant::now();
+        loop {
+            let asked = match self.socket(instance) {
+                Ok(socket) => self.resume(&socket).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = asked else { return Ok(true) };
+            lifecycle::square(self.paths, self.store)?;
+            match vm(self.paths, self.store, &instance.path)? {
+                Some(vm) if vm.state.is_live() && begun.elapsed() >= ENDING => return Err(error),
+                Some(vm) if vm.state.is_live() => tokio::time::sleep(POLL).await,
+                _ => {
+                    record::change(self.store, instance, Change::Fail, Some("its guest has ended"))?;
+                    return Ok(false);
+                }
             }
         }
     }

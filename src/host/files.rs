@@ -86,6 +86,18 @@ fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// What a file looks like from outside: another once it was written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([i64; 4]);
+
+impl Stamp {
+    /// None where there is no such file.
+    pub fn of(file: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(file).ok()?;
+        Some(Self([meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()]))
+    }
+}
+
 /// An exclusive lock on a file, held until every copy of its descriptor is closed.
 ///
 /// It belongs to the open file, so that a child which inherits the descriptor holds it too, and

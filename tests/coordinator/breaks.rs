@@ -98,7 +98,7 @@ fn a_coordinator_that_was_killed_is_followed_by_another() {
 fn there_is_one_coordinator_a_state() {
     let place = Place::new(&[Echo('a')], "", "");
     let refused = place.world.fails(["coordinator", "serve"]);
-    assert!(refused.contains("a coordinator serves the state"), "{refused}");
+    assert!(refused.contains("another coordinator serves the state"), "{refused}");
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! The file of the desired state, read again whenever it has changed.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::fleet::desired::{DesiredState, SCHEMA_VERSION};
+use crate::host::files::Stamp;
 
 /// The file, and what it last said that could be used.
 #[derive(Debug)]
 pub struct DesiredFile {
     path: PathBuf,
-    /// What it looked like when it was last read.
-    seen: Option<[i64; 4]>,
+    /// What it looked like when it was last read; one that is gone is told once as well.
+    seen: Option<Option<Stamp>>,
     /// What it said.
     pub desired: DesiredState,
 }
@@ -31,10 +31,7 @@ impl DesiredFile {
     /// Reads the file if it has changed; whether it says something else. What cannot be used is told
     /// once, and what it said before goes on to be desired.
     pub fn look(&mut self) -> Result<bool, String> {
-        let stamp = std::fs::metadata(&self.path)
-            .map(|meta| [meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()]);
-        // One that is gone is told once as well.
-        let stamp = stamp.unwrap_or_default();
+        let stamp = Stamp::of(&self.path);
         if self.seen.replace(stamp) == Some(stamp) {
             return Ok(false);
         }

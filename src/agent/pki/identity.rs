@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 
 use super::{Certificate, PkiError};
 
@@ -34,6 +35,11 @@ impl Identity {
     /// What the certificate says.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
+    }
+
+    /// A secret for another purpose than TLS, the same as long as the key is.
+    pub(in crate::agent) fn secret(&self, purpose: &str) -> [u8; 32] {
+        Sha256::new().chain_update(purpose).chain_update(self.key.secret_der()).finalize().into()
     }
 
     /// For TLS: the certificates, and the key.

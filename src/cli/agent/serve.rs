@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +23,6 @@ use crate::agent::scrape;
 use crate::agent::server::{Backend, Server};
 use crate::event::{Event, Kind};
 use crate::headless::lines::Lines;
-use crate::host::files::Lock;
 use crate::host::node;
 use crate::run::machine::MachineChoice;
 use crate::vm::config::RuntimeConfig;
@@ -61,7 +60,7 @@ pub async fn serve(context: &mut Context, args: ServeArgs) -> Result<ExitCode> {
     if let Some(file) = &args.desired {
         watch::read(file).map_err(|error| anyhow!(error))?;
     }
-    let _lock = only_one(context)?;
+    let _lock = context.serve_alone("agent")?;
     let identity_file = match args.tls_identity {
         Some(file) => file,
         None => node_certificate(&context.paths.pki())?,
@@ -101,18 +100,6 @@ pub async fn serve(context: &mut Context, args: ServeArgs) -> Result<ExitCode> {
     owned?;
     say("the agent has ended; its instances go on");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Keeps a second agent off this state.
-fn only_one(context: &Context) -> Result<Lock> {
-    let dir = context.paths.cluster();
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-    let file = dir.join("agent.lock");
-    let lock = Lock::try_take(&file).with_context(|| format!("cannot write `{}`", file.display()))?;
-    lock.ok_or_else(|| {
-        let state = context.paths.state().display();
-        anyhow!("an agent serves the state `{state}` already\nhelp: end that one first, or use another MVM_STATE_DIR")
-    })
 }
 
 /// The one certificate of a node there is.

@@ -1,11 +1,10 @@
 //! `mvm coordinator serve`.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -24,7 +23,7 @@ use crate::coordinator::descriptors::Descriptors;
 use crate::coordinator::metrics::Metrics;
 use crate::coordinator::node::Credentials;
 use crate::coordinator::serve::Coordinator;
-use crate::host::files::Lock;
+use crate::host::files::Stamp;
 
 /// Orders that wait.
 const ORDERS: usize = 64;
@@ -59,7 +58,7 @@ enum LogFormat {
 pub async fn serve(context: &mut Context, args: ServeArgs) -> Result<ExitCode> {
     let file = args.config.unwrap_or_else(|| context.paths.cluster().join("coordinator.toml"));
     let config = Config::read(&file)?;
-    let _lock = only_one(context)?;
+    let _lock = context.serve_alone("coordinator")?;
     log(args.log_format, args.log_level);
     let credentials = credentials(&config, &context.paths.pki())?;
     LocalSet::new().run_until(run(context, file, config, credentials)).await
@@ -93,7 +92,7 @@ async fn run(context: &Context, file: PathBuf, config: Config, credentials: Cred
         let text = admin::metrics_text(orders.clone(), metrics.clone());
         tokio::spawn(scrape::serve(listener, text, stop.clone()));
     }
-    tokio::spawn(admin::serve(api, orders, metrics, stop.clone()));
+    let api = tokio::spawn(admin::serve(api, orders, metrics, stop.clone()));
     print(&format!("coordinator listens on {} routes", coordinator.listening()))?;
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,6 +133,9 @@ async fn run(context: &Context, file: PathBuf, config: Config, credentials: Cred
     let cut = coordinator.connections();
     coordinator.end().await;
     stop.cancel();
+    drop(incoming);
+    // Those who watch see a clean end; a panic there has been told.
+    let _ = api.await;
     // Another may listen there already, but for its lock.
     let _ = std::fs::remove_file(&socket);
     tracing::info!(cut, "the coordinator has ended");
@@ -143,18 +145,6 @@ async fn run(context: &Context, file: PathBuf, config: Config, credentials: Cred
 fn reload(coordinator: &mut Coordinator) {
     // What is wrong with it is in the log and in the status.
     let _ = coordinator.reload();
-}
-
-/// Keeps a second coordinator off this state.
-fn only_one(context: &Context) -> Result<Lock> {
-    let dir = context.paths.cluster();
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-    let file = dir.join("coordinator.lock");
-    let lock = Lock::try_take(&file).with_context(|| format!("cannot write `{}`", file.display()))?;
-    lock.ok_or_else(|| {
-        let state = context.paths.state().display();
-        anyhow!("a coordinator serves the state `{state}` already\nhelp: end that one first, or use another MVM_STATE_DIR")
-    })
 }
 
 /// The certificates that the configuration names, or those of the state.
@@ -185,17 +175,6 @@ fn credentials(config: &Config, pki: &Path) -> Result<Credentials> {
     pki::Identity::load(&identity)?;
     pki::Authority::load(&authority)?;
     Ok(Credentials { identity, authority })
-}
-
-/// What a file looks like from outside.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp([i64; 4]);
-
-impl Stamp {
-    fn of(file: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(file).ok()?;
-        Some(Self([meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()]))
-    }
 }
 
 fn log(format: LogFormat, level: Level) {

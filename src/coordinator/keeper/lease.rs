@@ -14,6 +14,7 @@ use crate::agent::response::{FaultCode, InstanceSummary, Response, Woken};
 use crate::coordinator::health;
 use crate::coordinator::member::Member;
 use crate::coordinator::node::Link;
+use crate::event::text::in_a_line;
 use crate::fleet::ids::InstancePath;
 use crate::fleet::state::InstanceState;
 
@@ -207,7 +208,7 @@ impl Keeper {
     pub(super) fn lose(&mut self, member: &Arc<Member>, why: &str) {
         if self.kept.iter().any(|kept| Arc::ptr_eq(&kept.member, member)) {
             tracing::warn!(
-                route = %self.route.listen, instance = %member.instance, error = why, "the instance is lost"
+                route = %self.route.listen, instance = %member.instance, error = in_a_line(why), "the instance is lost"
             );
             member.close();
             self.drop_kept(member);

@@ -13,6 +13,7 @@ use crate::agent::response::{FaultCode, Response, Woken};
 use crate::coordinator::desk::WakeId;
 use crate::coordinator::node::Node;
 use crate::coordinator::status::WakeStatus;
+use crate::event::text::in_a_line;
 use crate::fleet::state::InstanceState;
 
 /// What came of a wake.
@@ -120,7 +121,7 @@ impl Keeper {
                 steps.push(("agent".into(), ms(agent)));
                 tracing::error!(
                     route = %self.route.listen, pool = %self.route.target, ms = ms(took), waiting = waiters,
-                    error = %why, "the wake failed"
+                    error = in_a_line(&why), "the wake failed"
                 );
                 for effect in self.desk.failed(id, &why, !self.kept.is_empty(), self.now_ms()) {
                     self.carry_out(effect);

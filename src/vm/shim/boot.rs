@@ -1,80 +1,30 @@
 //! From a specification to a guest that is ready.
 
+mod launch;
+mod restore;
+
 use std::future::Future;
-use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
+use super::booted::{Booted, LAST_MOMENT, died};
 use super::endpoint::ssh_greets;
-use super::identity;
 use super::prepare::Prepared;
 use super::protocol::Word;
-use super::save::{self, Completing};
 use super::volumes::Volumes;
-use super::{LeashEnd, ShimError, keep_console};
-use crate::artifacts::GUEST_CONTRACT;
+use super::{LeashEnd, ShimError, identity, save};
 use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::{Answer, Request};
-use crate::host::child::find_program;
-use crate::host::firecracker as release;
 use crate::host::paths::Paths;
 use crate::host::versions;
-use crate::vm::console::ConsoleLog;
 use crate::vm::disks::{self, UPPER_FILE};
-use crate::vm::hypervisor::qemu::{self, tsc};
-use crate::vm::hypervisor::{
-    Disk, Hypervisor, Launch, MESSAGES_FILE, Machine, Share, firecracker, how_it_ended, last_words,
-};
-use crate::vm::network::{Addresses, TapPlace};
+use crate::vm::hypervisor::{Disk, Launch};
 use crate::vm::snapshot::Snapshot;
 use crate::vm::snapshot::fit::Fit;
 use crate::vm::snapshot::ready::{self, NotReady};
-use crate::vm::spec::HypervisorKind;
-use crate::vm::virtiofs::ShareDaemon;
+use launch::{launch, program};
 
 /// How long the guest waits for its ports before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long going on from a snapshot may take before the guest is booted in its place.
-const RESTORE_DEADLINE: Duration = Duration::from_secs(20);
-/// How long a guest that goes on may take until its agent is met and its clock set.
-pub const WAKE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a hypervisor whose channel broke may take to end.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
-
-/// A booted guest.
-pub struct Booted {
-    /// The hypervisor.
-    pub hypervisor: Box<dyn Hypervisor>,
-    /// The agent; none in an image without one.
-    pub agent: Option<Agent>,
-    /// virtio-fs daemons, which end with the VM.
-    pub daemons: Vec<ShareDaemon>,
-    /// Disks: the root, the VM's own, volumes.
-    pub disks: Vec<Disk>,
-    /// Whether it was restored from a snapshot.
-    pub restored: bool,
-    /// Why it was not restored, where it could have been.
-    pub why: Option<String>,
-    /// A ready snapshot of it on its way to the disk.
-    pub completing: Option<Completing>,
-}
-
-/// The guest agent, and the task that carries its frames.
-pub struct Agent {
-    /// To ask it.
-    pub client: AgentClient,
-    driver: JoinHandle<Result<(), AgentError>>,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
 
 /// What a ready snapshot can do for a VM.
 enum Ready {
@@ -267,88 +217,6 @@ impl Start<'_> {
         drop(std::fs::remove_file(self.prepared.dir.join(UPPER_FILE)));
     }
 
-    /// Goes on from a ready snapshot. What is left of a failure is not in the way of a boot.
-    async fn restore(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
-        let restored = self.try_restore(snapshot, volumes).await;
-        if restored.is_err() {
-            self.forget_upper();
-            self.lap = Instant::now();
-        }
-        restored
-    }
-
-    async fn try_restore(&mut self, snapshot: &Snapshot, volumes: &mut Volumes) -> Result<Booted, ShimError> {
-        self.copy_disks(snapshot).await?;
-        let mut booted = self.load(snapshot, volumes, RESTORE_DEADLINE).await?;
-        let personalised = async {
-            self.personalise(volumes, &mut booted).await?;
-            self.ready(&mut booted).await
-        };
-        let personalised = personalised.await;
-        if personalised.is_err() {
-            // It may have ended by itself.
-            drop(booted.hypervisor.child().kill().await);
-        }
-        personalised.map(|()| booted)
-    }
-
-    /// Goes on from the snapshot of a VM.
-    async fn go_on_from(&mut self, dir: &Path) -> Result<Booted, ShimError> {
-        let snapshot = Snapshot::open(dir)?;
-        let fit = fit(self.paths, self.prepared, &[]).await?;
-        // The volumes come with it, or are a user's own: their files are looked at one by one.
-        snapshot.check(&Fit { volumes: snapshot.manifest.fit.volumes.clone(), ..fit })?;
-        self.copy_disks(&snapshot).await?;
-        save::take_known_hosts(dir, self.prepared)?;
-        let mut volumes = Volumes::make(self.paths, self.prepared).await?;
-        let mut booted = self.load(&snapshot, &mut volumes, self.limit).await?;
-        let late = self.late("did not wake");
-        self.ask(&mut booted, late, async |agent| agent.request(wake()).await.map(drop)).await?;
-        self.lap("wake").await;
-        self.ready(&mut booted).await?;
-        Ok(booted)
-    }
-
-    /// Gives the VM the disks of a snapshot. They may be large: the leash is minded meanwhile.
-    async fn copy_disks(&mut self, snapshot: &Snapshot) -> Result<(), ShimError> {
-        let (snapshot, to) = (snapshot.clone(), self.prepared.dir.clone());
-        let copied = tokio::task::spawn_blocking(move || snapshot.copy_disks(&to));
-        Ok(self.unless_abandoned(copied).await???)
-    }
-
-    /// Has a hypervisor go on from what was saved, until the agent is met.
-    async fn load(
-        &mut self,
-        snapshot: &Snapshot,
-        volumes: &mut Volumes,
-        limit: Duration,
-    ) -> Result<Booted, ShimError> {
-        let how = Launch::Restore(&snapshot.dir);
-        let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
-        self.lap("spawn").await;
-        let loaded = self.within(limit, async |start| {
-            let late = start.late("did not load its snapshot");
-            let loaded = async {
-                booted.hypervisor.load(&snapshot.dir).await?;
-                Ok(booted.hypervisor.resume().await?)
-            };
-            tokio::select! {
-                loaded = loaded => loaded,
-                _ = start.leash.detached() => Err(ShimError::Abandoned),
-                () = tokio::time::sleep_until(start.deadline.into()) => Err(late),
-            }?;
-            start.meet_agent(&mut booted).await
-        });
-        if let Err(error) = loaded.await {
-            // It may have ended by itself. What it had open, others can open then.
-            drop(booted.hypervisor.child().kill().await);
-            return Err(error);
-        }
-        self.lap("load").await;
-        booted.restored = true;
-        Ok(booted)
-    }
-
     async fn without_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
         let text =
             "the image has no guest agent: it is ready when its ssh server greets, and commands go by ssh";
@@ -418,74 +286,6 @@ impl Start<'_> {
     }
 }
 
-/// Brings a guest that stood still up to now.
-pub fn wake() -> Request {
-    Request::Wake { time_ns: identity::now_ns(), entropy: identity::entropy() }
-}
-
-impl Booted {
-    /// To ask the agent.
-    pub fn client(&self) -> Option<AgentClient> {
-        self.agent.as_ref().map(|agent| agent.client.clone())
-    }
-
-    /// Has a machine go on that stood still, its agent met and its clock set.
-    pub async fn go_on(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
-        self.hypervisor.resume().await?;
-        let woken = async {
-            if self.agent.is_none() {
-                self.meet_agent(prepared).await?;
-            }
-            let Some(agent) = self.client() else { return Ok(()) };
-            agent.request(wake()).await.map(drop).map_err(|error| ShimError::Agent(error.to_string()))
-        };
-        let late = |_| ShimError::Agent("it does not answer".into());
-        tokio::time::timeout(WAKE_DEADLINE, woken).await.map_err(late)?
-    }
-
-    /// Connects to the agent and waits until it says what it is. The caller sets the deadline.
-    pub async fn meet_agent(&mut self, prepared: &Prepared) -> Result<(), ShimError> {
-        if !prepared.artifacts.has_agent() {
-            return Ok(());
-        }
-        let control = self.hypervisor.control().await;
-        if control.is_err()
-            && let Ok(Some(status)) = self.hypervisor.child().try_wait()
-        {
-            return Err(died(prepared, Ok(status)));
-        }
-        let control = control?;
-        let (client, driver) = AgentClient::start(control);
-        // Its end shows in every session.
-        let agent = Agent { client, driver: tokio::spawn(driver) };
-        let hello = tokio::select! {
-            hello = agent.client.hello() => hello,
-            status = self.hypervisor.child().wait() => return Err(died(prepared, status)),
-        };
-        match hello {
-            Ok(hello) if hello.contract == GUEST_CONTRACT => self.agent = Some(agent),
-            Ok(hello) => return Err(ShimError::Contract { found: hello.contract, known: GUEST_CONTRACT }),
-            Err(error) => return Err(self.agent_failed(prepared, error).await),
-        }
-        Ok(())
-    }
-
-    /// A channel that breaks is mostly the first sign of a hypervisor that ends: then that is said.
-    async fn agent_failed(&mut self, prepared: &Prepared, error: AgentError) -> ShimError {
-        match tokio::time::timeout(LAST_MOMENT, self.hypervisor.child().wait()).await {
-            Ok(status) => died(prepared, status),
-            Err(_) => ShimError::Agent(error.to_string()),
-        }
-    }
-}
-
-fn died(prepared: &Prepared, status: std::io::Result<ExitStatus>) -> ShimError {
-    let how = |status| how_it_ended(prepared.spec.hypervisor, status);
-    let status = status.map_or_else(|error| error.to_string(), how);
-    let words = last_words(&prepared.dir.join(MESSAGES_FILE)).map(|words| format!(": {words}"));
-    ShimError::Died { how: status + &words.unwrap_or_default() }
-}
-
 /// Asks the agent until all expected ports listen.
 async fn until_ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
     loop {
@@ -495,76 +295,5 @@ async fn until_ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), Agent
             Answer::Ready { .. } => {}
             _ => return Err(AgentError::Protocol("the answer is to another question".into())),
         }
-    }
-}
-
-/// Starts the hypervisor, with the guest's console going into its log.
-async fn launch(
-    paths: &Paths,
-    prepared: &Prepared,
-    volumes: &mut Volumes,
-    how: Launch<'_>,
-) -> Result<Booted, ShimError> {
-    let Prepared { spec, artifacts, dir, .. } = prepared;
-    let addresses = Addresses::of(spec);
-    let mut command_line = String::from(match spec.hypervisor {
-        HypervisorKind::Qemu => qemu::COMMAND_LINE,
-        HypervisorKind::Firecracker => firecracker::COMMAND_LINE,
-    });
-    if !spec.kvm
-        && let Some(khz) = tsc::khz().await
-    {
-        command_line += &format!(" tsc_early_khz={khz}");
-    }
-    for argument in &spec.kernel_args {
-        command_line.push(' ');
-        command_line += argument;
-    }
-    if !artifacts.has_agent() {
-        // Without an agent the kernel itself has to take the address.
-        let Addresses { guest, prefix, gateway, .. } = &addresses;
-        let netmask = Ipv4Addr::from(u32::MAX << (32 - prefix));
-        command_line += &format!(" root=/dev/vda ro ip={guest}::{gateway}:{netmask}::eth0:off");
-    }
-    let shares: Vec<Share> = volumes.daemons.iter().map(ShareDaemon::share).collect();
-    let program = program(paths, spec.hypervisor)?;
-    let machine = Machine {
-        program: &program,
-        dir,
-        spec,
-        kernel: &artifacts.kernel,
-        initrd: artifacts.initrd.as_deref(),
-        command_line: &command_line,
-        disks: &volumes.disks,
-        shares: &shares,
-        mac: &addresses.mac,
-        tap: prepared.tap.as_ref().map(TapPlace::device),
-        lock: prepared.lock.as_fd(),
-    };
-    let mut hypervisor: Box<dyn Hypervisor> = match spec.hypervisor {
-        HypervisorKind::Qemu => Box::new(qemu::start(&machine, how).await?),
-        HypervisorKind::Firecracker => Box::new(firecracker::start(&machine, how).await?),
-    };
-    if let Some(output) = hypervisor.child().stdout.take() {
-        let log = ConsoleLog::open(dir)
-            .map_err(|source| ShimError::File { path: dir.join("console.log"), source })?;
-        tokio::spawn(keep_console(output, log));
-    }
-    Ok(Booted {
-        hypervisor,
-        agent: None,
-        daemons: std::mem::take(&mut volumes.daemons),
-        disks: volumes.disks.clone(),
-        restored: false,
-        why: None,
-        completing: None,
-    })
-}
-
-/// Where the hypervisor is.
-fn program(paths: &Paths, kind: HypervisorKind) -> Result<PathBuf, ShimError> {
-    match kind {
-        HypervisorKind::Qemu => find_program(qemu::PROGRAM).ok_or(ShimError::NoHypervisor(qemu::PROGRAM)),
-        HypervisorKind::Firecracker => release::find(paths).ok_or(ShimError::NoHypervisor(release::PROGRAM)),
     }
 }

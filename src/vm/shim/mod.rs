@@ -9,6 +9,7 @@ pub mod client;
 pub mod protocol;
 
 mod boot;
+mod booted;
 mod endpoint;
 mod identity;
 mod prepare;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::boot::Booted;
+use super::booted::Booted;
 use super::prepare::Prepared;
 use super::protocol::Saved;
 use super::{ShimError, boot};

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::boot::{self, Booted};
+use super::booted::{self, Booted};
 use super::endpoint::endpoint;
 use super::prepare::Prepared;
 use super::protocol::{self, Ask, STOP_DEADLINE, Said, Saved, Word};
@@ -226,7 +226,7 @@ async fn pause(
     };
     done.map_err(|error| error.to_string())?;
     if let Some(agent) = booted.client().filter(|_| !wish) {
-        let woken = tokio::time::timeout(boot::WAKE_DEADLINE, agent.request(boot::wake())).await;
+        let woken = tokio::time::timeout(booted::WAKE_DEADLINE, agent.request(booted::wake())).await;
         let woken = woken.map_err(|_| "its agent does not answer".to_string());
         if let Err(error) = woken.and_then(|woken| woken.map_err(|error| error.to_string())) {
             // With the clock of the past it is not to go on.
