@@ -11,10 +11,11 @@ mod load;
 pub mod rate;
 pub mod wake;
 
-use anyhow::{Context, Result};
 use std::time::Duration;
 
-use crate::claim::{median, stated};
+use anyhow::{Context, Result};
+
+use crate::claim::{Claim, Limit, median, stated};
 use fronts::{Front, Fronts};
 
 /// Rounds of a claim.
@@ -44,12 +45,14 @@ fn in_turns(fronts: &Fronts, mut measure: impl FnMut(&Front) -> Result<Duration>
     Ok(samples)
 }
 
-/// Ours, the better of the others, and what is to be said of all.
+/// Ours against such a share of the better of the others; `line` is said of each.
 fn judge(
+    what: &'static str,
+    share: f64,
     samples: Vec<Samples>,
     line: impl Fn(&Samples) -> String,
-) -> Result<(Vec<Duration>, &'static str, Vec<Duration>, Vec<String>)> {
-    let lines = samples.iter().flat_map(|one| [stated(one.name, &one.times), line(one)]).collect();
+) -> Result<Claim> {
+    let stated = samples.iter().flat_map(|one| [stated(one.name, &one.times), line(one)]).collect();
     let mut ours = None;
     let mut others = Vec::new();
     for one in samples {
@@ -60,5 +63,6 @@ fn judge(
         }
     }
     let best = others.into_iter().min_by_key(|one| median(&one.times)).context("there are no others")?;
-    Ok((ours.context("mvm was not measured")?, best.name, best.times, lines))
+    let ours = ours.context("mvm was not measured")?;
+    Ok(Claim { what, ours, limit: Limit::Share(share, best.name, best.times), stated })
 }

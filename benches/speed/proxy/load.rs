@@ -105,8 +105,7 @@ pub fn drain(stream: &TcpStream, mut bytes: u64) -> Result<()> {
 }
 
 fn dial(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    Ok(stream)
+    Ok(TcpStream::connect(address)?)
 }
 
 fn ask(stream: &mut TcpStream) -> Result<()> {

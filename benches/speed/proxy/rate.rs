@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::fronts::{Fronts, missing};
 use super::{Samples, in_turns, judge, load};
-use crate::claim::{Claim, Limit, median, percentile};
+use crate::claim::{Claim, median, percentile};
 use crate::place::Place;
 
 /// Clients at once.
@@ -28,8 +28,7 @@ pub fn measure(place: &Place) -> Result<Claim> {
         let rate = count as f64 / median(&one.times).as_secs_f64();
         format!("{:<34} {rate:>9.0} a second, {}", "", cpu(one, count))
     };
-    let (ours, best, theirs, stated) = judge(samples, line)?;
-    Ok(Claim { what, ours, limit: Limit::Share(SHARE, best, theirs), stated })
+    judge(what, SHARE, samples, line)
 }
 
 /// Requests over connections that stay.
@@ -43,8 +42,7 @@ pub fn measure_asks(place: &Place) -> Result<Claim> {
         load::asks(front.address, CLIENTS, ASKS).map(|samples| percentile(&samples, 99))
     })?;
     let line = |one: &Samples| format!("{:<34} {}", "", cpu(one, CLIENTS * ASKS));
-    let (ours, best, theirs, stated) = judge(samples, line)?;
-    Ok(Claim { what, ours, limit: Limit::Share(SHARE, best, theirs), stated })
+    judge(what, SHARE, samples, line)
 }
 
 fn cpu(one: &Samples, count: usize) -> String {
