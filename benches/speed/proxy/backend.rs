@@ -20,6 +20,9 @@ pub const WORD: &str = "--backend";
 pub const SMALL: usize = 64;
 /// Wants its own bytes back.
 pub const ECHO: u8 = b'e';
+/// Wants the same, and then the end: who ends first keeps the port busy for a minute, and there are not
+/// enough of them for clients that come and go all the time.
+pub const ONCE: u8 = b'o';
 /// Wants so many bytes.
 pub const DOWN: u8 = b'd';
 /// Sends so many bytes, and wants a small answer when they are there.
@@ -103,6 +106,11 @@ fn answer(listener: TcpListener) -> Result<()> {
             let mut request = [0; SMALL];
             let goes_on = match stream.read(&mut request) {
                 Ok(SMALL) if request[0] == ECHO => stream.write_all(&request).is_ok(),
+                Ok(SMALL) if request[0] == ONCE => {
+                    // It may be gone.
+                    let _ = stream.write_all(&request);
+                    false
+                }
                 Ok(SMALL) => {
                     if let Some(stream) = open.remove(&fd) {
                         epoll.delete(&stream)?;

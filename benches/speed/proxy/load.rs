@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::backend::{DOWN, ECHO, SMALL, UP, request};
+use super::backend::{DOWN, ECHO, ONCE, SMALL, UP, request};
 
 /// Nothing takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,9 +42,9 @@ pub fn upload(address: SocketAddr, connections: usize, bytes: u64) -> Result<Dur
     })
 }
 
-/// How long it takes until each of so many clients has connected, asked and left so often.
+/// How long it takes until each of so many clients has connected, asked and been left so often.
 pub fn calls(address: SocketAddr, clients: usize, each: usize) -> Result<Duration> {
-    together(clients, || (0..each).try_for_each(|_| ask(&mut dial(address)?)))
+    together(clients, || (0..each).try_for_each(|_| call(address)))
 }
 
 /// How long each of the requests took that so many clients sent over a connection each.
@@ -106,6 +106,14 @@ pub fn drain(stream: &TcpStream, mut bytes: u64) -> Result<()> {
 
 fn dial(address: SocketAddr) -> Result<TcpStream> {
     Ok(TcpStream::connect(address)?)
+}
+
+fn call(address: SocketAddr) -> Result<()> {
+    let mut stream = dial(address)?;
+    stream.write_all(&request(ONCE, 0))?;
+    stream.read_exact(&mut [0; SMALL])?;
+    ensure!(stream.read(&mut [0])? == 0, "the end does not come");
+    Ok(())
 }
 
 fn ask(stream: &mut TcpStream) -> Result<()> {
