@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use mvm::agent::client::Client;
 use mvm::agent::limits::Limits;
 use mvm::agent::metrics::Metrics;
-use mvm::agent::pki::{self, AUTHORITY, Authority, Identity, PeerName, Role, Validity};
+use mvm::agent::pki::{self, AUTHORITY, Authority, Identity, PeerName, Role};
 use mvm::agent::request::Request;
 use mvm::agent::response::Response;
 use mvm::agent::server::{Backend, Server};
@@ -77,13 +77,11 @@ struct Samples {
 
 /// The agent's server and client, and bare quinn with the same certificates, in turns.
 fn compare(place: &Place) -> Result<(Samples, Samples)> {
-    let dir = place.within("pki")?.paths()?.state().to_path_buf();
-    pki::init(&dir)?;
     let name: PeerName = "dev".parse()?;
-    for role in [Role::Node, Role::Client] {
-        pki::issue(&dir, role, &name, Validity::days(1)?)?;
-    }
-    let (agent, echo) = (serve(&dir, run_agent)?, serve(&dir, run_echo)?);
+    let dir = place.within("pki")?.certify(&[Role::Node, Role::Client], &name)?;
+    let agent =
+        serve(&dir, |dir, tell, runtime, stop| run_agent(dir, tell, runtime, stop, |_| Response::Released))?;
+    let echo = serve(&dir, run_echo)?;
     let runtime = runtime()?;
     let identity = identity(&dir, Role::Client)?;
     let authority = authority(&dir)?;
@@ -132,22 +130,27 @@ fn release() -> Result<Request> {
 }
 
 /// A server on a thread of its own.
-struct Served {
-    address: SocketAddr,
+pub struct Served {
+    /// Where it listens.
+    pub address: SocketAddr,
     stop: CancellationToken,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Served {
-    fn end(self) -> Result<()> {
+    /// Ends it, and says how it went.
+    pub fn end(self) -> Result<()> {
         self.stop.cancel();
         self.thread.join().map_err(|_| anyhow::anyhow!("the server panicked"))?
     }
 }
 
-type Run = fn(&Path, oneshot::Sender<SocketAddr>, &Runtime, CancellationToken) -> Result<()>;
-
-fn serve(dir: &Path, run: Run) -> Result<Served> {
+/// Serves on a thread of its own, with the certificates in `dir`.
+pub fn serve<F>(dir: &Path, run: F) -> Result<Served>
+where
+    F: FnOnce(&Path, oneshot::Sender<SocketAddr>, &Runtime, CancellationToken) -> Result<()>,
+    F: Send + 'static,
+{
     let (tell, told) = oneshot::channel();
     let (dir, stop) = (dir.to_path_buf(), CancellationToken::new());
     let token = stop.clone();
@@ -160,11 +163,13 @@ fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-fn run_agent(
+/// An agent's server, with something else behind it than a fleet.
+pub fn run_agent(
     dir: &Path,
     tell: oneshot::Sender<SocketAddr>,
     runtime: &Runtime,
     stop: CancellationToken,
+    answer: impl Fn(Request) -> Response + Send + 'static,
 ) -> Result<()> {
     // What is measured is the API, not the pace it is held to.
     let limits = Limits { rate: u32::MAX, ..Limits::default() };
@@ -174,8 +179,8 @@ fn run_agent(
         let server = Server::bind(any(), &identity(dir, Role::Node)?, &authority(dir)?, backend, limits)?;
         let _ = tell.send(server.local_addr()?);
         tokio::spawn(async move {
-            while let Some(Incoming { reply, .. }) = requests.recv().await {
-                let _ = reply.send(Response::Released);
+            while let Some(Incoming { request, reply, .. }) = requests.recv().await {
+                let _ = reply.send(answer(request));
             }
         });
         server.run(stop).await;

@@ -29,15 +29,26 @@ pub enum Limit {
     Absolute(Duration),
     /// At most this, all but one in a hundred; in place of the median.
     Percentile99(Duration),
+    /// At most as many bytes as these, of those; in place of times.
+    Bytes(u64, &'static str, u64),
+    /// What it would be held against is not here, and why.
+    Skipped(String),
 }
 
 impl Claim {
+    /// One that cannot be measured here.
+    pub fn skipped(what: &'static str, why: String) -> Self {
+        Self { what, ours: Vec::new(), limit: Limit::Skipped(why), stated: Vec::new() }
+    }
+
     /// Whether the limit holds.
     pub fn is_met(&self) -> bool {
         match &self.limit {
             Limit::Share(limit, _, theirs) => self.share(theirs) <= *limit,
             Limit::Absolute(limit) => median(&self.ours) <= *limit,
             Limit::Percentile99(limit) => percentile(&self.ours, 99) <= *limit,
+            Limit::Bytes(ours, _, theirs) => ours <= theirs,
+            Limit::Skipped(_) => true,
         }
     }
 
@@ -50,7 +61,10 @@ impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.is_met() { "ok" } else { "MISSED" };
         let Self { what, ours, .. } = self;
-        writeln!(f, "{what}  (median of {}, with the extremes)", ours.len())?;
+        match ours.is_empty() {
+            true => writeln!(f, "{what}")?,
+            false => writeln!(f, "{what}  (median of {}, with the extremes)", ours.len())?,
+        }
         match &self.limit {
             Limit::Share(limit, against, theirs) => {
                 writeln!(f, "  {:<34} {}", "mvm", spread(ours))?;
@@ -70,6 +84,11 @@ impl fmt::Display for Claim {
                 let (most, limit) = (millis(percentile(ours, 99)), millis(*limit));
                 writeln!(f, "  {:<34} {most}   limit {}  {verdict}", "99 of 100 within", limit.trim())?;
             }
+            Limit::Bytes(ours, against, theirs) => {
+                writeln!(f, "  {:<34} {ours:>9} bytes", "mvm")?;
+                writeln!(f, "  {against:<34} {theirs:>9} bytes   limit of mvm  {verdict}")?;
+            }
+            Limit::Skipped(why) => writeln!(f, "  SKIPPED: {why}")?,
         }
         self.stated.iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
@@ -103,7 +122,8 @@ pub fn in_turns(
     Ok(samples)
 }
 
-fn median(samples: &[Duration]) -> Duration {
+/// The sample in the middle.
+pub fn median(samples: &[Duration]) -> Duration {
     percentile(samples, 50)
 }
 

@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mvm::agent::pki::Role;
 use mvm::host::node;
 
 use crate::claim::{Claim, Limit};
@@ -53,8 +54,7 @@ pub fn measure(place: &Place) -> Result<Claim> {
 
 /// CPU time and memory of an agent that has nothing to do.
 pub fn measure_idle(place: &Place) -> Result<Claim> {
-    run(&mut place.mvm(&["agent", "certs", "init"])?)?;
-    run(&mut place.mvm(&["agent", "certs", "issue", "node", "bench"])?)?;
+    place.certify(&[Role::Node], &"bench".parse()?)?;
     let mut command = place.mvm(&["agent", "serve", "--listen", "127.0.0.1:0"])?;
     let mut agent = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let watched = watch(&mut agent);

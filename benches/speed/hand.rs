@@ -82,7 +82,7 @@ impl Hand {
         let since = Instant::now();
         let (mut qmp, qmp_theirs) = inherited_pair()?;
         let (control, control_theirs) = inherited_pair()?;
-        let memory = inherited(self.memory()?)?;
+        let memory = inherited(memory(self.memory_mib)?)?;
         let state = match &self.snapshot {
             Some(dir) => Some(inherited(File::open(dir.join("state"))?)?),
             None => None,
@@ -104,7 +104,7 @@ impl Hand {
         let _machine = Machine(command.spawn()?);
         drop((qmp_theirs, control_theirs));
         if let Some(state) = &state {
-            load(&mut qmp, state)?;
+            load(&mut qmp, state, true)?;
         }
         self.runtime.block_on(async {
             control.set_nonblocking(true)?;
@@ -134,16 +134,17 @@ impl Hand {
         }
         Ok(())
     }
-
-    fn memory(&self) -> Result<File> {
-        let file = File::from(memfd_create(c"by-hand", MFdFlags::empty())?);
-        file.set_len(self.memory_mib * 1024 * 1024)?;
-        Ok(file)
-    }
 }
 
-/// Has QEMU load the machine, and lets it go on.
-fn load(qmp: &mut UnixStream, state: &File) -> Result<()> {
+/// A guest's memory.
+pub fn memory(mib: u64) -> Result<File> {
+    let file = File::from(memfd_create(c"by-hand", MFdFlags::empty())?);
+    file.set_len(mib * 1024 * 1024)?;
+    Ok(file)
+}
+
+/// Has QEMU load the machine, and lets it go on. Its memory is mapped, or comes with the rest.
+pub fn load(qmp: &mut UnixStream, state: &File, is_mapped: bool) -> Result<()> {
     qmp.set_read_timeout(Some(DEADLINE))?;
     let mut answers = BufReader::new(qmp.try_clone()?);
     let mut execute = |command: &str, arguments: serde_json::Value| {
@@ -161,7 +162,7 @@ fn load(qmp: &mut UnixStream, state: &File) -> Result<()> {
     };
     let none = || serde_json::json!({});
     execute("qmp_capabilities", none())?;
-    let capability = serde_json::json!([{ "capability": "x-ignore-shared", "state": true }]);
+    let capability = serde_json::json!([{ "capability": "x-ignore-shared", "state": is_mapped }]);
     execute("migrate-set-capabilities", serde_json::json!({ "capabilities": capability }))?;
     execute("migrate-incoming", serde_json::json!({ "uri": format!("fd:{}", state.as_raw_fd()) }))?;
     while execute("query-status", none())?["status"] == "inmigrate" {
@@ -172,7 +173,7 @@ fn load(qmp: &mut UnixStream, state: &File) -> Result<()> {
 }
 
 /// A QEMU that ends with its owner.
-struct Machine(Child);
+pub struct Machine(pub Child);
 
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -182,13 +183,13 @@ impl Drop for Machine {
 }
 
 /// Two ends of a socket, the second of which a child keeps.
-fn inherited_pair() -> Result<(UnixStream, UnixStream)> {
+pub fn inherited_pair() -> Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((ours, inherited(theirs)?))
 }
 
 /// Has a child keep a descriptor.
-fn inherited<F: AsFd>(file: F) -> Result<F> {
+pub fn inherited<F: AsFd>(file: F) -> Result<F> {
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(file)
 }

@@ -21,6 +21,7 @@ mod log;
 mod place;
 mod plan;
 mod process;
+mod proxy;
 mod restore;
 mod start;
 mod status;
@@ -35,7 +36,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 18] = [
+const CLAIMS: [(&str, Measure); 26] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -54,9 +55,20 @@ const CLAIMS: [(&str, Measure); 18] = [
     ("each", agent::measure_each),
     ("wake", fleet::measure),
     ("agent-idle", fleet::measure_idle),
+    ("proxy-bulk", proxy::bulk::measure),
+    ("proxy-bulk-4", proxy::bulk::measure_several),
+    ("proxy-bulk-up", proxy::bulk::measure_up),
+    ("proxy-calls", proxy::rate::measure),
+    ("proxy-asks", proxy::rate::measure_asks),
+    ("proxy-crowd", proxy::crowd::measure),
+    ("proxy-wake", proxy::wake::measure),
+    ("proxy-storm", proxy::wake::measure_storm),
 ];
 
 fn main() -> Result<ExitCode> {
+    if std::env::args().nth(1).as_deref() == Some(proxy::backend::WORD) {
+        return proxy::backend::serve().map(|()| ExitCode::SUCCESS);
+    }
     // cargo adds `--bench`.
     let wished: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let names: Vec<&str> = CLAIMS.iter().map(|(name, _)| *name).collect();

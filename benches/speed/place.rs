@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use mvm::agent::pki::{self, PeerName, Role, Validity};
 use mvm::host::inputs::FlakeInputs;
 use mvm::host::nix::nix_command;
 use mvm::host::paths::Paths;
@@ -64,6 +65,18 @@ impl Place {
         Ok(Paths::at(self.state.clone(), self.state.join("run"))?)
     }
 
+    /// Has new certificates in the state, for these.
+    pub fn certify(&self, roles: &[Role], name: &PeerName) -> Result<PathBuf> {
+        let dir = self.paths()?.pki();
+        pki::init(&dir)?;
+        for role in roles {
+            // One of an earlier run may be over.
+            let _ = fs::remove_file(dir.join(pki::file_name(*role, name)));
+            pki::issue(&dir, *role, name, Validity::days(1)?)?;
+        }
+        Ok(dir)
+    }
+
     /// The state of another name inside of this one, new.
     pub fn within(&self, name: &str) -> Result<Self> {
         let state = self.state.join(name);
@@ -79,7 +92,9 @@ impl Place {
         empty(&dir)?;
         fs::copy(from.join("flake.nix"), dir.join("flake.nix"))?;
         for (file, text) in more {
-            fs::write(dir.join(file), text)?;
+            let file = dir.join(file);
+            fs::create_dir_all(file.parent().context("a file is in a directory")?)?;
+            fs::write(file, text)?;
         }
         let commit = ["-c", "user.name=bench", "-c", "user.email=", "commit", "-q", "-m", "All"];
         for arguments in [&["init", "-q"][..], &["add", "."], &commit] {

@@ -1,8 +1,8 @@
 //! Pipes through which splice(2) moves bytes from socket to socket without copying them.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 
@@ -57,25 +57,25 @@ fn flags() -> SpliceFFlags {
 /// The pipes of one worker that nothing goes through at the moment.
 #[derive(Debug)]
 pub struct Pipes {
-    free: RefCell<Vec<Pipe>>,
+    free: Mutex<Vec<Pipe>>,
     descriptors: Descriptors,
 }
 
 impl Pipes {
     /// None yet.
     pub fn new(descriptors: Descriptors) -> Self {
-        Self { free: RefCell::default(), descriptors }
+        Self { free: Mutex::default(), descriptors }
     }
 
     /// A pipe, if there are descriptors for one.
     pub fn take(&self) -> Option<Pipe> {
-        let kept = self.free.borrow_mut().pop();
+        let kept = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.or_else(|| Pipe::new(self.descriptors.take(2)?).ok())
     }
 
     /// Keeps an empty pipe for later.
     pub fn put(&self, pipe: Pipe) {
-        let mut free = self.free.borrow_mut();
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if pipe.inside == 0 && free.len() < KEPT {
             free.push(pipe);
         }

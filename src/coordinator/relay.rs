@@ -4,11 +4,11 @@
 //! only what the other side does not take yet is kept, and nothing more is read meanwhile. Once a
 //! direction has moved enough, a pipe and splice(2) do the same without copying.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ const TURN: usize = 16;
 /// What the connections of one worker share.
 #[derive(Debug)]
 pub struct Tools {
-    buffer: RefCell<Box<[u8]>>,
+    /// Nobody waits for it: no task of the worker holds it while another runs.
+    buffer: Mutex<Box<[u8]>>,
     /// Pipes to be had.
     pub pipes: Pipes,
 }
@@ -37,14 +38,14 @@ pub struct Tools {
 impl Tools {
     /// With a buffer, and no pipes yet.
     pub fn new(pipes: Pipes) -> Self {
-        Self { buffer: RefCell::new(vec![0; BUFFER].into_boxed_slice()), pipes }
+        Self { buffer: Mutex::new(vec![0; BUFFER].into_boxed_slice()), pipes }
     }
 }
 
 /// How a connection ended.
 #[derive(Debug)]
 pub enum End {
-    /// Both sides have ended it.
+    /// Both sides have ended it; one of them may be told only by the closing of it.
     Closed,
     /// One side broke it off, and so the other is told.
     Broken(io::Error),
@@ -67,7 +68,7 @@ pub async fn relay(
     let mut heard = 0;
     let mut broken = None;
     poll_fn(|cx| {
-        let upward = match up.poll(cx, client, guest, rx, tools) {
+        let upward = match up.poll(cx, (client, guest), rx, down.is_over(), tools) {
             Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(End::Broken(error)),
             // The guest takes no more, but may have said something before.
             Poll::Ready(Err(Fault::Write(error))) => {
@@ -77,7 +78,7 @@ pub async fn relay(
             }
             other => other.map(drop),
         };
-        let downward = match down.poll(cx, guest, client, tx, tools) {
+        let downward = match down.poll(cx, (guest, client), tx, up.is_over(), tools) {
             Poll::Ready(Err(Fault::Read(error) | Fault::Write(error))) => {
                 return Poll::Ready(End::Broken(error));
             }
@@ -126,12 +127,17 @@ enum State {
 }
 
 impl Flow {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Moves what can be moved. The `last` direction to end has both sides closed next.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        (from, to): (&mut TcpStream, &mut TcpStream),
         count: &AtomicU64,
+        last: bool,
         tools: &Tools,
     ) -> Poll<Result<(), Fault>> {
         for _ in 0..TURN {
@@ -167,7 +173,8 @@ impl Flow {
                     }
                 }
                 State::Empty => {
-                    let (moved, left) = ready!(pass(cx, from, to, &mut tools.buffer.borrow_mut()))?;
+                    let mut buffer = tools.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (moved, left) = ready!(pass(cx, from, to, &mut buffer))?;
                     if moved == BUFFER && left.is_none() && self.moved > BULK {
                         self.state = tools.pipes.take().map_or(State::Empty, State::Piped);
                     }
@@ -181,8 +188,10 @@ impl Flow {
             count.fetch_add(moved as u64, Ordering::Relaxed);
             if moved == 0 {
                 self.state = State::Ended;
-                // It may be gone already, which the other direction finds out.
-                let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                if !last {
+                    // It may be gone already, which the other direction finds out.
+                    let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                }
                 return Poll::Ready(Ok(()));
             }
         }

@@ -1,7 +1,6 @@
 //! A worker: a thread that accepts connections and carries them.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -11,7 +10,6 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -57,9 +55,9 @@ impl Worker {
         let until = cut.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let tools = Rc::new(Tools::new(Pipes::new(descriptors.clone())));
-            let local = LocalSet::new();
-            local.block_on(&runtime, work(todo, until, descriptors, tools));
+            let tools = Arc::new(Tools::new(Pipes::new(descriptors.clone())));
+            // A `LocalSet` would write to the runtime's own descriptor at each of its turns.
+            runtime.block_on(work(todo, until, descriptors, tools));
         })?;
         Ok(Self { jobs, cut, thread: Some(thread) })
     }
@@ -85,17 +83,21 @@ async fn work(
     mut jobs: mpsc::UnboundedReceiver<Job>,
     cut: CancellationToken,
     descriptors: Descriptors,
-    tools: Rc<Tools>,
+    tools: Arc<Tools>,
 ) {
+    // The runtime writes to a descriptor of its own for a timer that is due before all others; with
+    // this one, those of connections never are.
+    let mut clock = tokio::time::interval(CONNECT);
     loop {
         tokio::select! {
             () = cut.cancelled() => return,
+            _ = clock.tick() => {}
             job = jobs.recv() => {
                 let Some(job) = job else { return };
                 match TcpListener::from_std(job.socket) {
                     Ok(listener) => {
-                        let (descriptors, tools) = (descriptors.clone(), Rc::clone(&tools));
-                        tokio::task::spawn_local(accept(listener, job.route, job.stop, descriptors, tools));
+                        let (descriptors, tools) = (descriptors.clone(), Arc::clone(&tools));
+                        tokio::task::spawn(accept(listener, job.route, job.stop, descriptors, tools));
                     }
                     Err(error) => tracing::error!(route = %job.route.listen, %error, "cannot listen"),
                 }
@@ -109,7 +111,7 @@ async fn accept(
     route: Arc<Route>,
     stop: CancellationToken,
     descriptors: Descriptors,
-    tools: Rc<Tools>,
+    tools: Arc<Tools>,
 ) {
     let mut told: Option<Instant> = None;
     let stopped = stop.cancelled();
@@ -142,7 +144,7 @@ async fn accept(
 }
 
 /// Lets a connection in, or closes it.
-fn admit(client: TcpStream, route: &Arc<Route>, descriptors: &Descriptors, tools: &Rc<Tools>) {
+fn admit(client: TcpStream, route: &Arc<Route>, descriptors: &Descriptors, tools: &Arc<Tools>) {
     route.counts.accepted.fetch_add(1, Ordering::Relaxed);
     let view = Arc::clone(&route.view.borrow());
     let open = if view.draining { None } else { Open::one_more(route, &view.tenant) };
@@ -150,9 +152,9 @@ fn admit(client: TcpStream, route: &Arc<Route>, descriptors: &Descriptors, tools
         route.counts.refused.fetch_add(1, Ordering::Relaxed);
         return;
     };
-    let (route, tools) = (Arc::clone(route), Rc::clone(tools));
+    let (route, tools) = (Arc::clone(route), Arc::clone(tools));
     let descriptors = taken;
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn(async move {
         carry(client, &route, view, &tools).await;
         drop((open, descriptors));
     });
