@@ -33,6 +33,8 @@ use wake::Woke;
 const ASKS: usize = 1024;
 /// Those who are sent away within so long are told of in one line.
 const TELL: Duration = Duration::from_millis(250);
+/// Pause between two looks at one that has just woken, while connections wait for it.
+const STARTING: Duration = Duration::from_millis(8);
 /// Longest pause between two looks at who is idle.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -237,7 +239,13 @@ impl Keeper {
         // While something is awake it is seen to often; what is asleep needs nobody.
         let often = if self.kept.is_empty() { look } else { look.min(LOOK) };
         let tell = self.refused.is_some().then_some(TELL);
-        desk.into_iter().chain(tell).chain([often.max(Duration::from_millis(10))]).min().unwrap_or(LOOK)
+        let starting = self.desk.waiting() > 0 && self.is_starting();
+        desk.into_iter()
+            .chain(tell)
+            .chain(starting.then_some(STARTING))
+            .chain([often.max(Duration::from_millis(10))])
+            .min()
+            .unwrap_or(LOOK)
     }
 
     fn now_ms(&self) -> u64 {
@@ -286,7 +294,9 @@ impl Keeper {
             let Some(place) = Place::take(&members, limit, &self.route) else { break };
             places.push(place);
         }
-        let supply = Supply { places: places.len(), more: self.candidate().is_some() };
+        // One more is not needed for those whom one that has just woken will take.
+        let more = !self.is_starting() && self.candidate().is_some();
+        let supply = Supply { places: places.len(), more };
         for effect in self.desk.serve(supply, self.now_ms()) {
             match effect {
                 Effect::Admit(id) => {
@@ -353,6 +363,11 @@ impl Keeper {
                 let _ = reply.send(Ok(()));
             }
         }
+    }
+
+    fn is_starting(&self) -> bool {
+        let limit = self.rules.borrow().limit;
+        self.kept.iter().any(|kept| kept.member.is_starting(limit))
     }
 
     fn members(&self) -> Vec<Arc<Member>> {

@@ -15,6 +15,12 @@ use crate::fleet::ids::InstancePath;
 /// Set in the number of places while none can be taken.
 const CLOSED: u32 = 1 << 31;
 
+/// So many connections at once does one take that has just woken, twice as many after each [`DOUBLING`],
+/// up to its limit: what sleeps has cold caches and a short queue, and what does not fit there is tried
+/// again by TCP only seconds later.
+const FIRST: u32 = 8;
+const DOUBLING: Duration = Duration::from_millis(64);
+
 /// An awake instance.
 #[derive(Debug)]
 pub struct Member {
@@ -79,9 +85,22 @@ impl Member {
         self.taken.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 
+    /// What of its limit holds already.
+    fn limit(&self, limit: u32) -> u32 {
+        let doublings = self.since.elapsed().as_millis() / DOUBLING.as_millis();
+        let most = FIRST.leading_zeros();
+        if doublings < most.into() { limit.min(FIRST << doublings) } else { limit }
+    }
+
+    /// Whether it will take more before long, though nobody leaves.
+    pub fn is_starting(&self, limit: u32) -> bool {
+        self.limit(limit) < limit
+    }
+
     /// Takes a place, if there are fewer than `limit` taken.
     fn enter(&self, limit: u32) -> bool {
-        let more = |taken: u32| (taken < limit.min(CLOSED - 1)).then_some(taken + 1);
+        let limit = self.limit(limit).min(CLOSED - 1);
+        let more = |taken: u32| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
@@ -130,9 +149,13 @@ mod tests {
     use super::*;
     use crate::coordinator::route::tests::route;
 
-    fn member(name: &str) -> Arc<Member> {
+    fn new(name: &str) -> Member {
         let path = format!("dev/web/i-{name}").parse().unwrap();
-        Arc::new(Member::new(path, "127.0.0.1:1".parse().unwrap()))
+        Member::new(path, "127.0.0.1:1".parse().unwrap())
+    }
+
+    fn member(name: &str) -> Arc<Member> {
+        Arc::new(new(name))
     }
 
     #[test]
@@ -143,6 +166,17 @@ mod tests {
         assert!(Place::take(&members, 2, &route).is_none());
         drop(places);
         assert!(members.iter().all(|member| member.taken() == 0));
+    }
+
+    #[test]
+    fn one_that_has_just_woken_is_not_overrun() {
+        let (route, members) = (route(), [member("00000001")]);
+        let places: Vec<_> = std::iter::from_fn(|| Place::take(&members, 1000, &route)).take(100).collect();
+        assert!(places.len() < 100 && members[0].is_starting(1000));
+        let used_to_it = Member { since: Instant::now() - DOUBLING * 10, ..new("00000002") };
+        let members = [Arc::new(used_to_it)];
+        let places: Vec<_> = std::iter::from_fn(|| Place::take(&members, 1000, &route)).collect();
+        assert!(places.len() == 1000 && !members[0].is_starting(1000));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `ip` and `nft`, run in the calling thread's namespace.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use super::subnet::Subnet;
 use crate::host::child::find_program;
@@ -62,10 +62,20 @@ pub(super) fn step(step: &str) -> impl Fn(io::Error) -> NetworkError {
     move |error| NetworkError::Step { step: step.into(), reason: error.to_string() }
 }
 
-/// Runs `ip`.
-pub(super) fn ip(arguments: &[&str]) -> Result<(), NetworkError> {
+/// Gives these commands to one `ip`, in order, until one fails.
+pub(super) fn ip<T: AsRef<str>>(commands: &[T]) -> Result<(), NetworkError> {
     let program = find_program("ip").ok_or(NetworkError::Missing("ip"))?;
-    checked(&format!("ip {}", arguments.join(" ")), Command::new(program).args(arguments).output())
+    let lines: Vec<&str> = commands.iter().map(AsRef::as_ref).collect();
+    let run = || {
+        let mut command = Command::new(program);
+        command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(lines.join("\n").as_bytes()));
+        // One that has failed before it has heard all says why.
+        let output = child.wait_with_output()?;
+        if output.status.success() { fed.map(|()| output) } else { Ok(output) }
+    };
+    checked(&format!("ip {}", lines.join("; ip ")), run())
 }
 
 /// Gives these rules to `nft`, all of them or none.

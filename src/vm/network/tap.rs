@@ -26,10 +26,12 @@ impl TapNetwork {
     pub fn enter(vm: &str, egress: bool, hypervisor: HypervisorKind) -> Result<Self, NetworkError> {
         let host = Namespace::current().map_err(step("open the host's namespace"))?;
         Namespace::make().map_err(step("make a network namespace"))?;
-        ip(&["link", "set", "lo", "up"])?;
         let device = Device::make(TAP, hypervisor).map_err(step("make a TAP device"))?;
-        ip(&["addr", "add", &format!("{GATEWAY}/24"), "dev", TAP])?;
-        ip(&["link", "set", TAP, "up"])?;
+        ip(&[
+            "link set lo up".to_string(),
+            format!("addr add {GATEWAY}/24 dev {TAP}"),
+            format!("link set {TAP} up"),
+        ])?;
         let network = Self { device, host, egress };
         if egress {
             // Half of it would stay on the host.

@@ -155,7 +155,7 @@ impl TenantNetwork {
     /// Removes the VM's TAP, and the network if nobody is left in it. Called when the VM is over.
     pub fn leave(&self) -> Result<(), NetworkError> {
         let _lock = lock(&self.place.paths, self.place.net_id)?;
-        let removed = ip(&["link", "del", self.device.name()]);
+        let removed = ip(&[format!("link del {}", self.device.name())]);
         self.place.leave().and(removed)
     }
 }
@@ -163,16 +163,18 @@ impl TenantNetwork {
 impl Place {
     /// Makes the network in the namespace, which is new.
     fn make(&self, subnet: Subnet) -> Result<(), NetworkError> {
-        ip(&["link", "set", "lo", "up"])?;
         if self.egress {
             uplink::connect(&self.host, &self.vm)?;
             uplink::refuse_other_namespaces()?;
         }
         let (gateway, prefix, bridge) = (subnet.gateway(), subnet.prefix(), bridge(self.net_id));
         // With a MAC of its own it keeps it whoever comes and goes, and guests that slept know it.
-        ip(&["link", "add", UNFINISHED, "address", &mac(&hex(gateway)), "type", "bridge"])?;
-        ip(&["addr", "add", &format!("{gateway}/{prefix}"), "dev", UNFINISHED])?;
-        ip(&["link", "set", UNFINISHED, "name", &bridge])
+        ip(&[
+            "link set lo up".to_string(),
+            format!("link add {UNFINISHED} address {} type bridge", mac(&hex(gateway))),
+            format!("addr add {gateway}/{prefix} dev {UNFINISHED}"),
+            format!("link set {UNFINISHED} name {bridge}"),
+        ])
     }
 
     /// Whether the network in the namespace is as this VM needs it.
@@ -211,12 +213,17 @@ impl Place {
         let taps: Vec<String> = inside.iter().map(|member| tenant_tap(member.link.address)).collect();
         let stale = |name: &String| name.starts_with(TENANT_TAPS) && !taps.contains(name);
         for name in interfaces()?.into_iter().filter(stale) {
-            ip(&["link", "del", &name])?;
+            ip(&[format!("link del {name}")])?;
         }
         let (name, bridge) = (tenant_tap(address), bridge(self.net_id));
         let device = Device::make(&name, spec.hypervisor).map_err(step("make a TAP device"))?;
-        ip(&["link", "set", &name, "master", &bridge, "up"])?;
-        ip(&["link", "set", &bridge, "up"])?;
+        let mac = mac(&hex(address));
+        ip(&[
+            format!("link set {name} master {bridge} up"),
+            format!("link set {bridge} up"),
+            // Whoever has the address has this MAC: nobody need ask for it.
+            format!("neigh replace {address} lladdr {mac} dev {bridge} nud permanent"),
+        ])?;
         Ok(device)
     }
 
@@ -235,7 +242,7 @@ impl Place {
             return Ok(());
         }
         // From here on nobody joins.
-        let removed = ip(&["link", "del", &bridge(self.net_id)]);
+        let removed = ip(&[format!("link del {}", bridge(self.net_id))]);
         if self.egress {
             uplink::disconnect(&self.host)?;
         }

@@ -31,16 +31,20 @@ pub fn connect(host: &Namespace, vm: &str) -> Result<(), NetworkError> {
     // This process's namespace is where the peer goes: that of its first thread, which waits here.
     let process = std::process::id().to_string();
     let on_host = || {
-        ip(&["link", "add", &link, "type", "veth", "peer", "name", UPLINK, "netns", &process])?;
         let _lock = shared_lock()?;
-        ip(&["addr", "add", HOST_END, "peer", &address, "dev", &link])?;
-        ip(&["link", "set", &link, "up"])?;
+        ip(&[
+            format!("link add {link} type veth peer name {UPLINK} netns {process}"),
+            format!("addr add {HOST_END} peer {address} dev {link}"),
+            format!("link set {link} up"),
+        ])?;
         share_the_host()
     };
     host.inside(on_host, step("enter the host's namespace"))?;
-    ip(&["addr", "add", &address, "peer", HOST_END, "dev", UPLINK])?;
-    ip(&["link", "set", UPLINK, "up"])?;
-    ip(&["route", "add", "default", "via", HOST_END])?;
+    ip(&[
+        format!("addr add {address} peer {HOST_END} dev {UPLINK}"),
+        format!("link set {UPLINK} up"),
+        format!("route add default via {HOST_END}"),
+    ])?;
     forward()?;
     nft(&format!(
         "add table ip mvm
@@ -52,13 +56,13 @@ pub fn connect(host: &Namespace, vm: &str) -> Result<(), NetworkError> {
 /// Has the calling thread's namespace refuse what only other namespaces have. The host drops it all the
 /// same; this way it is known at once, and does not leave the namespace.
 pub fn refuse_other_namespaces() -> Result<(), NetworkError> {
-    [TENANTS, VM, UPLINKS].into_iter().try_for_each(|network| ip(&["route", "add", "unreachable", network]))
+    ip(&[TENANTS, VM, UPLINKS].map(|network| format!("route add unreachable {network}")))
 }
 
 /// Takes the way out from the calling thread's namespace, and from the host what no uplink uses any more.
 pub fn disconnect(host: &Namespace) -> Result<(), NetworkError> {
     // Both ends go at once.
-    let removed = ip(&["link", "del", UPLINK]);
+    let removed = ip(&[format!("link del {UPLINK}")]);
     host.inside(sweep, step("enter the host's namespace"))?;
     removed
 }
