@@ -15,11 +15,15 @@ use crate::fleet::ids::InstancePath;
 /// Set in the number of places while none can be taken.
 const CLOSED: u32 = 1 << 31;
 
-/// So many connections at once does one take that has just woken, twice as many after each [`DOUBLING`],
-/// up to its limit: what sleeps has cold caches and a short queue, and what does not fit there is tried
-/// again by TCP only seconds later.
+/// After a quiet time an instance is given so many connections at once, one more for every two that it has
+/// answered and after each [`STEP`], up to its limit, and after [`WHOLE`] whatever its limit allows. What
+/// sleeps has cold caches and many a server a short queue: what does not fit there is tried again by TCP
+/// only seconds later.
 const FIRST: u32 = 8;
-const DOUBLING: Duration = Duration::from_millis(64);
+const STEP: Duration = Duration::from_millis(16);
+const WHOLE: Duration = Duration::from_secs(4);
+/// So long is a quiet time.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// An awake instance.
 #[derive(Debug)]
@@ -34,6 +38,9 @@ pub struct Member {
     /// When it came to be awake, and how long after that it was last left, ms.
     since: Instant,
     left_ms: AtomicU64,
+    /// When the first connection after a quiet time came, ms, and how many were answered since.
+    busy_ms: AtomicU64,
+    answered: AtomicU32,
 }
 
 impl Member {
@@ -46,6 +53,8 @@ impl Member {
             well: AtomicBool::new(true),
             since: Instant::now(),
             left_ms: AtomicU64::new(0),
+            busy_ms: AtomicU64::new(0),
+            answered: AtomicU32::new(0),
         }
     }
 
@@ -85,29 +94,41 @@ impl Member {
         self.taken.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 
-    /// What of its limit holds already.
-    fn limit(&self, limit: u32) -> u32 {
-        let doublings = self.since.elapsed().as_millis() / DOUBLING.as_millis();
-        let most = FIRST.leading_zeros();
-        if doublings < most.into() { limit.min(FIRST << doublings) } else { limit }
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What of its limit holds at this time.
+    fn limit(&self, limit: u32, now_ms: u64) -> u32 {
+        let busy = now_ms.saturating_sub(self.busy_ms.load(Ordering::Relaxed));
+        if busy >= WHOLE.as_millis() as u64 {
+            return limit;
+        }
+        let steps = (busy / STEP.as_millis() as u64) as u32;
+        limit.min((FIRST + steps).saturating_add(self.answered.load(Ordering::Relaxed) / 2))
     }
 
     /// Whether it will take more before long, though nobody leaves.
     pub fn is_starting(&self, limit: u32) -> bool {
-        self.limit(limit) < limit
+        self.limit(limit, self.now_ms()) < limit
     }
 
     /// Takes a place, if there are fewer than `limit` taken.
     fn enter(&self, limit: u32) -> bool {
-        let limit = self.limit(limit).min(CLOSED - 1);
+        let now_ms = self.now_ms();
+        let quiet = now_ms.saturating_sub(self.left_ms.load(Ordering::Relaxed));
+        if self.taken.load(Ordering::Relaxed) == 0 && quiet >= QUIET.as_millis() as u64 {
+            self.busy_ms.store(now_ms, Ordering::Relaxed);
+            self.answered.store(0, Ordering::Relaxed);
+        }
+        let limit = self.limit(limit, now_ms).min(CLOSED - 1);
         let more = |taken: u32| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
     fn leave(&self) {
         if self.taken.load(Ordering::Relaxed) & !CLOSED == 1 {
-            let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.left_ms.fetch_max(now, Ordering::Relaxed);
+            self.left_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
         }
         self.taken.fetch_sub(1, Ordering::AcqRel);
     }
@@ -129,6 +150,15 @@ impl Place {
         let member =
             if first.enter(limit) { first } else { members.iter().find(|member| member.enter(limit))? };
         Some(Self { member: Arc::clone(member), route: Arc::clone(route) })
+    }
+
+    /// The instance has said something.
+    pub fn answered(&self) {
+        // More than any limit need not be counted.
+        if self.member.answered.load(Ordering::Relaxed) < CLOSED {
+            self.member.answered.fetch_add(1, Ordering::Relaxed);
+            self.route.left();
+        }
     }
 
     /// The instance.
@@ -169,12 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_just_woken_is_not_overrun() {
+    fn one_that_was_quiet_is_not_overrun_and_takes_more_as_it_answers() {
         let (route, members) = (route(), [member("00000001")]);
-        let places: Vec<_> = std::iter::from_fn(|| Place::take(&members, 1000, &route)).take(100).collect();
-        assert!(places.len() < 100 && members[0].is_starting(1000));
-        let used_to_it = Member { since: Instant::now() - DOUBLING * 10, ..new("00000002") };
-        let members = [Arc::new(used_to_it)];
+        let mut places: Vec<_> =
+            std::iter::from_fn(|| Place::take(&members, 1000, &route)).take(100).collect();
+        let first = places.len();
+        assert!(first < 100 && members[0].is_starting(1000));
+        places.iter().for_each(Place::answered);
+        places.extend(std::iter::from_fn(|| Place::take(&members, 1000, &route)).take(first / 2));
+        assert!(places.len() >= first + first / 2);
+        let busy_for_long = Member { since: Instant::now() - WHOLE, ..new("00000002") };
+        busy_for_long.left_ms.store(busy_for_long.now_ms(), Ordering::Relaxed);
+        let members = [Arc::new(busy_for_long)];
         let places: Vec<_> = std::iter::from_fn(|| Place::take(&members, 1000, &route)).collect();
         assert!(places.len() == 1000 && !members[0].is_starting(1000));
     }

@@ -53,20 +53,22 @@ pub enum End {
     Silent,
 }
 
-/// Carries bytes until both sides have ended, and counts them.
+/// Carries bytes until both sides have ended, and counts them. `answered` is called when the first come
+/// from the guest.
 pub async fn relay(
     client: &mut TcpStream,
     guest: &mut TcpStream,
     (rx, tx): (&AtomicU64, &AtomicU64),
     silence: Option<Duration>,
     tools: &Tools,
+    answered: impl FnOnce(),
 ) -> End {
     let (mut up, mut down) = (Flow::default(), Flow::default());
     // A day is more than any limit.
     let limit = silence.unwrap_or(Duration::from_secs(86_400));
     let mut alarm = pin!(tokio::time::sleep(limit));
     let mut heard = 0;
-    let mut broken = None;
+    let (mut broken, mut answered) = (None, Some(answered));
     poll_fn(|cx| {
         let upward = match up.poll(cx, (client, guest), rx, down.is_over(), tools) {
             Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(End::Broken(error)),
@@ -84,6 +86,11 @@ pub async fn relay(
             }
             other => other.map(drop),
         };
+        if down.moved > 0
+            && let Some(answered) = answered.take()
+        {
+            answered();
+        }
         if upward.is_ready() && downward.is_ready() {
             return Poll::Ready(broken.take().map_or(End::Closed, End::Broken));
         }

@@ -169,7 +169,7 @@ async fn carry(mut client: TcpStream, route: &Arc<Route>, view: Arc<View>, tools
         return;
     };
     let counts = (&route.counts.rx, &route.counts.tx);
-    let end = relay(&mut client, &mut guest, counts, silence, tools).await;
+    let end = relay(&mut client, &mut guest, counts, silence, tools, || place.answered()).await;
     if !matches!(end, End::Closed) {
         let why = match end {
             End::Broken(error) => error.to_string(),

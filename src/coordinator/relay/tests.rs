@@ -30,7 +30,7 @@ async fn between(descriptors: u64, silence: Option<Duration>) -> Between {
     let relayed = tokio::task::spawn_local(async move {
         let tools = Tools::new(Pipes::new(Descriptors::new(descriptors)));
         let (rx, tx) = (AtomicU64::new(0), AtomicU64::new(0));
-        let end = relay(&mut ours, &mut theirs, (&rx, &tx), silence, &tools).await;
+        let end = relay(&mut ours, &mut theirs, (&rx, &tx), silence, &tools, || ()).await;
         if !matches!(end, End::Closed) {
             for stream in [&ours, &theirs] {
                 SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
