@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::subnet::Subnet;
 use crate::host::child::find_program;
@@ -78,10 +78,22 @@ pub(super) fn ip<T: AsRef<str>>(commands: &[T]) -> Result<(), NetworkError> {
     checked(&format!("ip {}", lines.join("; ip ")), run())
 }
 
-/// Gives these rules to `nft`, all of them or none.
-pub(super) fn nft(rules: &str) -> Result<(), NetworkError> {
-    let program = find_program("nft").ok_or(NetworkError::Missing("nft"))?;
-    checked("nft", Command::new(program).arg(rules).output())
+/// Rules on their way to `nft`, all of them or none. Dropped, they still get there.
+pub(super) struct Rules(Child);
+
+impl Rules {
+    /// Begins to give them, in the calling thread's namespace.
+    pub(super) fn give(rules: &str) -> Result<Self, NetworkError> {
+        let program = find_program("nft").ok_or(NetworkError::Missing("nft"))?;
+        let mut command = Command::new(program);
+        command.arg(rules).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().map_err(step("nft"))?))
+    }
+
+    /// Waits until they are in force.
+    pub(super) fn are_given(self) -> Result<(), NetworkError> {
+        checked("nft", self.0.wait_with_output())
+    }
 }
 
 /// Names of all interfaces.

@@ -35,7 +35,7 @@ impl TapNetwork {
         let network = Self { device, host, egress };
         if egress {
             // Half of it would stay on the host.
-            uplink::connect(&network.host, vm).inspect_err(|_| drop(network.leave()))?;
+            uplink::connect(&network.host, vm, Vec::new()).inspect_err(|_| drop(network.leave()))?;
         }
         Ok(network)
     }

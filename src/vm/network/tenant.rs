@@ -136,7 +136,7 @@ impl TenantNetwork {
             true => place.make(link.subnet),
             false => place.is_like(link.subnet),
         };
-        let connected = made.and_then(|()| place.connect(link.address, spec, &others));
+        let connected = made.and_then(|()| place.connect(link.address, spec, &others, is_new));
         match connected {
             Ok(device) => Ok(Self { device, place }),
             Err(error) => {
@@ -163,18 +163,19 @@ impl TenantNetwork {
 impl Place {
     /// Makes the network in the namespace, which is new.
     fn make(&self, subnet: Subnet) -> Result<(), NetworkError> {
-        if self.egress {
-            uplink::connect(&self.host, &self.vm)?;
-            uplink::refuse_other_namespaces()?;
-        }
-        let (gateway, prefix, bridge) = (subnet.gateway(), subnet.prefix(), bridge(self.net_id));
+        let (gateway, prefix) = (subnet.gateway(), subnet.prefix());
+        let refused = uplink::refuse_other_namespaces().into_iter().filter(|_| self.egress);
         // With a MAC of its own it keeps it whoever comes and goes, and guests that slept know it.
-        ip(&[
+        let made = [
             "link set lo up".to_string(),
             format!("link add {UNFINISHED} address {} type bridge", mac(&hex(gateway))),
             format!("addr add {gateway}/{prefix} dev {UNFINISHED}"),
-            format!("link set {UNFINISHED} name {bridge}"),
-        ])
+        ];
+        let all: Vec<String> = refused.chain(made).collect();
+        match self.egress {
+            true => uplink::connect(&self.host, &self.vm, all),
+            false => ip(&all),
+        }
     }
 
     /// Whether the network in the namespace is as this VM needs it.
@@ -198,12 +199,13 @@ impl Place {
         Err(NetworkError::Differs { found: words(format!("{}/{}", found.0, found.1), egress), wished })
     }
 
-    /// Makes the VM's TAP a port of the bridge.
+    /// Makes the VM's TAP a port of the bridge, which has its name from now on.
     fn connect(
         &self,
         address: Ipv4Addr,
         spec: &VmSpec,
         others: &LiveNetwork,
+        is_new: bool,
     ) -> Result<Device, NetworkError> {
         let inside = self.inside(others);
         if let Some(holder) = inside.iter().find(|member| member.link.address == address) {
@@ -218,12 +220,14 @@ impl Place {
         let (name, bridge) = (tenant_tap(address), bridge(self.net_id));
         let device = Device::make(&name, spec.hypervisor).map_err(step("make a TAP device"))?;
         let mac = mac(&hex(address));
-        ip(&[
+        let named = is_new.then(|| format!("link set {UNFINISHED} name {bridge}"));
+        let connected = [
             format!("link set {name} master {bridge} up"),
             format!("link set {bridge} up"),
             // Whoever has the address has this MAC: nobody need ask for it.
             format!("neigh replace {address} lladdr {mac} dev {bridge} nud permanent"),
-        ])?;
+        ];
+        ip(&named.into_iter().chain(connected).collect::<Vec<_>>())?;
         Ok(device)
     }
 

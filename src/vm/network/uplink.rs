@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::commands::{NetworkError, interfaces, ip, nft, step};
+use super::commands::{NetworkError, Rules, interfaces, ip, step};
 use super::namespace::Namespace;
 
 /// Name of the way out inside a namespace.
@@ -23,40 +23,45 @@ const HOST_LINK: &str = "mvm-";
 /// Serialises changes to what all uplinks share on the host.
 const SHARED_LOCK: &str = "/run/mvm-network.lock";
 
-/// Gives the calling thread's namespace a way out to `host`. The link is called after the VM whose shim
-/// this is, so that one which is about to go with its namespace is not in the way.
-pub fn connect(host: &Namespace, vm: &str) -> Result<(), NetworkError> {
+/// Gives the calling thread's namespace a way out to `host`, and `also` these commands to the `ip` that is
+/// run there. The link is called after the VM whose shim this is, so that one which is about to go with
+/// its namespace is not in the way.
+pub fn connect(host: &Namespace, vm: &str, also: Vec<String>) -> Result<(), NetworkError> {
     let link = host_link(vm);
     let address = uplink_address(vm).to_string();
     // This process's namespace is where the peer goes: that of its first thread, which waits here.
     let process = std::process::id().to_string();
-    let on_host = || {
-        let _lock = shared_lock()?;
-        ip(&[
-            format!("link add {link} type veth peer name {UPLINK} netns {process}"),
-            format!("addr add {HOST_END} peer {address} dev {link}"),
-            format!("link set {link} up"),
-        ])?;
-        share_the_host()
-    };
-    host.inside(on_host, step("enter the host's namespace"))?;
-    ip(&[
-        format!("addr add {address} peer {HOST_END} dev {UPLINK}"),
-        format!("link set {UPLINK} up"),
-        format!("route add default via {HOST_END}"),
-    ])?;
-    forward()?;
-    nft(&format!(
+    // Rules need no link to be there: they are made meanwhile.
+    let rules = Rules::give(&format!(
         "add table ip mvm
          add chain ip mvm out {{ type nat hook postrouting priority srcnat; }}
          add rule ip mvm out oifname {UPLINK} masquerade"
-    ))
+    ))?;
+    let on_host = || {
+        let _lock = shared_lock()?;
+        let rules = share_the_host()?;
+        let linked = ip(&[
+            format!("link add {link} type veth peer name {UPLINK} netns {process}"),
+            format!("addr add {HOST_END} peer {address} dev {link}"),
+            format!("link set {link} up"),
+        ]);
+        rules.are_given().and(linked)
+    };
+    let on_host = host.inside(on_host, step("enter the host's namespace"));
+    let inside = [
+        format!("addr add {address} peer {HOST_END} dev {UPLINK}"),
+        format!("link set {UPLINK} up"),
+        format!("route add default via {HOST_END}"),
+    ];
+    let inside: Vec<String> = inside.into_iter().chain(also).collect();
+    let linked = on_host.and_then(|()| ip(&inside)).and_then(|()| forward());
+    rules.are_given().and(linked)
 }
 
-/// Has the calling thread's namespace refuse what only other namespaces have. The host drops it all the
-/// same; this way it is known at once, and does not leave the namespace.
-pub fn refuse_other_namespaces() -> Result<(), NetworkError> {
-    ip(&[TENANTS, VM, UPLINKS].map(|network| format!("route add unreachable {network}")))
+/// What has a namespace refuse what only other namespaces have. The host drops it all the same; this way
+/// it is known at once, and does not leave the namespace.
+pub fn refuse_other_namespaces() -> [String; 3] {
+    [TENANTS, VM, UPLINKS].map(|network| format!("route add unreachable {network}"))
 }
 
 /// Takes the way out from the calling thread's namespace, and from the host what no uplink uses any more.
@@ -74,7 +79,7 @@ pub fn sweep() -> Result<(), NetworkError> {
         return Ok(());
     }
     // Made first, so that deleting it cannot fail for its absence.
-    nft("add table ip mvm\ndelete table ip mvm")
+    Rules::give("add table ip mvm\ndelete table ip mvm")?.are_given()
 }
 
 fn shared_lock() -> Result<Flock<File>, NetworkError> {
@@ -95,9 +100,9 @@ fn uplink_address(vm: &str) -> Ipv4Addr {
 
 /// Lets the host pass on what comes from uplinks, but not to another one, nor to itself, nor to addresses
 /// that only namespaces have: the host's routes would lead them to strangers.
-fn share_the_host() -> Result<(), NetworkError> {
+fn share_the_host() -> Result<Rules, NetworkError> {
     forward()?;
-    nft(&format!(
+    Rules::give(&format!(
         "add table ip mvm
          add chain ip mvm out {{ type nat hook postrouting priority srcnat; }}
          add chain ip mvm between {{ type filter hook forward priority filter; }}
