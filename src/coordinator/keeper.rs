@@ -23,10 +23,10 @@ use super::node::Node;
 use super::route::{Ask, Counts, Route, Tenant, View};
 use super::status::{RouteStatus, WakeStatus};
 use crate::agent::request::LeaseId;
-use crate::agent::response::{InstanceSummary, Woken};
+use crate::agent::response::InstanceSummary;
 use crate::event::text::in_a_line;
 use crate::fleet::ids::{InstancePath, PoolPath};
-use lease::{Kept, Renewed};
+use lease::{Kept, Leased, Renewed};
 use wake::Woke;
 
 /// Asks that wait for a keeper; workers wait in turn then.
@@ -77,7 +77,7 @@ enum Done {
     Woken(Woke),
     Listed { asked: Instant, listed: Result<Vec<InstanceSummary>, String> },
     Renewed { lease: LeaseId, renewed: Renewed },
-    Leased { instance: InstancePath, leased: Result<Woken, String> },
+    Leased { instance: InstancePath, leased: Leased },
     LetGo,
     Felt { member: Arc<Member>, well: bool },
 }
@@ -266,6 +266,8 @@ impl Keeper {
         };
         if self.desk.waiting() >= most {
             self.forget_gone();
+            // Those in front may have places.
+            self.serve();
         }
         self.last_waiter += 1;
         let (id, now) = (self.last_waiter, self.now_ms());

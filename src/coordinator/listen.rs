@@ -39,14 +39,16 @@ pub enum ListenError {
     },
 }
 
-/// Listens on an address, `count` times.
-pub fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
+/// Listens on an address, `count` times; where we do so already, `again`.
+pub fn listen(address: SocketAddr, count: usize, again: bool) -> Result<Vec<TcpListener>, ListenError> {
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken { address, holder: holder(address.port()) },
         _ => ListenError::Refused { address, why: error.to_string() },
     };
     // Shared listeners would share with a stranger who shares too: whoever is there shows first.
-    drop(bind(address, false).map_err(refused)?);
+    if !again {
+        drop(bind(address, false).map_err(refused)?);
+    }
     let shared = || bind(address, true).and_then(|socket| socket.listen(BACKLOG).map(|()| socket.into()));
     (0..count).map(|_| shared().map_err(refused)).collect()
 }
@@ -74,11 +76,12 @@ mod tests {
     #[test]
     fn an_address_is_listened_on_by_all_workers_and_by_nobody_else() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let listeners = listen(free, 2).unwrap();
+        let listeners = listen(free, 2, false).unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == free));
-        let error = listen(free, 1).unwrap_err().to_string();
+        let error = listen(free, 1, false).unwrap_err().to_string();
         assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        assert_eq!(listen(free, 1, true).unwrap().len(), 1);
         drop(listeners);
-        assert_eq!(listen(free, 1).unwrap().len(), 1);
+        assert_eq!(listen(free, 1, false).unwrap().len(), 1);
     }
 }

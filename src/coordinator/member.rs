@@ -75,8 +75,12 @@ impl Member {
 
     /// For how long nobody has been connected; none while somebody is.
     pub fn idle(&self) -> Option<Duration> {
+        // In this order: whoever has left has said when before.
+        if self.taken.load(Ordering::Acquire) & !CLOSED != 0 {
+            return None;
+        }
         let left = Duration::from_millis(self.left_ms.load(Ordering::Relaxed));
-        (self.taken() == 0).then(|| self.since.elapsed().saturating_sub(left))
+        Some(self.since.elapsed().saturating_sub(left))
     }
 
     /// Lets nobody in any more.
@@ -127,9 +131,7 @@ impl Member {
     }
 
     fn leave(&self) {
-        if self.taken.load(Ordering::Relaxed) & !CLOSED == 1 {
-            self.left_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
-        }
+        self.left_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
         self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -97,6 +97,8 @@ async fn keep(name: PeerName, address: SocketAddr, credentials: Credentials, tol
                     last.clear();
                     told.send_replace(Link::Up(client.clone()));
                     let why = client.closed().await;
+                    // Told first: nobody is to ask it meanwhile.
+                    told.send_replace(Link::Down(why.to_string()));
                     client.close().await;
                     Link::Down(why.to_string())
                 }

@@ -47,6 +47,8 @@ impl Tools {
 pub enum End {
     /// Both sides have ended it; one of them may be told only by the closing of it.
     Closed,
+    /// The guest has answered, ended, and not taken all that the client said.
+    Deaf,
     /// One side broke it off, and so the other is told.
     Broken(io::Error),
     /// No byte has come for too long.
@@ -92,7 +94,11 @@ pub async fn relay(
             answered();
         }
         if upward.is_ready() && downward.is_ready() {
-            return Poll::Ready(broken.take().map_or(End::Closed, End::Broken));
+            return Poll::Ready(match broken.take() {
+                None => End::Closed,
+                Some(_) if down.moved > 0 => End::Deaf,
+                Some(error) => End::Broken(error),
+            });
         }
         while alarm.as_mut().poll(cx).is_ready() {
             let moved = up.moved + down.moved;

@@ -57,6 +57,7 @@ pub struct Coordinator {
 /// A route that is served.
 struct Running {
     target: PoolPath,
+    node: PeerName,
     route: Arc<Route>,
     rules: watch::Sender<Rules>,
     wishes: mpsc::Sender<Wish>,
@@ -122,7 +123,10 @@ impl Coordinator {
         }
         let wished: HashMap<_, _> = config.routes.iter().map(|route| (route.listen, route)).collect();
         let gone = |running: &Running| {
-            wished.get(&running.route.listen).is_none_or(|route| route.target() != running.target)
+            // Leases are of one node.
+            let same =
+                |route: &&config::Route| route.target() == running.target && route.node == running.node;
+            wished.get(&running.route.listen).is_none_or(|route| !same(route))
         };
         let gone: Vec<_> =
             self.routes.iter().filter(|(_, running)| gone(running)).map(|(listen, _)| *listen).collect();
@@ -145,7 +149,7 @@ impl Coordinator {
         if let Some(running) = self.routes.get_mut(&route.listen) {
             running.rules.send_replace(rules);
             if running.closed.is_some() {
-                running.closed = open(&self.workers, &running.route, &running.stop).err();
+                running.closed = open(&self.workers, &running.route, &running.stop, false).err();
             }
             return running.closed.clone();
         }
@@ -154,14 +158,17 @@ impl Coordinator {
         let (keeper, shared) =
             Keeper::new(route.listen, route.target(), keeps_to, hears, self.metrics.clone());
         let stop = CancellationToken::new();
-        let closed = open(&self.workers, &shared, &stop).err();
+        // Whoever led here before may just be closing.
+        let again = self.leaving.iter().any(|running| running.route.listen == route.listen);
+        let closed = open(&self.workers, &shared, &stop, again).err();
         match &closed {
             None => tracing::info!(route = %route.listen, pool = %route.target(), "listening"),
             Some(error) => tracing::error!(route = %route.listen, error = in_a_line(error), "cannot listen"),
         }
         let keeper = tokio::task::spawn_local(keeper.run());
-        let target = route.target();
-        let running = Running { target, route: shared, rules, wishes, stop, keeper, closed: closed.clone() };
+        let (target, node) = (route.target(), route.node.clone());
+        let running =
+            Running { target, node, route: shared, rules, wishes, stop, keeper, closed: closed.clone() };
         self.routes.insert(route.listen, running);
         closed
     }
@@ -280,8 +287,16 @@ impl Coordinator {
         all.map(|running| u64::from(running.route.counts.open.load(Ordering::Relaxed))).sum()
     }
 
-    /// Lets keepers go whose routes are no more, with their last connections.
+    /// Tries again what could not be listened on, and lets keepers go whose routes are no more, with their
+    /// last connections.
     pub fn tidy(&mut self) {
+        for running in self.routes.values_mut().filter(|running| running.closed.is_some()) {
+            running.closed = open(&self.workers, &running.route, &running.stop, false).err();
+            if running.closed.is_none() {
+                tracing::info!(route = %running.route.listen, pool = %running.target, "listening");
+                self.config_error = None;
+            }
+        }
         let over = |running: &mut Running| {
             running.route.counts.open.load(Ordering::Relaxed) == 0 && running.stop.is_cancelled()
         };
@@ -325,8 +340,8 @@ impl Coordinator {
 }
 
 /// Has the workers listen for a route.
-fn open(workers: &[Worker], route: &Arc<Route>, stop: &CancellationToken) -> Result<(), String> {
-    let sockets = listen(route.listen, workers.len()).map_err(|error| error.to_string())?;
+fn open(workers: &[Worker], route: &Arc<Route>, stop: &CancellationToken, again: bool) -> Result<(), String> {
+    let sockets = listen(route.listen, workers.len(), again).map_err(|error| error.to_string())?;
     for (worker, socket) in workers.iter().zip(sockets) {
         worker.listen(Job { socket, route: Arc::clone(route), stop: stop.clone() });
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -22,6 +22,8 @@ use super::route::{Ask, Open, Route, View};
 
 /// How long a guest has to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a client has to take an answer whose guest has gone.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How often a connection is tried with an instance that was thought to be awake.
 const TRIES: usize = 3;
 /// Pause when there are no descriptors, and between two words about it.
@@ -170,19 +172,33 @@ async fn carry(mut client: TcpStream, route: &Arc<Route>, view: Arc<View>, tools
     };
     let counts = (&route.counts.rx, &route.counts.tx);
     let end = relay(&mut client, &mut guest, counts, silence, tools, || place.answered()).await;
-    if !matches!(end, End::Closed) {
-        let why = match end {
-            End::Broken(error) => error.to_string(),
-            End::Closed | End::Silent => "silent for too long".into(),
-        };
-        tracing::debug!(route = %route.listen, instance = %place.member().instance, why, "cut short");
-        // What was cut short does not look like something whole.
-        for stream in [&client, &guest] {
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    match end {
+        End::Closed => {}
+        End::Deaf => farewell(&mut client).await,
+        End::Broken(_) | End::Silent => {
+            let why = match end {
+                End::Broken(error) => error.to_string(),
+                _ => "silent for too long".into(),
+            };
+            tracing::debug!(route = %route.listen, instance = %place.member().instance, why, "cut short");
+            // What was cut short does not look like something whole.
+            for stream in [&client, &guest] {
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
         }
     }
     drop((client, guest));
     drop(place);
+}
+
+/// Has a client that still talks hear an answer to its end: closed at once, the connection would be reset,
+/// and what is on its way lost.
+async fn farewell(client: &mut TcpStream) {
+    // It may be gone.
+    let _ = client.shutdown().await;
+    let mut unheard = vec![0; 4096];
+    let hears = async { while matches!(client.read(&mut unheard).await, Ok(1..)) {} };
+    let _ = timeout(FAREWELL, hears).await;
 }
 
 /// Why a connection is not carried.
@@ -218,7 +234,12 @@ async fn reach(
                 let _ = guest.set_nodelay(true);
                 return Ok((guest, place));
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => error.to_string(),
+            // What fails on this side says nothing of the instance.
+            Ok(Err(error)) => {
+                tracing::warn!(route = %route.listen, endpoint = %member.endpoint, %error, "cannot connect");
+                return Err(Unreached::Dead);
+            }
             // It is too busy to take more, which is no reason to give it up.
             Err(_) => return Err(Unreached::Dead),
         };

@@ -62,6 +62,17 @@ fn connections_outlive_their_agent_and_a_new_one_is_used() {
 }
 
 #[test]
+fn an_order_to_sleep_while_the_agent_is_away_is_refused_and_leaves_the_route_as_it_is() {
+    let mut place = Place::new(&[Echo('a')], "", "");
+    assert_eq!(ask(&mut place.connect(), "x"), "ax");
+    place.agent = None;
+    place.coordinator().line("the agent does not answer");
+    let refused = place.world.fails(["coordinator", "sleep", &place.route.to_string()]);
+    assert!(refused.contains("the node `dev` does not answer"), "{refused}");
+    assert_eq!(ask(&mut place.connect(), "y"), "ay");
+}
+
+#[test]
 fn an_instance_that_takes_no_connections_is_woken_again_for_the_client_who_found_out() {
     let place = Place::new(&[Echo('a')], "", "");
     let alive = place.guests.endpoints[0];

@@ -23,6 +23,19 @@ fn a_route_that_is_added_listens_and_one_that_is_removed_ends_without_its_connec
 }
 
 #[test]
+fn a_route_that_leads_elsewhere_takes_new_connections_there_and_keeps_the_old_ones() {
+    let mut place = Place::new(&[Echo('a')], "", "");
+    let mut client = place.connect();
+    assert_eq!(ask(&mut client, "x"), "ax");
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), text.replace("pool_id = \"web\"", "pool_id = \"other\"")).unwrap();
+    place.coordinator().line("the configuration is in force");
+    place.until("it leads elsewhere", |route| route["pool"] == "other" && route["state"] != "closed");
+    assert_eq!(ask(&mut place.connect(), "y"), "ay");
+    assert_eq!(ask(&mut client, "z"), "az");
+}
+
+#[test]
 fn a_configuration_that_is_not_valid_changes_nothing_and_is_told() {
     let mut place = Place::new(&[Echo('a')], "", "");
     let good = std::fs::read_to_string(place.config()).unwrap();

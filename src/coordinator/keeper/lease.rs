@@ -22,6 +22,8 @@ use crate::fleet::state::InstanceState;
 pub(super) const TTL: Ttl = Ttl::seconds(20);
 /// Pause between two renewals.
 const RENEW: Duration = Duration::from_secs(5);
+/// Pause after a renewal that did not work.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long giving leases back may take at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long an application has to answer.
@@ -32,7 +34,8 @@ pub(super) struct Kept {
     pub(super) member: Arc<Member>,
     pub(super) lease: LeaseId,
     since: Instant,
-    renewed: Instant,
+    /// When it is to be renewed.
+    due: Instant,
     renewing: bool,
 }
 
@@ -40,12 +43,24 @@ impl Kept {
     pub(super) fn new(woken: &Woken) -> Self {
         let member = Arc::new(Member::new(woken.instance.clone(), woken.endpoint));
         let now = Instant::now();
-        Self { member, lease: woken.lease.clone(), since: now, renewed: now, renewing: false }
+        Self { member, lease: woken.lease.clone(), since: now, due: now + RENEW, renewing: false }
     }
 
     pub(super) fn lease_anew(&mut self, lease: LeaseId) {
-        (self.lease, self.renewed, self.renewing) = (lease, Instant::now(), false);
+        self.lease = lease;
+        self.renew_in(RENEW);
     }
+
+    fn renew_in(&mut self, time: Duration) {
+        (self.due, self.renewing) = (Instant::now() + time, false);
+    }
+}
+
+/// What came of asking for a lease.
+pub(super) enum Leased {
+    Yes(Woken),
+    No(String),
+    NotNow,
 }
 
 /// What came of renewing a lease.
@@ -91,7 +106,8 @@ impl Keeper {
             Err(why) => return self.trouble = Some(why),
         }
         // What was woken since is not in it.
-        let over = self.kept.iter().filter(|kept| kept.since < asked).filter_map(|kept| {
+        let known = |kept: &&Kept| kept.since < asked && !self.leasing.contains(&kept.member.instance);
+        let over = self.kept.iter().filter(known).filter_map(|kept| {
             let told = self.listing.iter().find(|one| one.path == kept.member.instance);
             let state = told.map_or("gone", |one| one.state.as_str());
             (state != InstanceState::Running.as_str()).then(|| (Arc::clone(&kept.member), state))
@@ -144,7 +160,8 @@ impl Keeper {
             }
         }
         let Some(client) = self.client() else { return };
-        for kept in self.kept.iter_mut().filter(|kept| !kept.renewing && kept.renewed.elapsed() >= RENEW) {
+        let now = Instant::now();
+        for kept in self.kept.iter_mut().filter(|kept| !kept.renewing && kept.due <= now) {
             kept.renewing = true;
             let (lease, client) = (kept.lease.clone(), client.clone());
             self.work.push(Box::pin(async move {
@@ -162,10 +179,11 @@ impl Keeper {
     pub(super) fn renewed(&mut self, lease: &LeaseId, renewed: Renewed) {
         let Some(kept) = self.kept.iter_mut().find(|kept| kept.lease == *lease) else { return };
         match renewed {
-            Renewed::Yes => (kept.renewed, kept.renewing) = (Instant::now(), false),
-            // The agent is away, or busy: the next look tries again.
-            Renewed::NotNow => kept.renewing = false,
+            Renewed::Yes => kept.renew_in(RENEW),
+            // The agent is away, or busy.
+            Renewed::NotNow => kept.renew_in(AGAIN),
             Renewed::Lost => {
+                kept.renew_in(AGAIN);
                 let path = kept.member.instance.clone();
                 tracing::warn!(route = %self.route.listen, instance = %path, "its lease has lapsed; asking anew");
                 self.lease(path);
@@ -183,19 +201,25 @@ impl Keeper {
         self.work.push(Box::pin(async move {
             let request = Request::Wake { target: Target::Instance(instance.clone()), ttl: TTL };
             let leased = match client.ask(request).await {
-                Ok(Response::Woken(woken)) => Ok(woken),
-                Ok(other) => Err(format!("the agent answered `{}`", other.name())),
-                Err(error) => Err(error.to_string()),
+                Ok(Response::Woken(woken)) => Leased::Yes(woken),
+                Err(ClientError::Refused(fault))
+                    if matches!(fault.code, FaultCode::NotFound | FaultCode::Conflict) =>
+                {
+                    Leased::No(fault.message)
+                }
+                Ok(_) | Err(_) => Leased::NotNow,
             };
             Done::Leased { instance, leased }
         }));
     }
 
-    pub(super) fn leased(&mut self, instance: &InstancePath, leased: Result<Woken, String>) {
+    pub(super) fn leased(&mut self, instance: &InstancePath, leased: Leased) {
         self.leasing.retain(|path| path != instance);
         match leased {
-            Ok(woken) => self.keep(woken),
-            Err(why) => {
+            Leased::Yes(woken) => self.keep(woken),
+            // The renewal of what is kept comes back to it.
+            Leased::NotNow => {}
+            Leased::No(why) => {
                 let kept = self.instance(instance).map(|kept| Arc::clone(&kept.member));
                 if let Some(member) = kept {
                     self.lose(&member, &why);
@@ -240,11 +264,11 @@ impl Keeper {
         let members: Vec<_> = self.kept.iter().map(|kept| Arc::clone(&kept.member)).collect();
         let client = match self.client() {
             _ if self.desk.waiting() > 0 => Err("connections wait for an instance".to_string()),
-            _ if used > 0 || !members.iter().all(|member| member.close_if_empty()) => {
+            None => Err(format!("the node `{}` does not answer", self.rules.borrow().node.name)),
+            Some(_) if used > 0 || !members.iter().all(|member| member.close_if_empty()) => {
                 members.iter().filter(|member| member.taken() == 0).for_each(|member| member.reopen());
                 Err(format!("{used} connections are open\nhelp: `mvm coordinator drain` takes no new ones"))
             }
-            None => Err(format!("the node `{}` does not answer", self.rules.borrow().node.name)),
             Some(client) => Ok(client),
         };
         let client = match client {
