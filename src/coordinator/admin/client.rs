@@ -56,11 +56,16 @@ pub async fn status(socket: &Path) -> Result<Status, ClientError> {
     soon(async { parse(&ask(socket, Method::GET, "/status").await?) }).await
 }
 
-/// Does something with a route. To wake may take as long as the coordinator's configuration allows.
+/// Does something with a route. To wake may take as long as the coordinator's configuration allows, and
+/// to put to sleep as long as it takes to save a guest.
 pub async fn route(socket: &Path, listen: SocketAddr, op: RouteOp) -> Result<(), ClientError> {
     let path = format!("/routes/{listen}/{}", op.as_str());
     let asking = ask(socket, Method::POST, &path);
-    if op == RouteOp::Wake { asking.await } else { soon(asking).await }.map(drop)
+    match op {
+        RouteOp::Wake | RouteOp::Sleep => asking.await,
+        RouteOp::Drain | RouteOp::Resume => soon(asking).await,
+    }
+    .map(drop)
 }
 
 /// Has the configuration read again.
