@@ -98,7 +98,7 @@ fn advice(message: &str) -> &'static str {
     } else if message.contains("expected u32") {
         "write a whole number from 0 to 4294967295"
     } else {
-        "the README shows a whole file"
+        "`mvm dev cluster init` writes a whole file, with what each key means"
     }
 }
 
