@@ -94,6 +94,8 @@ pub struct Keeper {
     waiters: HashMap<WaiterId, Waiting>,
     last_waiter: WaiterId,
     kept: Vec<Kept>,
+    /// Instances that were given up while somebody was connected.
+    lost: Vec<Arc<Member>>,
     /// Those of which a lease is asked for beside a wake.
     leasing: Vec<InstancePath>,
     /// The pool's instances, as the agent told last, and why it did not the last time.
@@ -163,6 +165,7 @@ impl Keeper {
             waiters: HashMap::new(),
             last_waiter: 0,
             kept: Vec::new(),
+            lost: Vec::new(),
             leasing: Vec::new(),
             listing: Vec::new(),
             listed_once: false,
@@ -372,10 +375,6 @@ impl Keeper {
         self.kept.iter().any(|kept| kept.member.is_starting(limit))
     }
 
-    fn members(&self) -> Vec<Arc<Member>> {
-        self.kept.iter().map(|kept| Arc::clone(&kept.member)).collect()
-    }
-
     /// Takes note of a connection that was sent away.
     fn refused(&mut self, why: String, waited: Duration) {
         match &mut self.refused {
@@ -404,10 +403,6 @@ impl Keeper {
     /// Tells the workers how things stand.
     fn publish(&self) {
         self.view.send_replace(Arc::new(seen(&self.rules.borrow(), self.members(), self.draining)));
-    }
-
-    fn instance(&self, path: &InstancePath) -> Option<&Kept> {
-        self.kept.iter().find(|kept| kept.member.instance == *path)
     }
 }
 

@@ -73,6 +73,21 @@ fn an_order_to_sleep_while_the_agent_is_away_is_refused_and_leaves_the_route_as_
 }
 
 #[test]
+fn an_instance_that_is_given_up_and_runs_after_all_still_counts_its_connections() {
+    let place = Place::new(&[Echo('a')], "idle_timeout_secs = 1", "max_connections_per_instance = 2");
+    let mut first = place.connect();
+    assert_eq!(ask(&mut first, "x"), "ax");
+    place.agent().say(Say::State(0, InstanceState::Warm));
+    place.until("it is given up", |route| route["instances"][0]["leased"] == false);
+    assert_eq!(ask(&mut place.connect(), "x"), "ax");
+    let counted = |route: &serde_json::Value| route["instances"][0]["connections"] == 1;
+    place.until("only the first is connected", counted);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(counted(&place.status()), "it was let go under a connection");
+    assert_eq!(ask(&mut first, "y"), "ay");
+}
+
+#[test]
 fn an_instance_that_takes_no_connections_is_woken_again_for_the_client_who_found_out() {
     let place = Place::new(&[Echo('a')], "", "");
     let alive = place.guests.endpoints[0];

@@ -40,10 +40,9 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(woken: &Woken) -> Self {
-        let member = Arc::new(Member::new(woken.instance.clone(), woken.endpoint));
+    pub(super) fn new(member: Arc<Member>, lease: LeaseId) -> Self {
         let now = Instant::now();
-        Self { member, lease: woken.lease.clone(), since: now, due: now + RENEW, renewing: false }
+        Self { member, lease, since: now, due: now + RENEW, renewing: false }
     }
 
     pub(super) fn lease_anew(&mut self, lease: LeaseId) {
@@ -71,6 +70,16 @@ pub(super) enum Renewed {
 }
 
 impl Keeper {
+    /// The instances that are kept.
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        self.kept.iter().map(|kept| Arc::clone(&kept.member)).collect()
+    }
+
+    /// The one of this path, while it is kept.
+    pub(super) fn instance(&self, path: &InstancePath) -> Option<&Kept> {
+        self.kept.iter().find(|kept| kept.member.instance == *path)
+    }
+
     fn client(&self) -> Option<Client> {
         match self.rules.borrow().node.link() {
             Link::Up(client) => Some(client),
@@ -236,6 +245,22 @@ impl Keeper {
             );
             member.close();
             self.drop_kept(member);
+            self.lost.push(Arc::clone(member));
+        }
+    }
+
+    /// An instance that was woken. One that was given up and runs after all still has its connections.
+    pub(super) fn member(&mut self, woken: &Woken) -> Arc<Member> {
+        self.lost.retain(|member| member.taken() > 0);
+        let same =
+            |member: &Arc<Member>| member.instance == woken.instance && member.endpoint == woken.endpoint;
+        match self.lost.iter().position(same) {
+            Some(at) => {
+                let member = self.lost.swap_remove(at);
+                member.reopen();
+                member
+            }
+            None => Arc::new(Member::new(woken.instance.clone(), woken.endpoint)),
         }
     }
 

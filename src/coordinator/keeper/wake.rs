@@ -1,5 +1,6 @@
 //! Waking: of a pool for the first who come, of one instance more when those awake are full.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use crate::agent::client::ClientError;
 use crate::agent::request::{Request, Target};
 use crate::agent::response::{FaultCode, Response, Woken};
 use crate::coordinator::desk::WakeId;
+use crate::coordinator::member::Member;
 use crate::coordinator::node::Node;
 use crate::coordinator::status::WakeStatus;
 use crate::event::text::in_a_line;
@@ -141,9 +143,13 @@ impl Keeper {
             Some(kept) => {
                 // It has been started again since.
                 kept.member.close();
-                *kept = Kept::new(&woken);
+                let member = Arc::new(Member::new(woken.instance, woken.endpoint));
+                *kept = Kept::new(member, woken.lease);
             }
-            None => self.kept.push(Kept::new(&woken)),
+            None => {
+                let member = self.member(&woken);
+                self.kept.push(Kept::new(member, woken.lease));
+            }
         }
         self.publish();
     }
