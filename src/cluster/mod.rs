@@ -4,7 +4,6 @@
 //! Nothing here knows how guests are run or connections carried: it starts the two programs that do,
 //! and asks them and the database how things stand.
 
-mod answer;
 pub mod down;
 pub mod error;
 pub mod init;

@@ -1,13 +1,23 @@
 //! Whether the addresses that the cluster is to listen on can be had; who has them otherwise.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::error::ClusterError;
 use super::plan::config_file;
 use crate::coordinator::config::Config;
 use crate::host::paths::Paths;
 use crate::vm::network::ports;
+
+/// Where clients of this machine reach somebody who listens at `listen`.
+pub fn reached_at(listen: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
 
 /// That of the agent.
 pub fn agent(address: SocketAddr, paths: &Paths) -> Result<(), ClusterError> {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::answer;
 use super::error::ClusterError;
 use super::part::{Part, State};
 use super::plan::{self, Plan};
+use super::ports;
 use super::up::{Answer, Attempt};
 use crate::agent::client::{Client, ClientError};
 use crate::coordinator::admin;
 use crate::coordinator::config::Route;
+use crate::coordinator::health;
 use crate::event::words::duration;
 use crate::fleet::error::FleetError;
 use crate::fleet::ids::PoolPath;
@@ -123,13 +124,13 @@ impl Attempt<'_> {
         route: &Route,
         parts: [&ProcessId; 2],
     ) -> Result<Answer, ClusterError> {
-        let address = answer::reached_at(route.listen);
+        let address = ports::reached_at(route.listen);
         let path = route.health_path.as_deref().unwrap_or("/");
         let url = format!("http://{address}{path}");
         let each = self.plan.config.coordinator.wake_timeout + ON_TOP;
         loop {
             let begun = Instant::now();
-            match answer::get(address, path, each.min(self.deadline.at - begun)).await {
+            match health::get(address, path, each.min(self.deadline.at - begun)).await {
                 Ok(status) => {
                     let took = begun.elapsed();
                     self.sink.info(format!(

@@ -14,7 +14,7 @@ use super::part::{Part, Started, State};
 use super::plan::{Plan, certificate, config_file, desired_file};
 use super::progress;
 use super::turn;
-use super::{answer, ports, ready};
+use super::{ports, ready};
 use crate::agent::client::Client;
 use crate::agent::pki::Role;
 use crate::event::EventSink;
@@ -175,7 +175,7 @@ impl Attempt<'_> {
             };
             let started = self.begun.iter().map(|started| started.part).collect();
             let routes = self.plan.config.routes.iter();
-            let routes = routes.map(|route| (answer::reached_at(route.listen), route.target())).collect();
+            let routes = routes.map(|route| (ports::reached_at(route.listen), route.target())).collect();
             Ok(Up { started, agent: self.plan.agent, routes, answer })
         };
         let up = tokio::select! {

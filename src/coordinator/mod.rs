@@ -10,7 +10,7 @@ pub mod config;
 pub mod control;
 pub mod descriptors;
 mod desk;
-mod health;
+pub mod health;
 mod keeper;
 mod listen;
 mod member;

@@ -146,8 +146,7 @@ impl Keeper {
         for kept in &self.kept {
             let (member, path) = (Arc::clone(&kept.member), path.clone());
             self.work.push(Box::pin(async move {
-                let asked = timeout(limit, health::is_well(member.endpoint, &path));
-                let well = asked.await.unwrap_or(false);
+                let well = health::get(member.endpoint, &path, limit).await.is_ok();
                 Done::Felt { member, well }
             }));
         }
