@@ -80,9 +80,12 @@ impl Node {
         (agent, line.trim().rsplit(' ').next().unwrap().parse().unwrap())
     }
 
-    fn client(&self) -> (Identity, Authority) {
+    /// An operator.
+    async fn connect(&self, address: SocketAddr) -> Client {
         let pki = self.world.state().join("cluster/pki");
-        (Identity::load(&pki.join("client-me.pem")).unwrap(), Authority::load(&pki.join(AUTHORITY)).unwrap())
+        let identity = Identity::load(&pki.join("client-me.pem")).unwrap();
+        let authority = Authority::load(&pki.join(AUTHORITY)).unwrap();
+        Client::connect(address, &"here".parse().unwrap(), &identity, &authority).await.unwrap()
     }
 
     fn instances(&self) -> Vec<Value> {
@@ -131,10 +134,8 @@ fn a_woken_instance_remembers_stays_for_its_lease_and_then_sleeps_again() {
     let node = Node::new([0, 0, 1]);
     let (agent, address) = node.serve();
     node.expect([0, 0, 1]);
-    let (identity, authority) = node.client();
-    let name = "here".parse().unwrap();
     runtime().block_on(async {
-        let client = Client::connect(address, &name, &identity, &authority).await.unwrap();
+        let client = node.connect(address).await;
         let woken = wake(&client, "dev/web", 3_600_000).await;
         assert!(http_get(woken.endpoint).contains("200 OK"));
         node.shell(&woken.instance, "echo kept >/run/note");
@@ -240,10 +241,8 @@ fn an_agent_killed_at_any_step_of_a_change_is_made_good_by_the_next() {
 fn peers_of_an_agent_that_was_killed_hear_it_from_the_next_one_at_their_first_word() {
     let node = Node::new([0, 0, 0]);
     let (agent, address) = node.serve();
-    let (identity, authority) = node.client();
-    let name = "here".parse().unwrap();
     runtime().block_on(async {
-        let client = Client::connect(address, &name, &identity, &authority).await.unwrap();
+        let client = node.connect(address).await;
         agent.signal(Signal::SIGKILL);
         agent.end();
         let mut again = Running::start({
@@ -345,10 +344,8 @@ fn a_flake_that_does_not_build_holds_up_no_other_pool() {
 fn the_api_tells_what_is_wrong_with_what_it_is_asked() {
     let node = Node::new([0, 0, 0]);
     let (agent, address) = node.serve();
-    let (identity, authority) = node.client();
-    let name = "here".parse().unwrap();
     runtime().block_on(async {
-        let client = Client::connect(address, &name, &identity, &authority).await.unwrap();
+        let client = node.connect(address).await;
         let ttl = Duration::from_secs(2).try_into().unwrap();
         let target = |text: &str| text.to_string().try_into().unwrap();
         for (request, code) in [

@@ -258,6 +258,7 @@ impl Keeper {
     fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Place { since, reply } => self.wait(Waiting::Connection { since, reply }),
+            Ask::Refused { why, waited } => self.refused(why, waited),
             Ask::Dead { member, why } => self.lose(&member, &format!("nobody answers there: {why}")),
         }
     }
@@ -301,6 +302,10 @@ impl Keeper {
         }
         // One more is not needed for those whom one that has just woken will take.
         let more = !self.is_starting() && self.candidate().is_some();
+        if more && self.desk.waiting() > places.len() && self.desk.waking().is_none() {
+            // Nobody is woken for those who have gone.
+            self.forget_gone();
+        }
         let supply = Supply { places: places.len(), more };
         for effect in self.desk.serve(supply, self.now_ms()) {
             match effect {

@@ -73,6 +73,11 @@ impl Pipes {
         kept.or_else(|| Pipe::new(self.descriptors.take(2)?).ok())
     }
 
+    /// Gives the descriptors of one that was kept back.
+    pub fn free(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    }
+
     /// Keeps an empty pipe for later.
     pub fn put(&self, pipe: Pipe) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);

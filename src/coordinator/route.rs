@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::descriptors::Taken;
 use super::desk::Refusal;
 use super::member::{Member, Place};
 use crate::fleet::ids::PoolPath;
@@ -53,6 +54,13 @@ pub enum Ask {
         /// Takes the place.
         reply: oneshot::Sender<Result<Place, Refusal>>,
     },
+    /// A connection was sent away: that is for the log.
+    Refused {
+        /// Why.
+        why: String,
+        /// How long it had waited.
+        waited: Duration,
+    },
     /// Nobody answers there.
     Dead {
         /// The instance.
@@ -65,6 +73,8 @@ pub enum Ask {
 /// What is counted of a route.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// Listeners that may still let somebody in.
+    pub listening: AtomicU32,
     /// Open connections.
     pub open: AtomicU32,
     /// Of these, those that wait for a place.
@@ -98,11 +108,38 @@ impl Route {
         Place::take(&view.members, view.limit, self)
     }
 
+    /// Whether nobody is connected, nor can be any more.
+    pub fn is_over(&self) -> bool {
+        // In this order: who is let in by the last listener is counted before that is gone.
+        self.counts.listening.load(Ordering::Acquire) == 0 && self.counts.open.load(Ordering::Acquire) == 0
+    }
+
     /// A place was left.
     pub fn left(&self) {
         if self.counts.waiting.load(Ordering::Relaxed) > 0 {
             self.freed.notify_one();
         }
+    }
+}
+
+/// A listener of a route, counted with its descriptor until it is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    route: Arc<Route>,
+    _descriptor: Taken,
+}
+
+impl Listening {
+    /// Counts one more.
+    pub fn new(route: &Arc<Route>, descriptor: Taken) -> Self {
+        route.counts.listening.fetch_add(1, Ordering::AcqRel);
+        Self { route: Arc::clone(route), _descriptor: descriptor }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.route.counts.listening.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -19,7 +19,7 @@ use super::keeper::{Keeper, Rules, Wish};
 use super::listen::listen;
 use super::metrics::Metrics;
 use super::node::{Credentials, Node};
-use super::route::{Route, Tenant};
+use super::route::{Listening, Route, Tenant};
 use super::status::{RouteState, RouteStatus, SCHEMA_VERSION, Status};
 use super::worker::{Job, Worker};
 use crate::agent::pki::PeerName;
@@ -44,6 +44,7 @@ pub struct Coordinator {
     config_error: Option<String>,
     credentials: Credentials,
     workers: Vec<Worker>,
+    descriptors: Descriptors,
     tenants: HashMap<TenantId, Arc<Tenant>>,
     nodes: HashMap<PeerName, Node>,
     routes: BTreeMap<SocketAddr, Running>,
@@ -87,6 +88,7 @@ impl Coordinator {
             config_error: None,
             credentials,
             workers: workers.collect::<std::io::Result<_>>()?,
+            descriptors: descriptors.clone(),
             tenants: HashMap::new(),
             nodes: HashMap::new(),
             routes: BTreeMap::new(),
@@ -149,7 +151,8 @@ impl Coordinator {
         if let Some(running) = self.routes.get_mut(&route.listen) {
             running.rules.send_replace(rules);
             if running.closed.is_some() {
-                running.closed = open(&self.workers, &running.route, &running.stop, false).err();
+                running.closed =
+                    open((&self.workers, &self.descriptors), &running.route, &running.stop, false).err();
             }
             return running.closed.clone();
         }
@@ -160,7 +163,7 @@ impl Coordinator {
         let stop = CancellationToken::new();
         // Whoever led here before may just be closing.
         let again = self.leaving.iter().any(|running| running.route.listen == route.listen);
-        let closed = open(&self.workers, &shared, &stop, again).err();
+        let closed = open((&self.workers, &self.descriptors), &shared, &stop, again).err();
         match &closed {
             None => tracing::info!(route = %route.listen, pool = %route.target(), "listening"),
             Some(error) => tracing::error!(route = %route.listen, error = in_a_line(error), "cannot listen"),
@@ -291,16 +294,14 @@ impl Coordinator {
     /// last connections.
     pub fn tidy(&mut self) {
         for running in self.routes.values_mut().filter(|running| running.closed.is_some()) {
-            running.closed = open(&self.workers, &running.route, &running.stop, false).err();
+            running.closed =
+                open((&self.workers, &self.descriptors), &running.route, &running.stop, false).err();
             if running.closed.is_none() {
                 tracing::info!(route = %running.route.listen, pool = %running.target, "listening");
                 self.config_error = None;
             }
         }
-        let over = |running: &mut Running| {
-            running.route.counts.open.load(Ordering::Relaxed) == 0 && running.stop.is_cancelled()
-        };
-        for running in self.leaving.extract_if(.., over) {
+        for running in self.leaving.extract_if(.., |running| running.route.is_over()) {
             // Its keeper ends with what it hears from, and gives its leases back.
             drop(running.wishes);
         }
@@ -319,7 +320,7 @@ impl Coordinator {
 
     /// Waits until there is no connection any more.
     pub async fn drained(&self) {
-        while self.connections() > 0 {
+        while !self.routes.values().chain(&self.leaving).all(|running| running.route.is_over()) {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -339,11 +340,20 @@ impl Coordinator {
     }
 }
 
-/// Has the workers listen for a route.
-fn open(workers: &[Worker], route: &Arc<Route>, stop: &CancellationToken, again: bool) -> Result<(), String> {
+/// Has the workers listen for a route; where we do so already, `again`.
+fn open(
+    (workers, descriptors): (&[Worker], &Descriptors),
+    route: &Arc<Route>,
+    stop: &CancellationToken,
+    again: bool,
+) -> Result<(), String> {
+    let full = || "this process has as many files open as it may\nhelp: raise `ulimit -n`".to_string();
+    let taken: Option<Vec<_>> = workers.iter().map(|_| descriptors.take(1)).collect();
+    let taken = taken.ok_or_else(full)?;
     let sockets = listen(route.listen, workers.len(), again).map_err(|error| error.to_string())?;
-    for (worker, socket) in workers.iter().zip(sockets) {
-        worker.listen(Job { socket, route: Arc::clone(route), stop: stop.clone() });
+    for ((worker, socket), descriptor) in workers.iter().zip(sockets).zip(taken) {
+        let listening = Listening::new(route, descriptor);
+        worker.listen(Job { socket, route: Arc::clone(route), stop: stop.clone(), listening });
     }
     Ok(())
 }

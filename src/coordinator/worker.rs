@@ -18,7 +18,7 @@ use super::desk::Refusal;
 use super::member::Place;
 use super::pipe::Pipes;
 use super::relay::{End, Tools, relay};
-use super::route::{Ask, Open, Route, View};
+use super::route::{Ask, Listening, Open, Route, View};
 
 /// How long a guest has to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -39,6 +39,8 @@ pub struct Job {
     pub route: Arc<Route>,
     /// Ends the listening; what has come goes on.
     pub stop: CancellationToken,
+    /// That it listens.
+    pub listening: Listening,
 }
 
 /// A worker, until it is dropped or cut.
@@ -96,12 +98,14 @@ async fn work(
             _ = clock.tick() => {}
             job = jobs.recv() => {
                 let Some(job) = job else { return };
-                match TcpListener::from_std(job.socket) {
+                let Job { socket, route, stop, listening } = job;
+                match TcpListener::from_std(socket) {
                     Ok(listener) => {
                         let (descriptors, tools) = (descriptors.clone(), Arc::clone(&tools));
-                        tokio::task::spawn(accept(listener, job.route, job.stop, descriptors, tools));
+                        let what = (route, stop, listening);
+                        tokio::task::spawn(accept(listener, what, descriptors, tools));
                     }
-                    Err(error) => tracing::error!(route = %job.route.listen, %error, "cannot listen"),
+                    Err(error) => tracing::error!(route = %route.listen, %error, "cannot listen"),
                 }
             }
         }
@@ -110,25 +114,17 @@ async fn work(
 
 async fn accept(
     listener: TcpListener,
-    route: Arc<Route>,
-    stop: CancellationToken,
+    (route, stop, listening): (Arc<Route>, CancellationToken, Listening),
     descriptors: Descriptors,
     tools: Arc<Tools>,
 ) {
     let mut told: Option<Instant> = None;
     let stopped = stop.cancelled();
     tokio::pin!(stopped);
-    let mut ends = false;
     loop {
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            () = &mut stopped, if !ends => {
-                // Those who have come already are let in; then there is nobody to take.
-                ends = true;
-                continue;
-            }
-            () = std::future::ready(()), if ends => return,
+            () = &mut stopped => break,
         };
         match accepted {
             Ok((client, _)) => admit(client, &route, &descriptors, &tools),
@@ -143,19 +139,41 @@ async fn accept(
             }
         }
     }
+    // Those who have come already are let in, whether the runtime has heard of them or not.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((client, _)) = listener.accept() {
+            let client = client.set_nonblocking(true).and_then(|()| TcpStream::from_std(client));
+            if let Ok(client) = client {
+                admit(client, &route, &descriptors, &tools);
+            }
+        }
+    }
+    drop(listening);
 }
 
 /// Lets a connection in, or closes it.
 fn admit(client: TcpStream, route: &Arc<Route>, descriptors: &Descriptors, tools: &Arc<Tools>) {
     route.counts.accepted.fetch_add(1, Ordering::Relaxed);
     let view = Arc::clone(&route.view.borrow());
-    let open = if view.draining { None } else { Open::one_more(route, &view.tenant) };
-    let (Some(open), Some(taken)) = (open, descriptors.take(2)) else {
+    let refused = |why: &'static str| {
         route.counts.refused.fetch_add(1, Ordering::Relaxed);
-        return;
+        // With that many on their way the log has enough to say.
+        let _ = route.asks.try_send(Ask::Refused { why: why.into(), waited: Duration::ZERO });
+    };
+    if view.draining {
+        return refused("the route takes nothing new");
+    }
+    let Some(open) = Open::one_more(route, &view.tenant) else {
+        return refused("the tenant has as many connections as it may");
+    };
+    let spare = || {
+        tools.pipes.free();
+        descriptors.take(2)
+    };
+    let Some(descriptors) = descriptors.take(2).or_else(spare) else {
+        return refused("this process has as many files open as it may; see `ulimit -n`");
     };
     let (route, tools) = (Arc::clone(route), Arc::clone(tools));
-    let descriptors = taken;
     tokio::task::spawn(async move {
         carry(client, &route, view, &tools).await;
         drop((open, descriptors));
@@ -228,21 +246,22 @@ async fn reach(
             None => wait(client, route, since).await?,
         };
         let member = place.member();
-        let why = match timeout(CONNECT, TcpStream::connect(member.endpoint)).await {
-            Ok(Ok(guest)) => {
+        let late = |_| Err(io::ErrorKind::TimedOut.into());
+        let error = match timeout(CONNECT, TcpStream::connect(member.endpoint)).await.unwrap_or_else(late) {
+            Ok(guest) => {
                 // Small answers are not to wait for more.
                 let _ = guest.set_nodelay(true);
                 return Ok((guest, place));
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => error.to_string(),
-            // What fails on this side says nothing of the instance.
-            Ok(Err(error)) => {
-                tracing::warn!(route = %route.listen, endpoint = %member.endpoint, %error, "cannot connect");
-                return Err(Unreached::Dead);
-            }
-            // It is too busy to take more, which is no reason to give it up.
-            Err(_) => return Err(Unreached::Dead),
+            Err(error) => error,
         };
+        // Anything else is a fault of this side, or of an instance that has too much to do.
+        if error.kind() != io::ErrorKind::ConnectionRefused {
+            let why = format!("cannot connect to {}: {error}", member.endpoint);
+            let _ = route.asks.try_send(Ask::Refused { why, waited: since.elapsed() });
+            return Err(Unreached::Dead);
+        }
+        let why = error.to_string();
         let dead = Ask::Dead { member: Arc::clone(member), why };
         drop(place);
         if route.asks.send(dead).await.is_err() {

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,9 +14,6 @@ use crate::support::{DEADLINE, wait_until};
 
 /// Clients at once.
 const CLIENTS: usize = 4;
-
-/// Pause of a client that got nothing.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is killed.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +76,11 @@ impl Cluster {
     fn wait_for(&self, moment: Moment) {
         match moment {
             Moment::Carrying => wait_until(DEADLINE, "connections", || self.route()["state"] == "running"),
-            Moment::Waking => {
-                let _ = self.world.mvm(["coordinator", "sleep", &self.gateways.to_string()]).output();
-            }
+            // Until those who ask have had their answers it is refused.
+            Moment::Waking => wait_until(DEADLINE, "sleep", || {
+                let listen = self.gateways.to_string();
+                self.world.mvm(["coordinator", "sleep", &listen]).output().unwrap().status.success()
+            }),
             Moment::Resting => wait_until(DEADLINE, "rest", || self.route()["state"] != "running"),
         }
     }
@@ -99,11 +97,15 @@ fn under_traffic_whatever_is_killed_no_answer_is_corrupted_and_the_next_request_
     let asks = || {
         let page = page();
         while !stop.load(Ordering::Relaxed) {
-            match busy.load(Ordering::Relaxed).then(|| get(&cluster)) {
-                Some(Some(body)) if body == page => drop(whole.fetch_add(1, Ordering::Relaxed)),
-                Some(Some(_)) => drop(wrong.fetch_add(1, Ordering::Relaxed)),
-                // Nobody listens for a moment, or nobody is to ask.
-                Some(None) | None => thread::sleep(PAUSE),
+            let mut body = None;
+            // Nobody may listen for a moment, or nobody is to ask.
+            wait_until(DEADLINE, "an answer, or the end", || {
+                body = busy.load(Ordering::Relaxed).then(|| get(&cluster)).flatten();
+                body.is_some() || stop.load(Ordering::Relaxed)
+            });
+            if let Some(body) = body {
+                let count = if body == page { &whole } else { &wrong };
+                count.fetch_add(1, Ordering::Relaxed);
             }
         }
     };
@@ -114,7 +116,14 @@ fn under_traffic_whatever_is_killed_no_answer_is_corrupted_and_the_next_request_
                 for victim in [Victim::Hypervisor, Victim::Shim, Victim::Agent, Victim::Coordinator] {
                     busy.store(moment == Moment::Carrying, Ordering::Relaxed);
                     cluster.wait_for(moment);
+                    let wakes = cluster.route()["wakes"].as_u64();
                     busy.store(true, Ordering::Relaxed);
+                    if moment == Moment::Waking {
+                        wait_until(DEADLINE, "a wake", || {
+                            let route = cluster.route();
+                            route["state"] == "waking" || route["wakes"].as_u64() > wakes
+                        });
+                    }
                     cluster.kill_victim(victim);
                     if matches!(victim, Victim::Agent | Victim::Coordinator) {
                         cluster.up();

@@ -38,6 +38,8 @@ pub enum Say {
     ForgetLeases,
     /// A guest is to be had elsewhere.
     Moved(usize, SocketAddr),
+    /// All of it stands still until the other end of this is dropped.
+    Freeze(std::sync::mpsc::Receiver<()>),
 }
 
 /// What it was asked.
@@ -116,6 +118,8 @@ impl Drop for Agent {
 struct Guest {
     endpoint: SocketAddr,
     state: InstanceState,
+    /// Whether it runs without being woken.
+    resident: bool,
 }
 
 async fn own(
@@ -124,8 +128,8 @@ async fn own(
     guests: Vec<(SocketAddr, InstanceState)>,
     asked: Arc<Asked>,
 ) {
-    let mut guests: Vec<Guest> =
-        guests.into_iter().map(|(endpoint, state)| Guest { endpoint, state }).collect();
+    let guest = |(endpoint, state)| Guest { endpoint, state, resident: state == InstanceState::Running };
+    let mut guests: Vec<Guest> = guests.into_iter().map(guest).collect();
     let (mut wakes, mut epoch) = (Wakes::Work(Duration::ZERO), 0u64);
     let (done, mut woken) = mpsc::unbounded_channel();
     let mut hung = Vec::new();
@@ -136,6 +140,7 @@ async fn own(
                 Some(Say::State(index, state)) => guests[index].state = state,
                 Some(Say::ForgetLeases) => epoch += 1,
                 Some(Say::Moved(index, endpoint)) => guests[index].endpoint = endpoint,
+                Some(Say::Freeze(until)) => drop(until.recv()),
                 None => return,
             },
             Some((index, reply)) = woken.recv() => answer_wake(index, reply, &mut guests, epoch),
@@ -220,7 +225,7 @@ fn summaries(guests: &[Guest]) -> Vec<InstanceSummary> {
         endpoint: Some(guest.endpoint),
         revision: None,
         leased: false,
-        at_home: guest.state == InstanceState::Running,
+        at_home: guest.resident || guest.state != InstanceState::Running,
     };
     guests.iter().enumerate().map(summary).collect()
 }

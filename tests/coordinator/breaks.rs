@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::agent::Manner::{Echo, Reset};
 use crate::agent::Say;
 use crate::place::{Place, ask, free, is_closed, name};
+use crate::support::{DEADLINE, wait_until};
 
 #[test]
 fn a_client_waits_for_an_agent_that_is_not_there_yet() {
@@ -62,6 +63,23 @@ fn connections_outlive_their_agent_and_a_new_one_is_used() {
 }
 
 #[test]
+fn an_agent_that_stands_still_while_a_lease_is_renewed_is_given_up_and_found_again() {
+    let mut place = Place::new(&[Echo('a')], "", "");
+    let mut client = place.connect();
+    assert_eq!(ask(&mut client, "x"), "ax");
+    let (thaw, frozen) = std::sync::mpsc::channel();
+    place.agent().say(Say::Freeze(frozen));
+    place.coordinator().line("the agent does not answer");
+    assert_eq!(place.status()["state"], "running", "the coordinator itself answers");
+    let renewals = place.agent().asked.renewals();
+    assert_eq!(ask(&mut client, "y"), "ay");
+    drop(thaw);
+    place.coordinator().line("the agent answers");
+    wait_until(DEADLINE, "a renewal", || place.agent().asked.renewals() > renewals);
+    assert_eq!(ask(&mut client, "z"), "az");
+}
+
+#[test]
 fn an_order_to_sleep_while_the_agent_is_away_is_refused_and_leaves_the_route_as_it_is() {
     let mut place = Place::new(&[Echo('a')], "", "");
     assert_eq!(ask(&mut place.connect(), "x"), "ax");
@@ -82,7 +100,10 @@ fn an_instance_that_is_given_up_and_runs_after_all_still_counts_its_connections(
     assert_eq!(ask(&mut place.connect(), "x"), "ax");
     let counted = |route: &serde_json::Value| route["instances"][0]["connections"] == 1;
     place.until("only the first is connected", counted);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // It is kept for longer than the idle time.
+    let asked = std::sync::Arc::clone(&place.agent().asked);
+    let before = asked.renewals();
+    wait_until(DEADLINE, "a renewal", || asked.renewals() > before);
     assert!(counted(&place.status()), "it was let go under a connection");
     assert_eq!(ask(&mut first, "y"), "ay");
 }

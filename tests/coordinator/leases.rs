@@ -24,6 +24,14 @@ fn an_instance_is_let_go_when_nobody_has_been_connected_for_the_idle_time() {
 }
 
 #[test]
+fn a_route_whose_instance_runs_anyway_is_idle_and_not_asleep() {
+    let mut place = Place::without_agent(&[Echo('a')], "idle_timeout_secs = 1", "");
+    place.start_agent(InstanceState::Running);
+    place.start();
+    place.until("it is seen", |route| route["state"] == "idle" && route["instances"][0]["leased"] == false);
+}
+
+#[test]
 fn a_lease_is_renewed_as_long_as_somebody_is_connected() {
     let place = Place::new(&[Echo('a')], "idle_timeout_secs = 1", "");
     let mut client = place.connect();

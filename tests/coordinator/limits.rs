@@ -12,12 +12,13 @@ use crate::support::Running;
 
 #[test]
 fn of_five_thousand_connections_against_a_limit_of_a_thousand_a_thousand_are_carried() {
-    let place = Place::new(&[Echo('a')], "max_connections_per_tenant = 1000", "");
+    let mut place = Place::new(&[Echo('a')], "max_connections_per_tenant = 1000", "");
     assert_eq!(ask(&mut place.connect(), "x"), "ax");
     place.until("the first is over", |route| route["connections"] == 0);
     let mut clients: Vec<TcpStream> = (0..5000).map(|_| place.connect()).collect();
     place.until("all have come", |route| route["accepted"] == 5001);
     assert_eq!(place.status()["refused"], 4000);
+    place.coordinator().line("the tenant has as many connections as it may");
     let mut carried = 0;
     for client in &mut clients {
         // One that was refused may not be written to any more.

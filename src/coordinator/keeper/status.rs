@@ -3,8 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use super::Keeper;
+use crate::agent::response::InstanceSummary;
 use crate::coordinator::node::Link;
 use crate::coordinator::status::{InstanceStatus, RouteState, RouteStatus};
+use crate::fleet::state::InstanceState;
+
+/// Whether an instance runs without having been woken.
+fn runs_anyway(one: &InstanceSummary) -> bool {
+    one.state == InstanceState::Running && one.at_home
+}
 
 impl Keeper {
     /// How things stand.
@@ -22,7 +29,7 @@ impl Keeper {
             () if self.draining => RouteState::Draining,
             () if self.desk.waking().is_some() && !used => RouteState::Waking,
             () if used => RouteState::Running,
-            () if !self.kept.is_empty() => RouteState::Idle,
+            () if !self.kept.is_empty() || self.listing.iter().any(runs_anyway) => RouteState::Idle,
             () if link.is_some() => RouteState::Unreachable,
             () if self.listing.is_empty() && self.listed_once => RouteState::Empty,
             () => RouteState::Sleeping,
