@@ -686,7 +686,8 @@ fn a_console_sees_a_detached_guest_and_its_end(world: &World, network: &str) {
                 }
                 Kind::Log { source: Source::Console { .. }, text } => console |= !text.is_empty(),
                 Kind::TaskEnded { .. } => task |= event.task.as_str().starts_with("r-"),
-                Kind::VmSeen { info } => states.push(info.state),
+                // It is told of again when the ready snapshot of its build is there.
+                Kind::VmSeen { info } if states.last() != Some(&info.state) => states.push(info.state),
                 _ => {}
             }
             if sampled && console && task && received && !killed {
