@@ -22,6 +22,7 @@ use crate::store::StoreError;
 use crate::store::fleet::InstanceRow;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client::{self, ClientError};
+use crate::vm::snapshot::forget;
 use crate::vm::spec::VmSpec;
 
 /// How long an operation waits for another one on the same instance: a save is the longest.
@@ -112,12 +113,7 @@ impl Work<'_> {
     /// What was saved of a guest that went on from there is not what it is any more.
     pub(super) fn forget_snapshot(&self, vm: &str) -> Result<(), FleetError> {
         let path = self.paths.vm_snapshot(vm);
-        match std::fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(FleetError::File { path, source })
-            }
-            _ => Ok(()),
-        }
+        forget(&path).map_err(|source| FleetError::File { path, source })
     }
 
     fn failed(&mut self, instance: &mut Instance, error: FleetError) -> Result<(), FleetError> {

@@ -94,10 +94,32 @@ pub enum SnapshotError {
 
 /// Removes the snapshot in `dir` if it is not of the VM itself, but of the one that it went on from.
 pub fn forget_inherited(dir: &Path, vm: &str) {
-    if Snapshot::open(dir).is_ok_and(|snapshot| snapshot.manifest.vm != vm) {
-        // What is left is tried again by the next who looks.
-        drop(std::fs::remove_dir_all(dir));
+    // What is left is tried again by the next who looks.
+    drop(match Snapshot::open(dir).is_ok_and(|snapshot| snapshot.manifest.vm != vm) {
+        true => forget(dir),
+        false => sweep(gone(dir)),
+    });
+}
+
+/// Has no snapshot be in `dir` from now on. Its files are large, and removed by a thread of its own.
+pub fn forget(dir: &Path) -> io::Result<()> {
+    match std::fs::rename(dir, gone(dir)) {
+        // One that went before is still there.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => files::remove_dir_if_there(dir),
+        _ => sweep(gone(dir)),
     }
+}
+
+fn sweep(gone: PathBuf) -> io::Result<()> {
+    if gone.exists() {
+        let thread = std::thread::Builder::new().name("forget".into());
+        thread.spawn(move || files::remove_dir_if_there(&gone))?;
+    }
+    Ok(())
+}
+
+fn gone(dir: &Path) -> PathBuf {
+    dir.with_extension("gone")
 }
 
 impl Snapshot {
