@@ -309,7 +309,8 @@ pub async fn it_takes_the_tap_of_its_network_namespace(backend: Backend, place: 
         return;
     }
     // A namespace belongs to a thread; the test's own ends with it.
-    let network = TapNetwork::enter("v-00000001", false, backend.kind).unwrap();
+    let (network, connecting) = TapNetwork::enter("v-00000001", false, backend.kind).unwrap();
+    connecting.made().unwrap();
     let dir = place.join("vm");
     let mut vm = backend.start_on(Some(network.device()), &dir, Launch::Cold).await.unwrap();
     vm.console.line("hello").await;

@@ -35,7 +35,8 @@ fn a_saved_machine_goes_on_with_the_tap_of_another() {
             return;
         }
         // A namespace belongs to a thread; the test's own ends with it.
-        let network = TapNetwork::enter("v-00000001", false, backend.kind).unwrap();
+        let (network, connecting) = TapNetwork::enter("v-00000001", false, backend.kind).unwrap();
+        connecting.made().unwrap();
         let mut vm = backend.start_on(Some(network.device()), &place.join("vm"), Launch::Cold).await.unwrap();
         vm.console.line("hello").await;
         let last = vm.pause().await;

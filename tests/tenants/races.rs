@@ -28,7 +28,8 @@ pub fn member(state: &str, runtime: &str, vm: &str) -> ExitCode {
     let spec: VmSpec = serde_json::from_str(&store().vm(vm).unwrap().unwrap().spec).unwrap();
     store().set_vm_process(vm, &ProcessId::of(std::process::id()).unwrap()).unwrap();
     store().set_vm_state(vm, VmState::Booting, None).unwrap();
-    let place = match TapPlace::enter(&paths, &spec) {
+    let entered = TapPlace::enter(&paths, &spec);
+    let place = match entered.and_then(|(place, connecting)| connecting.made().map(|()| place)) {
         Ok(place) => place.unwrap(),
         Err(error) => {
             println!("refused: {}", error.to_string().replace('\n', " "));

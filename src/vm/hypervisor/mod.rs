@@ -116,7 +116,7 @@ pub enum Launch<'a> {
     /// Switched on.
     Cold,
     /// To be loaded with what was saved in this directory. Everything a machine is made from must be as
-    /// it was then, but for paths.
+    /// it was then, but for paths and the kernel's command line, which was read long ago.
     Restore(&'a Path),
 }
 

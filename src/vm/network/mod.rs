@@ -6,6 +6,7 @@
 
 mod addresses;
 mod commands;
+mod connecting;
 mod device;
 mod namespace;
 pub mod ports;
@@ -23,6 +24,7 @@ use super::spec::{Network, VmSpec};
 use crate::host::paths::Paths;
 pub use addresses::{Addresses, GATEWAY, GUEST, tap_name};
 pub use commands::NetworkError;
+pub use connecting::Connecting;
 
 /// The name server that user-mode networking answers on.
 const USER_DNS: &str = "172.16.0.3";
@@ -37,17 +39,20 @@ pub enum TapPlace {
 }
 
 impl TapPlace {
-    /// Moves the calling thread into the VM's network; none in user mode.
+    /// Moves the calling thread into the VM's network, which has its TAP then, and begins to connect it
+    /// there; none in user mode.
     ///
     /// Must be called before other threads are started, or they stay outside.
-    pub fn enter(paths: &Paths, spec: &VmSpec) -> Result<Option<Self>, NetworkError> {
+    pub fn enter(paths: &Paths, spec: &VmSpec) -> Result<(Option<Self>, Connecting), NetworkError> {
         Ok(match (spec.network, spec.tenant()) {
-            (Network::User, _) => None,
+            (Network::User, _) => (None, Connecting::default()),
             (Network::Tap, None) => {
-                Some(Self::Own(tap::TapNetwork::enter(&spec.id, spec.egress, spec.hypervisor)?))
+                let (network, connecting) = tap::TapNetwork::enter(&spec.id, spec.egress, spec.hypervisor)?;
+                (Some(Self::Own(network)), connecting)
             }
             (Network::Tap, Some(link)) => {
-                Some(Self::Tenant(tenant::TenantNetwork::enter(paths, spec, link)?))
+                let (network, connecting) = tenant::TenantNetwork::enter(paths, spec, link)?;
+                (Some(Self::Tenant(network)), connecting)
             }
         })
     }

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::addresses::{TENANT_TAPS, hex, mac, tenant_tap};
 use super::commands::{NetworkError, interfaces, ip, step};
+use super::connecting::Connecting;
 use super::device::Device;
 use super::namespace::Namespace;
 use super::subnet::Subnet;
@@ -25,7 +27,7 @@ use crate::host::paths::Paths;
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::Tap;
-use crate::vm::spec::{Network, TenantLink, VmSpec};
+use crate::vm::spec::{HypervisorKind, Network, TenantLink, VmSpec};
 
 /// How long a VM waits for others of its tenant that come and go.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,7 +40,7 @@ const UNFINISHED: &str = "br-new";
 #[derive(Debug)]
 pub struct TenantNetwork {
     device: Device,
-    place: Place,
+    place: Arc<Place>,
 }
 
 /// A tenant's namespace, as one VM has it.
@@ -117,12 +119,16 @@ impl LiveNetwork {
 
 impl TenantNetwork {
     /// Moves the calling thread into the namespace of the VM's tenant, which is made if there is none,
-    /// and connects the VM there.
+    /// makes the VM's TAP there, and begins to connect it.
     ///
     /// Must be called before other threads are started, or they stay outside.
-    pub fn enter(paths: &Paths, spec: &VmSpec, link: &TenantLink) -> Result<Self, NetworkError> {
+    pub fn enter(
+        paths: &Paths,
+        spec: &VmSpec,
+        link: &TenantLink,
+    ) -> Result<(Self, Connecting), NetworkError> {
         check(link)?;
-        let _lock = lock(paths, link.net_id)?;
+        let lock = lock(paths, link.net_id)?;
         let host = Namespace::current().map_err(step("open the host's namespace"))?;
         let others = others(paths, link.net_id, &spec.id)?;
         let (own, is_new) = match others.namespace() {
@@ -131,20 +137,18 @@ impl TenantNetwork {
         };
         own.enter().map_err(step("enter the tenant's namespace"))?;
         let (paths, vm) = (paths.clone(), spec.id.clone());
-        let place = Place { paths, vm, net_id: link.net_id, host, own, egress: spec.egress };
-        let made = match is_new {
-            true => place.make(link.subnet),
-            false => place.is_like(link.subnet),
-        };
-        let connected = made.and_then(|()| place.connect(link.address, spec, &others, is_new));
-        match connected {
-            Ok(device) => Ok(Self { device, place }),
-            Err(error) => {
-                // What went wrong first is what is told.
-                drop(place.leave());
-                Err(error)
-            }
-        }
+        let place = Arc::new(Place { paths, vm, net_id: link.net_id, host, own, egress: spec.egress });
+        let fits = if is_new { Ok(()) } else { place.is_like(link.subnet) };
+        let device = fits.and_then(|()| place.device(link.address, spec.hypervisor, &others));
+        // What went wrong first is what is told.
+        let device = device.inspect_err(|_| drop(place.leave()))?;
+        let (new_in, address, its) = (is_new.then_some(link.subnet), link.address, place.clone());
+        let connecting = Connecting::begin(move || {
+            // Until it is done, nobody comes or goes.
+            let _lock = lock;
+            its.connect(address, new_in)
+        })?;
+        Ok((Self { device, place }, connecting))
     }
 
     /// The TAP device, for the hypervisor.
@@ -161,21 +165,35 @@ impl TenantNetwork {
 }
 
 impl Place {
-    /// Makes the network in the namespace, which is new.
-    fn make(&self, subnet: Subnet) -> Result<(), NetworkError> {
+    /// Makes the VM's TAP a port of the bridge, which is made before if the namespace is `new_in` this
+    /// network, and has its name from then on.
+    fn connect(&self, address: Ipv4Addr, new_in: Option<Subnet>) -> Result<(), NetworkError> {
+        let mut commands = new_in.map_or_else(Vec::new, |subnet| self.make(subnet));
+        let (name, bridge, mac) = (tenant_tap(address), bridge(self.net_id), mac(&hex(address)));
+        commands.extend([
+            format!("link set {name} master {bridge} up"),
+            format!("link set {bridge} up"),
+            // Whoever has the address has this MAC: nobody need ask for it.
+            format!("neigh replace {address} lladdr {mac} dev {bridge} nud permanent"),
+        ]);
+        match self.egress && new_in.is_some() {
+            true => uplink::connect(&self.host, &self.vm, commands),
+            false => ip(&commands),
+        }
+    }
+
+    /// What makes the network in the namespace, which is new.
+    fn make(&self, subnet: Subnet) -> Vec<String> {
         let (gateway, prefix) = (subnet.gateway(), subnet.prefix());
         let refused = uplink::refuse_other_namespaces().into_iter().filter(|_| self.egress);
-        // With a MAC of its own it keeps it whoever comes and goes, and guests that slept know it.
         let made = [
             "link set lo up".to_string(),
+            // With a MAC of its own it keeps it whoever comes and goes, and guests that slept know it.
             format!("link add {UNFINISHED} address {} type bridge", mac(&hex(gateway))),
             format!("addr add {gateway}/{prefix} dev {UNFINISHED}"),
+            format!("link set {UNFINISHED} name {}", bridge(self.net_id)),
         ];
-        let all: Vec<String> = refused.chain(made).collect();
-        match self.egress {
-            true => uplink::connect(&self.host, &self.vm, all),
-            false => ip(&all),
-        }
+        refused.chain(made).collect()
     }
 
     /// Whether the network in the namespace is as this VM needs it.
@@ -199,13 +217,12 @@ impl Place {
         Err(NetworkError::Differs { found: words(format!("{}/{}", found.0, found.1), egress), wished })
     }
 
-    /// Makes the VM's TAP a port of the bridge, which has its name from now on.
-    fn connect(
+    /// Makes the VM's TAP.
+    fn device(
         &self,
         address: Ipv4Addr,
-        spec: &VmSpec,
+        hypervisor: HypervisorKind,
         others: &LiveNetwork,
-        is_new: bool,
     ) -> Result<Device, NetworkError> {
         let inside = self.inside(others);
         if let Some(holder) = inside.iter().find(|member| member.link.address == address) {
@@ -217,18 +234,7 @@ impl Place {
         for name in interfaces()?.into_iter().filter(stale) {
             ip(&[format!("link del {name}")])?;
         }
-        let (name, bridge) = (tenant_tap(address), bridge(self.net_id));
-        let device = Device::make(&name, spec.hypervisor).map_err(step("make a TAP device"))?;
-        let mac = mac(&hex(address));
-        let named = is_new.then(|| format!("link set {UNFINISHED} name {bridge}"));
-        let connected = [
-            format!("link set {name} master {bridge} up"),
-            format!("link set {bridge} up"),
-            // Whoever has the address has this MAC: nobody need ask for it.
-            format!("neigh replace {address} lladdr {mac} dev {bridge} nud permanent"),
-        ];
-        ip(&named.into_iter().chain(connected).collect::<Vec<_>>())?;
-        Ok(device)
+        Device::make(&tenant_tap(address), hypervisor).map_err(step("make a TAP device"))
     }
 
     /// Those of `others` whose shims are in this namespace.

@@ -29,7 +29,7 @@ const SHARED_LOCK: &str = "/run/mvm-network.lock";
 pub fn connect(host: &Namespace, vm: &str, also: Vec<String>) -> Result<(), NetworkError> {
     let link = host_link(vm);
     let address = uplink_address(vm).to_string();
-    // This process's namespace is where the peer goes: that of its first thread, which waits here.
+    // This process's namespace is where the peer goes: that of its first thread, which is inside as well.
     let process = std::process::id().to_string();
     // Rules need no link to be there: they are made meanwhile.
     let rules = Rules::give(&format!(

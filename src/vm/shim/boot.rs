@@ -18,6 +18,7 @@ use crate::host::paths::Paths;
 use crate::host::versions;
 use crate::vm::disks::{self, UPPER_FILE};
 use crate::vm::hypervisor::{Disk, Launch};
+use crate::vm::network::Connecting;
 use crate::vm::snapshot::Snapshot;
 use crate::vm::snapshot::fit::Fit;
 use crate::vm::snapshot::ready::{self, NotReady};
@@ -38,6 +39,8 @@ enum Ready {
 struct Start<'a> {
     paths: &'a Paths,
     prepared: &'a Prepared,
+    /// Its network, until it is made.
+    connecting: Option<Connecting>,
     leash: &'a mut LeashEnd,
     lap: Instant,
     deadline: Instant,
@@ -46,10 +49,16 @@ struct Start<'a> {
 }
 
 /// Brings the guest up until it is ready, reporting each step on the leash.
-pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> Result<Booted, ShimError> {
+pub async fn boot(
+    paths: &Paths,
+    prepared: &Prepared,
+    connecting: Connecting,
+    leash: &mut LeashEnd,
+) -> Result<Booted, ShimError> {
     let begun = Instant::now();
     let limit = Duration::from_secs(prepared.spec.boot_timeout_secs);
-    let mut start = Start { paths, prepared, leash, lap: begun, deadline: begun + limit, limit };
+    let connecting = Some(connecting);
+    let mut start = Start { paths, prepared, connecting, leash, lap: begun, deadline: begun + limit, limit };
     if let Some(dir) = &prepared.restore_from {
         return start.go_on_from(dir).await;
     }
@@ -60,7 +69,9 @@ pub async fn boot(paths: &Paths, prepared: &Prepared, leash: &mut LeashEnd) -> R
         Ready::Boot { why, take } => (why, take),
         Ready::Restore(snapshot) => match start.restore(&snapshot, &mut volumes).await {
             Ok(booted) => return Ok(booted),
-            Err(error @ (ShimError::Abandoned | ShimError::Contract { .. })) => return Err(error),
+            Err(error @ (ShimError::Abandoned | ShimError::Contract { .. } | ShimError::Network(_))) => {
+                return Err(error);
+            }
             Err(error) => {
                 let error = error.to_string();
                 let reason = error.lines().next().unwrap_or_default();
@@ -159,7 +170,7 @@ impl Start<'_> {
     async fn sealed(&mut self, volumes: &mut Volumes) -> Result<Booted, ShimError> {
         let (dir, mib) = (&self.prepared.dir, self.prepared.spec.disk_mib);
         self.unless_abandoned(disks::upper(dir, mib)).await??;
-        let mut booted = launch(self.paths, self.prepared, volumes, Launch::Cold).await?;
+        let mut booted = self.launch(volumes, Launch::Cold).await?;
         self.lap("spawn").await;
         if !self.prepared.artifacts.has_agent() {
             self.without_agent(&mut booted).await?;
@@ -215,6 +226,19 @@ impl Start<'_> {
     /// Its own disk is made anew for the next boot; it may not even be there.
     fn forget_upper(&self) {
         drop(std::fs::remove_file(self.prepared.dir.join(UPPER_FILE)));
+    }
+
+    /// Starts the hypervisor, and waits until it has a network.
+    async fn launch(&mut self, volumes: &mut Volumes, how: Launch<'_>) -> Result<Booted, ShimError> {
+        let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
+        if let Some(connecting) = self.connecting.take()
+            && let Err(error) = tokio::task::spawn_blocking(|| connecting.made()).await?
+        {
+            // It may have ended by itself.
+            drop(booted.hypervisor.child().kill().await);
+            return Err(error.into());
+        }
+        Ok(booted)
     }
 
     async fn without_agent(&mut self, booted: &mut Booted) -> Result<(), ShimError> {

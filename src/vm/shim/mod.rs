@@ -33,9 +33,10 @@ use crate::host::paths::Paths;
 use crate::store::vms::VmState;
 use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::HypervisorError;
+use crate::vm::network::{self, Connecting};
 use crate::vm::snapshot::SnapshotError;
 use crate::vm::spec::VmSpec;
-use crate::vm::{console, disks, network};
+use crate::vm::{console, disks};
 use prepare::Prepared;
 use protocol::{Leash, Word};
 
@@ -103,8 +104,8 @@ pub enum ShimError {
     /// The command that started the VM went away.
     #[error("the command that started the VM went away")]
     Abandoned,
-    /// The thread that writes a snapshot.
-    #[error("the snapshot was not written: {0}\nhelp: see the VM's `shim.log`")]
+    /// A thread of this process.
+    #[error("a thread of the VM's process failed: {0}\nhelp: see the VM's `shim.log`")]
     Thread(#[from] tokio::task::JoinError),
     /// It cannot be saved.
     #[error("the VM cannot be saved: {0}\nhelp: it was started so; `mvm run` starts another")]
@@ -185,7 +186,7 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
         let (orders, words) = stream.into_split();
         let mut leash = LeashEnd { words, orders: BufReader::new(orders) };
         let result = match prepared {
-            Ok(prepared) => run(paths, prepared, &mut leash).await,
+            Ok((prepared, connecting)) => run(paths, prepared, connecting, &mut leash).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
@@ -201,9 +202,14 @@ pub fn main(paths: &Paths, id: &str) -> Result<(), ShimError> {
     })
 }
 
-async fn run(paths: &Paths, prepared: Prepared, leash: &mut LeashEnd) -> Result<(), ShimError> {
+async fn run(
+    paths: &Paths,
+    prepared: Prepared,
+    connecting: Connecting,
+    leash: &mut LeashEnd,
+) -> Result<(), ShimError> {
     let spec = prepared.spec.clone();
-    let result = run_inside(paths, &prepared, leash).await;
+    let result = run_inside(paths, &prepared, connecting, leash).await;
     clean_up(paths, &prepared);
     let result = result.map(|ended| record(paths, &spec.id, ended.state, ended.detail.as_deref()));
     if spec.remove && result.is_ok() {
@@ -215,6 +221,7 @@ async fn run(paths: &Paths, prepared: Prepared, leash: &mut LeashEnd) -> Result<
 async fn run_inside(
     paths: &Paths,
     prepared: &Prepared,
+    connecting: Connecting,
     leash: &mut LeashEnd,
 ) -> Result<serve::Ended, ShimError> {
     let fail = |source| ShimError::File { path: "signals".into(), source };
@@ -222,7 +229,7 @@ async fn run_inside(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
     // A hypervisor that was started already dies with this process.
     let machine = tokio::select! {
-        booted = boot::boot(paths, prepared, leash) => booted?,
+        booted = boot::boot(paths, prepared, connecting, leash) => booted?,
         _ = terminate.recv() => return Err(ShimError::Stopped(prepared.spec.name.to_string())),
         _ = interrupt.recv() => return Err(ShimError::Stopped(prepared.spec.name.to_string())),
     };

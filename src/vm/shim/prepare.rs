@@ -10,7 +10,7 @@ use crate::host::paths::Paths;
 use crate::store::vms::VmState;
 use crate::store::{Store, StoreError};
 use crate::vm::lifecycle::{PROCESS_FILE, SPEC_FILE};
-use crate::vm::network::{TapPlace, ports};
+use crate::vm::network::{Connecting, TapPlace, ports};
 use crate::vm::spec::{PortMap, VmSpec};
 
 /// A VM about to be started.
@@ -32,8 +32,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Takes the VM's lock and everything that must be taken before other threads exist.
-    pub fn new(paths: &Paths, id: &str) -> Result<Self, ShimError> {
+    /// Takes the VM's lock and everything that must be taken before other threads exist. Its network is
+    /// still being connected.
+    pub fn new(paths: &Paths, id: &str) -> Result<(Self, Connecting), ShimError> {
         let dir = paths.vm(id);
         let lock_path = dir.join("lock");
         let lock = Lock::try_take(&lock_path)
@@ -52,10 +53,10 @@ impl Prepared {
         record(paths, id, VmState::Booting, None);
         let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;
         spec.ports = listeners.iter().map(|(map, _)| *map).collect();
-        let tap = TapPlace::enter(paths, &spec)?;
+        let (tap, connecting) = TapPlace::enter(paths, &spec)?;
         // Once it runs it is a VM like others.
         let restore_from = spec.restore_from.take();
-        Ok(Self { spec, restore_from, artifacts, dir, lock, listeners, tap })
+        Ok((Self { spec, restore_from, artifacts, dir, lock, listeners, tap }, connecting))
     }
 }
 

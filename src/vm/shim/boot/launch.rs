@@ -31,7 +31,9 @@ pub(super) async fn launch(
         HypervisorKind::Qemu => qemu::COMMAND_LINE,
         HypervisorKind::Firecracker => firecracker::COMMAND_LINE,
     });
+    // A guest that goes on has its clock already, and measuring takes a while.
     if !spec.kvm
+        && matches!(how, Launch::Cold)
         && let Some(khz) = tsc::khz().await
     {
         command_line += &format!(" tsc_early_khz={khz}");

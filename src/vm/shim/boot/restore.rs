@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::super::booted::{Booted, wake};
 use super::super::volumes::Volumes;
 use super::super::{ShimError, save};
-use super::launch::launch;
 use super::{Start, fit};
 use crate::vm::hypervisor::Launch;
 use crate::vm::snapshot::Snapshot;
@@ -77,7 +76,7 @@ impl Start<'_> {
         limit: Duration,
     ) -> Result<Booted, ShimError> {
         let how = Launch::Restore(&snapshot.dir);
-        let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
+        let mut booted = self.launch(volumes, how).await?;
         self.lap("spawn").await;
         let loaded = self.within(limit, async |start| {
             let late = start.late("did not load its snapshot");
