@@ -4,17 +4,22 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print};
-use super::options::FlakeArgs;
+use super::options::{FlakeArgs, WatchArgs};
 use super::task;
+use super::watch::Session;
 use crate::event::TaskKind;
 use crate::image;
+use crate::image::watch::Change;
+use crate::run::watch::triggered;
 
 const EXAMPLES: &str = "\
 Examples:
   mvm build --flake nix/examples/hello
   mvm build --flake . --profile dev --role worker
+  mvm build --flake . --watch              again with each change, until ^C
   mvm build --flake github:owner/repo#guest -- --option cores 2
 
 The directory with the artifacts is printed on standard output. With --json the
@@ -25,6 +30,8 @@ events are, and the last of them names it.";
 pub struct BuildArgs {
     #[command(flatten)]
     flake: FlakeArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Arguments for Nix
     #[arg(last = true, value_name = "NIX ARGS")]
     nix_args: Vec<String>,
@@ -32,14 +39,38 @@ pub struct BuildArgs {
 
 /// Builds and prints the artifacts' directory.
 pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
+    if args.watch.watch {
+        return watch(context, args).await;
+    }
+    let cancel = task::on_interrupt();
+    once(context, &args, None, &cancel).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
+    let mut session = Session::begin(context, &args.flake.parse()?, args.watch.manner()).await?;
+    loop {
+        session.work(async |change, cancel| once(context, &args, change, cancel).await).await;
+        session.change(context).await?;
+    }
+}
+
+async fn once(
+    context: &mut Context,
+    args: &BuildArgs,
+    change: Option<Change>,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let request = args.flake.request(&context.paths, &args.nix_args).await?;
     let title = args.flake.flake.clone();
-    let artifacts = task::run(context, TaskKind::Build, title, async |paths, store, sink, cancel| {
-        Ok(image::build::build(&request, paths, store, sink, cancel).await?)
-    })
-    .await?;
-    if !context.json {
-        print(&artifacts.dir.display().to_string())?;
+    let built =
+        task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {
+            change.iter().for_each(|change| sink.send(triggered(change)));
+            Ok(image::build::build(&request, paths, store, sink, cancel).await?)
+        });
+    let artifacts = built.await?;
+    match context.json {
+        true => Ok(()),
+        false => print(&artifacts.dir.display().to_string()),
     }
-    Ok(ExitCode::SUCCESS)
 }

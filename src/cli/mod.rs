@@ -22,6 +22,7 @@ mod stdio;
 mod task;
 mod tui;
 mod vm;
+mod watch;
 
 use std::process::ExitCode;
 

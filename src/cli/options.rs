@@ -9,6 +9,7 @@ use super::report::Usage;
 use crate::host::paths::Paths;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
+use crate::run::watch::{Manner, OnBusy};
 use crate::run::wish::BuildWish;
 use crate::vm::config::RuntimeConfig;
 use crate::vm::spec::{
@@ -57,6 +58,27 @@ impl FlakeArgs {
             background: false,
             nix_args: nix_args.to_vec(),
         }
+    }
+}
+
+/// Whether to do it again with each change.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Do it again whenever the flake's sources change, until ^C
+    #[arg(long)]
+    pub watch: bool,
+    /// What a change does to a build that is under way
+    #[arg(long, value_enum, default_value_t, requires = "watch")]
+    on_busy: OnBusy,
+    /// Look at the files from time to time, where the system does not tell of changes
+    #[arg(long, requires = "watch")]
+    poll: bool,
+}
+
+impl WatchArgs {
+    /// As the library has it.
+    pub fn manner(&self) -> Manner {
+        Manner { on_busy: self.on_busy, poll: self.poll }
     }
 }
 

@@ -22,6 +22,17 @@ pub async fn run<T>(
     title: String,
     work: impl AsyncFnOnce(&Paths, &mut Store, &EventSink, &CancellationToken) -> Result<T, Failure>,
 ) -> Result<T> {
+    run_until(context, &on_interrupt(), kind, title, work).await
+}
+
+/// The same for work that others cancel.
+pub async fn run_until<T>(
+    context: &mut Context,
+    cancel: &CancellationToken,
+    kind: TaskKind,
+    title: String,
+    work: impl AsyncFnOnce(&Paths, &mut Store, &EventSink, &CancellationToken) -> Result<T, Failure>,
+) -> Result<T> {
     let id = TaskId::new(kind.letter());
     let recorder = match Recorder::new(&context.paths, &id) {
         Ok(recorder) => Some(recorder),
@@ -32,13 +43,10 @@ pub async fn run<T>(
     };
     let mode = context.mode();
     let (sink, events) = EventSink::new(id);
-    let cancel = CancellationToken::new();
-    let watch = tokio::spawn(interrupted(cancel.clone()));
     let shown = headless::show(Recorded::new(events, recorder), mode, context.verbose);
     let (paths, store) = (&context.paths, &mut context.store);
-    let worked = task::frame(sink, kind, title, async |sink| work(paths, store, sink, &cancel).await);
+    let worked = task::frame(sink, kind, title, async |sink| work(paths, store, sink, cancel).await);
     let (result, ()) = tokio::join!(worked, shown);
-    watch.abort();
     result.map_err(|failure| match failure {
         Failure { cancelled: true, .. } => Interrupted.into(),
         Failure { late: true, error, .. } => TimedOut(error).into(),
@@ -46,7 +54,13 @@ pub async fn run<T>(
     })
 }
 
-/// Cancels at the first signal that asks for an end.
+/// A token that the first signal which asks for an end cancels.
+pub fn on_interrupt() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    tokio::spawn(interrupted(cancel.clone()));
+    cancel
+}
+
 async fn interrupted(cancel: CancellationToken) {
     let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {

@@ -95,6 +95,7 @@ impl Lines {
                 passing("ended", format!("{name} after {}", duration(since(began, now))))
             }
             Kind::Log { source, text } => self.log(source, text),
+            Kind::WatchTriggered { paths, more } => lasting("changed", changed(paths, *more)),
             Kind::ArtifactsReady { path, cached, how, .. } => {
                 lasting(if *cached { "cached" } else { "built" }, format!("{} ({how})", path.display()))
             }
@@ -138,6 +139,15 @@ impl Lines {
             Source::Nix { .. } | Source::Console { .. } if self.verbose => Some(log(text.into())),
             _ => None,
         }
+    }
+}
+
+/// What set a rebuild off, for people.
+fn changed(paths: &[String], more: u64) -> String {
+    match (paths, more) {
+        ([], 0) => "the sources".into(),
+        (paths, 0) => paths.join(", "),
+        (paths, more) => format!("{} and {more} more", paths.join(", ")),
     }
 }
 

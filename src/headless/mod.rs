@@ -6,7 +6,9 @@ pub mod lines;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crate::event::Event;
+use jiff::Timestamp;
+
+use crate::event::{Event, Kind, SCHEMA_VERSION, TaskId};
 use crate::run::record::Recorded;
 use inline::Inline;
 use lines::Lines;
@@ -67,6 +69,19 @@ pub async fn show(mut events: Recorded, mode: Mode, verbose: bool) {
     }
     if let Some(view) = inline {
         drop(view.close());
+    }
+}
+
+/// Tells something that belongs to no task.
+pub fn tell(kind: Kind, mode: Mode, verbose: bool) {
+    let event = Event { v: SCHEMA_VERSION, time: Timestamp::now(), task: TaskId::machine(), kind };
+    match mode {
+        Mode::Json => put(&mut io::stdout(), &json(&event)),
+        Mode::JsonAside => put(&mut io::stderr(), &json(&event)),
+        Mode::Plain | Mode::Inline => {
+            let lines = Lines::new(verbose).lines(&event);
+            lines.iter().for_each(|line| put(&mut io::stderr(), &line.render(colours())));
+        }
     }
 }
 

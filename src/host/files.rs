@@ -93,8 +93,13 @@ pub struct Stamp([i64; 4]);
 impl Stamp {
     /// None where there is no such file.
     pub fn of(file: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(file).ok()?;
-        Some(Self([meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()]))
+        std::fs::metadata(file).ok().map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&std::fs::Metadata> for Stamp {
+    fn from(meta: &std::fs::Metadata) -> Self {
+        Self([meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()])
     }
 }
 

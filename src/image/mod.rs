@@ -14,6 +14,7 @@ pub mod nixmsg;
 pub mod origin;
 pub mod request;
 pub mod source;
+pub mod watch;
 
 pub use build::build;
 pub use error::BuildError;

@@ -137,13 +137,18 @@ impl Fingerprint {
                 return None;
             }
             let path = entry.path(&index);
-            self.bytes(path);
-            self.bytes(entry.id.as_bytes());
-            self.digest.update(entry.mode.bits().to_le_bytes());
-            self.digest.update((entry.flags & watched_flags()).bits().to_le_bytes());
+            self.entry(entry, path);
             self.stat(&root.join(std::ffi::OsStr::from_bytes(path))).ok()?;
         }
         Some(())
+    }
+
+    /// Adds an entry of git's index, without the state of its file.
+    fn entry(&mut self, entry: &gix_index::Entry, path: &[u8]) {
+        self.bytes(path);
+        self.bytes(entry.id.as_bytes());
+        self.digest.update(entry.mode.bits().to_le_bytes());
+        self.digest.update((entry.flags & watched_flags()).bits().to_le_bytes());
     }
 
     fn date(&mut self, seconds: i64, nanos: i64) {
@@ -183,20 +188,25 @@ pub fn untracked(tree: &Tree) -> Vec<PathBuf> {
 
 /// Whether git tracks `path` (relative to the root), or anything in it.
 pub fn is_tracked(tree: &Tree, path: &Path) -> bool {
+    GitDir::of(&tree.root).and_then(|git| git.index()).is_some_and(|index| is_in(&index, path))
+}
+
+/// Whether an index has `path`, or anything in it.
+pub(super) fn is_in(index: &gix_index::File, path: &Path) -> bool {
     let path = path.as_os_str().as_bytes();
-    GitDir::of(&tree.root).and_then(|git| git.index()).is_some_and(|index| {
-        index.entry_by_path(path.into()).is_some() || index.path_is_directory(path.into())
-    })
+    index.entry_by_path(path.into()).is_some() || index.path_is_directory(path.into())
 }
 
 /// Where git keeps its things for one working tree.
-struct GitDir {
+#[derive(Debug)]
+pub(super) struct GitDir {
     own: PathBuf,
     common: PathBuf,
 }
 
 impl GitDir {
-    fn of(root: &Path) -> Option<Self> {
+    /// Of the tree at `root`.
+    pub fn of(root: &Path) -> Option<Self> {
         let dot = root.join(".git");
         let own = match fs::read(&dot) {
             // A linked working tree or a submodule: `gitdir: PATH`.
@@ -226,7 +236,24 @@ impl GitDir {
         Some(head)
     }
 
-    fn index(&self) -> Option<gix_index::File> {
+    /// Where its HEAD and its index are.
+    pub fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// What is checked out and what is tracked, whatever the state of the files.
+    pub fn state(&self) -> Option<String> {
+        let mut state = Fingerprint::begin();
+        state.bytes(&self.head()?);
+        let index = self.index()?;
+        for entry in index.entries() {
+            state.entry(entry, entry.path(&index));
+        }
+        Some(state.finish().digest)
+    }
+
+    /// The index, while it can be read.
+    pub fn index(&self) -> Option<gix_index::File> {
         gix_index::File::at(self.own.join("index"), gix_index::hash::Kind::Sha1, true, Default::default())
             .ok()
     }

@@ -7,6 +7,7 @@ pub mod record;
 pub mod restart;
 pub mod snapshot;
 pub mod task;
+pub mod watch;
 pub mod wish;
 
 use tokio_util::sync::CancellationToken;

@@ -1,0 +1,64 @@
+//! A command done again with each change, until ^C.
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::report::{self, Interrupted};
+use super::task;
+use crate::event::{Kind, Source};
+use crate::headless;
+use crate::image::flake::FlakeRef;
+use crate::image::watch::Change;
+use crate::run::watch::{Manner, News, Watching};
+
+/// Sources that are watched until ^C.
+pub struct Session {
+    watching: Watching,
+    cancel: CancellationToken,
+    /// What set off the work that is to be done.
+    change: Option<Change>,
+}
+
+impl Session {
+    /// Begins to watch.
+    pub async fn begin(context: &Context, flake: &FlakeRef, manner: Manner) -> Result<Self> {
+        let watching = Watching::begin(flake, manner, &context.paths).await?;
+        Ok(Self { watching, cancel: task::on_interrupt(), change: None })
+    }
+
+    /// Does the work. A failure is told, and no reason to end.
+    pub async fn work<T>(
+        &mut self,
+        work: impl AsyncFnOnce(Option<Change>, &CancellationToken) -> Result<T>,
+    ) -> Option<T> {
+        let change = self.change.take();
+        let done = self.watching.during(&self.cancel, async |stop| work(change, stop).await).await;
+        // An interruption needs no words: the next change set it off, or the user.
+        done.inspect_err(|error| {
+            report::print(error);
+        })
+        .ok()
+    }
+
+    /// Waits for the next change. Fails when the user has had enough.
+    pub async fn change(&mut self, context: &Context) -> Result<()> {
+        loop {
+            let news = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Interrupted.into()),
+                news = self.watching.next() => news,
+            };
+            match news {
+                News::Changed(change) => {
+                    self.change = Some(change);
+                    return Ok(());
+                }
+                News::Note(level, text) => {
+                    let note = Kind::Log { source: Source::Mvm { level }, text };
+                    headless::tell(note, context.mode(), context.verbose);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Changes that are looked for, where nobody tells of them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::rules::Rules;
+use crate::host::files::Stamp;
+
+/// Shortest and longest pause between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+/// How many times the length of a look the pause after it is: one in so many parts of a core.
+const SHARE: u32 = 50;
+
+/// Paths that are not as they were, and whether they are new.
+type Changed = Vec<(PathBuf, bool)>;
+
+/// Looks at all files from time to time.
+#[derive(Debug)]
+pub struct Looks {
+    /// Why.
+    pub why: String,
+    /// None while a thread looks.
+    files: Option<Files>,
+    looking: Option<JoinHandle<(Files, Changed)>>,
+    due: Instant,
+    begun: Instant,
+}
+
+#[derive(Debug)]
+struct Files {
+    root: PathBuf,
+    rules: Rules,
+    /// Looked at though they are hidden.
+    more: Vec<PathBuf>,
+    seen: HashMap<PathBuf, Stamp>,
+    directories: usize,
+}
+
+impl Looks {
+    /// Looks for the first time.
+    pub fn begin(root: PathBuf, rules: Rules, more: Vec<PathBuf>, why: String) -> Self {
+        let begun = Instant::now();
+        let mut files = Files { root, rules, more, seen: HashMap::new(), directories: 0 };
+        files.look();
+        Self { why, files: Some(files), looking: None, due: begun + pause(begun), begun }
+    }
+
+    /// Directories and files there are.
+    pub fn size(&self) -> (usize, usize) {
+        self.files.as_ref().map_or((0, 0), |files| (files.directories, files.seen.len() - files.more.len()))
+    }
+
+    /// Waits for the next look; gives what changed, and whether it is new. May be dropped and called again.
+    pub async fn next(&mut self) -> Changed {
+        if let Some(mut files) = self.files.take_if(|_| self.looking.is_none() && Instant::now() >= self.due)
+        {
+            self.begun = Instant::now();
+            self.looking = Some(tokio::task::spawn_blocking(move || {
+                let changed = files.look();
+                (files, changed)
+            }));
+        }
+        let Some(looking) = &mut self.looking else {
+            tokio::time::sleep_until(self.due).await;
+            return Vec::new();
+        };
+        let (files, changed) =
+            looking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        (self.files, self.looking) = (Some(files), None);
+        self.due = Instant::now() + pause(self.begun);
+        changed
+    }
+}
+
+fn pause(begun: Instant) -> Duration {
+    (begun.elapsed() * SHARE).clamp(PAUSE, LONGEST)
+}
+
+impl Files {
+    fn look(&mut self) -> Changed {
+        // They may have changed as well.
+        self.rules.forget();
+        let mut now = HashMap::with_capacity(self.seen.len());
+        self.directories = 0;
+        for entry in self.rules.walk(&self.root) {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => self.directories += 1,
+                Ok(metadata) => drop(now.insert(entry.into_path(), Stamp::from(&metadata))),
+                // It is gone again.
+                Err(_) => {}
+            }
+        }
+        for path in &self.more {
+            now.extend(path.symlink_metadata().ok().map(|metadata| (path.clone(), Stamp::from(&metadata))));
+        }
+        let before = std::mem::replace(&mut self.seen, now);
+        let mut changed: Vec<_> = self
+            .seen
+            .iter()
+            .filter(|(path, stamp)| before.get(*path) != Some(*stamp))
+            .map(|(path, _)| (path.clone(), !before.contains_key(path)))
+            .collect();
+        let gone = before.into_keys().filter(|path| !self.seen.contains_key(path));
+        changed.extend(gone.map(|path| (path, false)));
+        changed
+    }
+}
