@@ -22,7 +22,7 @@ use git::Git;
 use looks::Looks;
 use rules::Rules;
 use settle::Settle;
-use teller::{Silence, Teller, Told};
+use teller::{How, Silence, Teller, Told};
 
 /// Pause between two looks whether the flake is still there, or there again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -129,10 +129,13 @@ impl Watch {
         loop {
             match self.is_there() {
                 true if self.settle.find() => {
-                    if let Way::Told(teller, _) = &mut self.way {
-                        // It is another one.
-                        teller.forget(&self.tree.root);
-                    }
+                    // What is still told of the old one is of no use.
+                    let anew = Teller::new(&self.tree.root);
+                    let begun = anew.map(|anew| match &mut self.way {
+                        Way::Told(teller, _) => *teller = anew,
+                        Way::Looked(_) => {}
+                    });
+                    self.unless_silent(begun);
                     self.look_again();
                     return Heard::Changed(Change::default());
                 }
@@ -165,8 +168,8 @@ impl Watch {
                         return heard;
                     }
                 }
-                Next::Told(Told::Changed(paths, new)) => {
-                    paths.into_iter().for_each(|path| self.note(&path, new));
+                Next::Told(Told::Changed(paths, how)) => {
+                    paths.into_iter().for_each(|path| self.note(&path, how));
                 }
                 Next::Told(Told::Lost) => {
                     self.lost = true;
@@ -204,14 +207,20 @@ impl Watch {
     }
 
     /// The system told of a path.
-    fn note(&mut self, path: &Path, new: bool) {
+    fn note(&mut self, path: &Path, how: How) {
         if self.is_of_git(path) {
             return;
         }
         let Way::Told(teller, rules) = &mut self.way else { return };
+        if path == self.tree.root {
+            if how == How::Gone {
+                self.settle.lose();
+            }
+            return;
+        }
         let there = path.symlink_metadata();
         let is_dir = there.as_ref().is_ok_and(|metadata| metadata.is_dir());
-        if there.is_err() {
+        if how == How::Gone || there.is_err() {
             teller.forget(path);
         }
         let relative = path.strip_prefix(&self.tree.root);
@@ -238,9 +247,7 @@ impl Watch {
                     // What was hidden may not be any more.
                     self.look_again();
                 }
-                if path != self.tree.root {
-                    self.add(path, new);
-                }
+                self.add(path, how == How::New);
             }
         }
     }

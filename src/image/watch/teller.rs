@@ -29,10 +29,21 @@ const REMOTE: [(i64, &str); 8] = [
 /// What is told.
 #[derive(Debug)]
 pub enum Told {
-    /// These may have changed; whether they were not there before.
-    Changed(Vec<PathBuf>, bool),
+    /// These may have changed.
+    Changed(Vec<PathBuf>, How),
     /// More than could be told.
     Lost,
+}
+
+/// How something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It was not there before.
+    New,
+    /// It is not there any more; something else may be.
+    Gone,
+    /// Otherwise.
+    Other,
 }
 
 /// Why nothing can be told.
@@ -120,15 +131,19 @@ impl Teller {
             return Told::Lost;
         }
         match self.told.recv().await {
-            Some(event) => Told::Changed(event.paths, is_new(event.kind)),
+            Some(event) => Told::Changed(event.paths, how(event.kind)),
             // The watcher has the other end, and is here.
             None => std::future::pending().await,
         }
     }
 }
 
-fn is_new(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)))
+fn how(kind: EventKind) -> How {
+    match kind {
+        EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => How::New,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => How::Gone,
+        _ => How::Other,
+    }
 }
 
 fn silence(error: notify::Error) -> Silence {
