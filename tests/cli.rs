@@ -213,6 +213,7 @@ fn removal_without_a_terminal_to_ask_on_needs_force() {
         process: None,
         created_ms: 1,
         changed_ms: 1,
+        beside: None,
     };
     let mut store = Store::open(&world.state().join("state.db")).unwrap().store;
     assert!(store.insert_vm(&row).unwrap());

@@ -51,6 +51,7 @@ fn fill(place: &Place) -> Result<Vec<Lock>> {
             process: None,
             created_ms: now,
             changed_ms: now,
+            beside: None,
         })?;
     }
     Ok(locks)
@@ -77,6 +78,7 @@ fn spec(number: usize, build_dir: std::path::PathBuf) -> Result<VmSpec> {
         cold: false,
         started_by: StartedBy::Run,
         restore_from: None,
+        takes_over: None,
         instance: None,
         secrets: None,
         tenant: None,

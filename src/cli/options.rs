@@ -83,7 +83,7 @@ impl WatchArgs {
 }
 
 /// How to run it; these go over `mvm.toml`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RuntimeArgs {
     /// Number of CPUs
     #[arg(long, value_parser = parse_cpus, allow_hyphen_values = true)]
@@ -119,8 +119,8 @@ pub struct RuntimeArgs {
 
 impl RuntimeArgs {
     /// The settings of the file beside the flake with the flags over them.
-    pub fn config(self, flake: &FlakeRef) -> Result<RuntimeConfig> {
-        self.over(flake.nix_dir())
+    pub fn config(&self, flake: &FlakeRef) -> Result<RuntimeConfig> {
+        self.clone().over(flake.nix_dir())
     }
 
     /// Whether anything is asked for.

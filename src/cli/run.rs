@@ -4,17 +4,24 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print};
 use super::exec::{self, Wish};
-use super::options::{FlakeArgs, RuntimeArgs};
+use super::options::{FlakeArgs, RuntimeArgs, WatchArgs};
+use super::watch::Session;
 use super::{machine, task, vm};
-use crate::event::TaskKind;
-use crate::run::{self, RunRequest, STOP_DEADLINE};
+use crate::event::words::duration;
+use crate::event::{Level, TaskKind};
+use crate::image::flake::FlakeRef;
+use crate::image::watch::Change;
+use crate::run::replace::replace;
+use crate::run::watch::triggered;
+use crate::run::{self, RunRequest, Running, STOP_DEADLINE};
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
 use crate::vm::shim::client;
-use crate::vm::spec::{StartedBy, VmName};
+use crate::vm::spec::{PortMap, StartedBy, VmName};
 use crate::vm::ssh::Guest;
 
 const EXAMPLES: &str = "\
@@ -22,6 +29,7 @@ Examples:
   mvm run --setup --flake nix/examples/hello -- uname -a
   mvm run --flake .                       build, boot, open ssh; the VM ends with it
   mvm run --flake . --detach -p 8080:80   leave it running; prints its name
+  mvm run --flake . --watch -p 8080:80    replace it with each change, until ^C
   mvm run --flake . -v ./data:/srv/data -- ls /srv/data
 
 The command is run as it stands, without a shell; its exit code is mvm's.
@@ -36,11 +44,13 @@ pub struct RunArgs {
     flake: FlakeArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Install what is missing first
     #[arg(long)]
     setup: bool,
     /// Leave the VM running; its name is printed
-    #[arg(short, long, conflicts_with = "command")]
+    #[arg(short, long, conflicts_with_all = ["command", "watch"])]
     detach: bool,
     /// Leave nothing of the VM once it is over
     #[arg(long)]
@@ -55,29 +65,24 @@ pub struct RunArgs {
     #[arg(long)]
     user: Option<String>,
     /// Command to run in the guest
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD", conflicts_with = "watch")]
     command: Vec<String>,
 }
 
 /// Builds, boots, and opens a session or runs a command.
 pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
-    let flake = args.flake.flake.clone();
     // Wrong words are said before anything is installed.
     let parsed = args.flake.parse()?;
-    let config = args.runtime.config(&parsed)?;
-    context.stdout_taken = !args.detach;
+    args.runtime.config(&parsed)?;
+    context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
         machine::prepare(context, false).await?;
     }
-    let build = args.flake.request(&context.paths, &[]).await?;
-    let request = RunRequest {
-        build,
-        config,
-        name: args.name,
-        remove: args.rm,
-        cold: args.cold,
-        started_by: StartedBy::Run,
-    };
+    if args.watch.watch {
+        return watch(context, &args, &parsed).await;
+    }
+    let flake = args.flake.flake.clone();
+    let request = request(context, &args).await?;
     let running = task::run(context, TaskKind::Run, flake, async |paths, store, sink, cancel| {
         Ok(run::run(&request, paths, store, sink, cancel).await?)
     })
@@ -99,6 +104,81 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     }
     drop(running);
     code
+}
+
+async fn request(context: &Context, args: &RunArgs) -> Result<RunRequest> {
+    Ok(RunRequest {
+        config: args.runtime.config(&args.flake.parse()?)?,
+        build: args.flake.request(&context.paths, &[]).await?,
+        name: args.name.clone(),
+        remove: args.rm,
+        cold: args.cold,
+        started_by: StartedBy::Run,
+    })
+}
+
+/// Runs a VM, and replaces it with each change, until ^C.
+async fn watch(context: &mut Context, args: &RunArgs, flake: &FlakeRef) -> Result<ExitCode> {
+    let mut session = Session::begin(context, flake, args.watch.manner()).await?;
+    let mut current: Option<Running> = None;
+    loop {
+        let old = current.as_ref().map(|running| running.starting.id.clone());
+        let since = session.since();
+        let work = session.work(async |change, cancel| once(context, args, old, change, cancel).await);
+        if let Some(Some(running)) = work.await {
+            if let Some(since) = since {
+                let text = format!("in its place {} after the change", duration(since.elapsed()));
+                session.note(context, Level::Info, text);
+            }
+            for PortMap { host, guest } in running.ports.iter().filter(|_| current.is_none()) {
+                session.note(context, Level::Info, format!("port {guest} of the guest is {host}"));
+            }
+            current = Some(running);
+        }
+        let over = async {
+            match &mut current {
+                Some(running) => while running.starting.next().await.is_some() {},
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            changed = session.change(context) => changed,
+            () = over => {
+                session.note(context, Level::Warning, "the VM has ended; the next change starts another".into());
+                current = None;
+                session.change(context).await
+            }
+        };
+        if let Err(error) = changed {
+            if let Some(running) = current
+                && let Some(vm) = context.store.vm(&running.starting.id)?
+            {
+                lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)).await?;
+            }
+            return Err(error);
+        }
+    }
+}
+
+/// Builds and boots, in the place of the `old` VM if there is one. None where that is like it.
+async fn once(
+    context: &mut Context,
+    args: &RunArgs,
+    old: Option<String>,
+    change: Option<Change>,
+    cancel: &CancellationToken,
+) -> Result<Option<Running>> {
+    let request = request(context, args).await?;
+    let flake = args.flake.flake.clone();
+    task::run_until(context, cancel, TaskKind::Run, flake, async |paths, store, sink, cancel| {
+        change.iter().for_each(|change| sink.send(triggered(change)));
+        let old = old.map(|id| store.vm(&id)).transpose()?.flatten();
+        Ok(match old {
+            Some(old) => replace(&request, &old, paths, store, sink, cancel).await?,
+            None => Some(run::run(&request, paths, store, sink, cancel).await?),
+        })
+    })
+    .await
 }
 
 /// Opens ssh, or runs a command by the quickest way there is.

@@ -1,12 +1,14 @@
 //! A command done again with each change, until ^C.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::report::{self, Interrupted};
 use super::task;
-use crate::event::{Kind, Source};
+use crate::event::{Kind, Level, Source};
 use crate::headless;
 use crate::image::flake::FlakeRef;
 use crate::image::watch::Change;
@@ -16,8 +18,8 @@ use crate::run::watch::{Manner, News, Watching};
 pub struct Session {
     watching: Watching,
     cancel: CancellationToken,
-    /// What set off the work that is to be done.
-    change: Option<Change>,
+    /// What set off the work that is to be done, and when that was heard.
+    change: Option<(Change, Instant)>,
 }
 
 impl Session {
@@ -27,12 +29,17 @@ impl Session {
         Ok(Self { watching, cancel: task::on_interrupt(), change: None })
     }
 
+    /// When the change was heard that is to be worked on.
+    pub fn since(&self) -> Option<Instant> {
+        self.change.as_ref().map(|(_, since)| *since)
+    }
+
     /// Does the work. A failure is told, and no reason to end.
     pub async fn work<T>(
         &mut self,
         work: impl AsyncFnOnce(Option<Change>, &CancellationToken) -> Result<T>,
     ) -> Option<T> {
-        let change = self.change.take();
+        let change = self.change.take().map(|(change, _)| change);
         let done = self.watching.during(&self.cancel, async |stop| work(change, stop).await).await;
         // An interruption needs no words: the next change set it off, or the user.
         done.inspect_err(|error| {
@@ -51,14 +58,16 @@ impl Session {
             };
             match news {
                 News::Changed(change) => {
-                    self.change = Some(change);
+                    self.change = Some((change, Instant::now()));
                     return Ok(());
                 }
-                News::Note(level, text) => {
-                    let note = Kind::Log { source: Source::Mvm { level }, text };
-                    headless::tell(note, context.mode(), context.verbose);
-                }
+                News::Note(level, text) => self.note(context, level, text),
             }
         }
+    }
+
+    /// Tells something that belongs to no task.
+    pub fn note(&self, context: &Context, level: Level, text: String) {
+        headless::tell(Kind::Log { source: Source::Mvm { level }, text }, context.mode(), context.verbose);
     }
 }

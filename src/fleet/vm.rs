@@ -69,6 +69,7 @@ impl Work<'_> {
             cold: false,
             started_by: StartedBy::Fleet,
             restore_from: None,
+            takes_over: None,
             instance: Some(instance.path.to_string()),
             secrets: Some(secrets::dir(self.paths, &tenant.id)),
             tenant: Some(link(tenant, instance)?),

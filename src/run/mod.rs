@@ -4,6 +4,7 @@ pub mod dev;
 pub mod follow;
 pub mod machine;
 pub mod record;
+pub mod replace;
 pub mod restart;
 pub mod snapshot;
 pub mod task;
@@ -135,11 +136,24 @@ pub async fn run(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
-    // What cannot work is said before a long build.
-    let machine = MachineChoice::new(&request.config, paths).await?;
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
+    let (spec, notes) = built(request, paths, store, sink, cancel).await?;
+    notes.into_iter().for_each(|note| sink.info(note));
+    boot(paths, store, spec, request.name.is_some(), sink, cancel).await
+}
+
+/// Builds the flake; gives what is to be booted, and what the user may want to know of the machine.
+async fn built(
+    request: &RunRequest,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<(VmSpec, Vec<String>), RunError> {
+    // What cannot work is said before a long build.
+    let machine = MachineChoice::new(&request.config, paths).await?;
     let ports = &request.config.ports;
     let twice = |(index, map): (usize, &PortMap)| {
         ports[..index].iter().any(|earlier| earlier.host == map.host && map.host.port() != 0)
@@ -160,8 +174,7 @@ pub async fn run(
     }
     let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
     let spec = spec(request, &artifacts, &machine)?;
-    machine.notes.into_iter().for_each(|note| sink.info(note));
-    boot(paths, store, spec, request.name.is_some(), sink, cancel).await
+    Ok((spec, machine.notes))
 }
 
 /// Starts the VM, under the very name of its specification when `exact`, and waits until its guest is
@@ -311,6 +324,7 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         cold: request.cold,
         started_by: request.started_by,
         restore_from: None,
+        takes_over: None,
         instance: None,
         secrets: None,
         tenant: None,

@@ -120,6 +120,7 @@ mod tests {
             process: None,
             created_ms: 1,
             changed_ms: 1,
+            beside: None,
         };
         store.insert_vm(&row).unwrap();
         let error = restart("v-1", &paths, &mut store, &sink, &cancel).await.unwrap_err();

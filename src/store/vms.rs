@@ -70,16 +70,18 @@ pub struct VmRow {
     pub created_ms: i64,
     /// When its state last changed, milliseconds since the epoch.
     pub changed_ms: i64,
+    /// The live VM of the same name whose place it is about to take, or which took its own.
+    pub beside: Option<String>,
 }
 
-const COLUMNS: &str = "id, name, build, state, detail, spec, process, created_ms, changed_ms";
+const COLUMNS: &str = "id, name, build, state, detail, spec, process, created_ms, changed_ms, beside";
 
 impl Store {
-    /// Records a new VM. Returns false when a live one bears the name.
+    /// Records a new VM. Returns false when a live one bears the name, unless it is to be beside that.
     pub fn insert_vm(&mut self, row: &VmRow) -> Result<bool, StoreError> {
         let process = row.process.as_ref().map(serde_json::to_string).transpose()?;
         let inserted = self.connection.execute(
-            &format!("INSERT INTO vms ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"),
+            &format!("INSERT INTO vms ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"),
             params![
                 row.id,
                 row.name,
@@ -89,7 +91,8 @@ impl Store {
                 row.spec,
                 process,
                 row.created_ms,
-                row.changed_ms
+                row.changed_ms,
+                row.beside
             ],
         );
         match inserted {
@@ -123,6 +126,15 @@ impl Store {
         Ok(changed > 0)
     }
 
+    /// Has a VM that is beside another one of its name be the one that is meant by it.
+    pub fn take_place(&mut self, old: &str, new: &str) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("UPDATE vms SET beside = ?2 WHERE id = ?1", [old, new])?;
+        transaction.execute("UPDATE vms SET beside = NULL WHERE id = ?1", [new])?;
+        transaction.commit()?;
+        self.audit(new, &format!("took the place of {old}"))
+    }
+
     /// Records which process is the VM's shim.
     pub fn set_vm_process(&mut self, id: &str, process: &ProcessId) -> Result<(), StoreError> {
         self.connection.execute(
@@ -146,10 +158,10 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The VMs with this name, the newest first.
+    /// The VMs with this name, the newest first, but one beside another after it.
     pub fn vms_named(&self, name: &str) -> Result<Vec<VmRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM vms WHERE name = ?1 ORDER BY created_ms DESC, id"
+            "SELECT {COLUMNS} FROM vms WHERE name = ?1 ORDER BY beside IS NOT NULL, created_ms DESC, id"
         ))?;
         let rows = statement.query_map([name], vm_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -210,6 +222,7 @@ fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         process,
         created_ms: row.get(7)?,
         changed_ms: row.get(8)?,
+        beside: row.get(9)?,
     })
 }
 
@@ -228,6 +241,7 @@ mod tests {
             process: None,
             created_ms: 1,
             changed_ms: 1,
+            beside: None,
         }
     }
 
@@ -242,6 +256,20 @@ mod tests {
         assert!(!store.insert_vm(&row("v-2", "hello")).unwrap());
         assert!(store.set_vm_state("v-1", VmState::Stopped, None).unwrap());
         assert!(store.insert_vm(&row("v-2", "hello")).unwrap());
+    }
+
+    #[test]
+    fn a_vm_beside_another_of_its_name_is_meant_by_it_once_it_took_its_place() {
+        let mut store = store();
+        store.insert_vm(&row("v-1", "hello")).unwrap();
+        let beside = |id: &str| VmRow { beside: Some("v-1".into()), created_ms: 2, ..row(id, "hello") };
+        assert!(store.insert_vm(&beside("v-2")).unwrap());
+        let meant = |store: &Store| store.vms_named("hello").unwrap().remove(0).id;
+        assert_eq!(meant(&store), "v-1");
+        store.take_place("v-1", "v-2").unwrap();
+        assert_eq!(meant(&store), "v-2");
+        store.set_vm_state("v-1", VmState::Stopped, None).unwrap();
+        assert!(!store.insert_vm(&row("v-3", "hello")).unwrap());
     }
 
     #[test]

@@ -126,6 +126,7 @@ pub fn start(
             process: ProcessId::of(std::process::id()),
             created_ms: now,
             changed_ms: now,
+            beside: spec.takes_over.clone(),
         };
         match store.insert_vm(&row)? {
             true => break,
@@ -261,6 +262,7 @@ pub fn adopt(paths: &Paths, store: &mut Store) -> Result<Vec<String>, LifecycleE
             .filter(ProcessId::is_alive),
             created_ms: now,
             changed_ms: now,
+            beside: None,
         };
         if store.insert_vm(&row)? {
             adopted.push(row.name);

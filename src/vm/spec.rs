@@ -393,6 +393,9 @@ pub struct VmSpec {
     /// The snapshot to go on from, with its disks; booted otherwise.
     #[serde(default)]
     pub restore_from: Option<PathBuf>,
+    /// The running VM whose place it is about to take: it has the same name, and hands over its ports.
+    #[serde(default)]
+    pub takes_over: Option<String>,
     /// The instance it is, `TENANT/POOL/INSTANCE`.
     #[serde(default)]
     pub instance: Option<String>,

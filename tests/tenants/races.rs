@@ -97,6 +97,7 @@ impl<'a> Tenants<'a> {
             process: None,
             created_ms: 0,
             changed_ms: 0,
+            beside: None,
         };
         assert!(self.store.insert_vm(&row).unwrap());
         let mut command = Command::new(std::env::current_exe().unwrap());

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mvm::agent::pki::Role;
@@ -16,6 +17,9 @@ use crate::process::run;
 
 /// Connections that the guest has at once.
 const AT_ONCE: u32 = 64;
+/// How long connections whose clients have gone may stay, and the pause between two looks.
+const LAST_CONNECTION: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(20);
 
 /// A cluster of one node; ended, and its tenant destroyed, when it is dropped.
 pub struct Cluster<'a> {
@@ -75,8 +79,13 @@ impl<'a> Cluster<'a> {
         Ok(line)
     }
 
-    /// Has the guest sleep.
+    /// Has the guest sleep, once the last connection to it has ended.
     pub fn sleep(&self) -> Result<()> {
+        let since = Instant::now();
+        while self.status()?.connections > 0 {
+            ensure!(since.elapsed() < LAST_CONNECTION, "connections stay open");
+            std::thread::sleep(RETRY);
+        }
         run(&mut self.place.mvm(&["coordinator", "sleep", &self.route.to_string()])?).map(drop)
     }
 

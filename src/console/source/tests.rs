@@ -53,6 +53,7 @@ impl World {
             process: Some(gone),
             created_ms: 1000,
             changed_ms: 2000,
+            beside: None,
         };
         assert!(self.store.insert_vm(&row).unwrap());
         lock

@@ -9,9 +9,10 @@ use crate::event::{EventSink, Kind, Level, TaskKind};
 use crate::fleet::vm::refuse_instance;
 use crate::image;
 use crate::run::record::{Recorded, Recorder};
+use crate::run::replace::replace;
 use crate::run::task::{self, Failure};
 use crate::run::wish::BuildWish;
-use crate::run::{self, STOP_DEADLINE, restart, snapshot};
+use crate::run::{self, restart, snapshot};
 use crate::store::Store;
 use crate::vm::lifecycle::{self, LifecycleError, Starting};
 use crate::vm::shim::protocol::Saved;
@@ -59,24 +60,17 @@ pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
         }
         let request = wish.build.clone().run_request(wish.name.clone(), paths).await?;
         let mut store = Store::open(&paths.database())?.store;
-        if let Some(old) = &wish.replaces {
-            // It goes on working until there is something to replace it with.
-            image::build::build(&request.build, paths, &mut store, sink, cancel).await?;
-            if let Some(vm) = store.vm(old)?.filter(|vm| vm.state.is_live()) {
-                lifecycle::stop(paths, &mut store, &vm, Some(STOP_DEADLINE)).await?;
-            }
-        }
-        let running = run::run(&request, paths, &mut store, sink, cancel).await?;
-        if let Some(vm) = wish.replaces.as_deref().map(|old| store.vm(old)).transpose()?.flatten() {
-            lifecycle::remove(paths, &mut store, &vm)?;
-        }
-        Ok::<_, Failure>(running)
+        let old = wish.replaces.as_deref().map(|old| store.vm(old)).transpose()?.flatten();
+        Ok::<_, Failure>(match old {
+            Some(old) => replace(&request, &old, paths, &mut store, sink, cancel).await?,
+            None => Some(run::run(&request, paths, &mut store, sink, cancel).await?),
+        })
     })
     .await;
     match running {
-        Ok(running) => keep(bench, running.starting, !wish.detach).await,
+        Ok(Some(running)) => keep(bench, running.starting, !wish.detach).await,
         // The task said why.
-        Err(_) => Ok(()),
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod protocol;
 mod boot;
 mod booted;
 mod endpoint;
+mod handover;
 mod identity;
 mod prepare;
 mod relay;

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use super::{ShimError, own_identity, record};
+use super::{ShimError, handover, own_identity, record};
 use crate::artifacts::Artifacts;
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
@@ -51,13 +51,25 @@ impl Prepared {
             std::fs::write(&path, &json).map_err(|source| ShimError::File { path, source })?;
         }
         record(paths, id, VmState::Booting, None);
-        let listeners = spec.ports.iter().map(ports::listen).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listen(paths, &mut spec)?;
         spec.ports = listeners.iter().map(|(map, _)| *map).collect();
         let (tap, connecting) = TapPlace::enter(paths, &spec)?;
         // Once it runs it is a VM like others.
         let restore_from = spec.restore_from.take();
         Ok((Self { spec, restore_from, artifacts, dir, lock, listeners, tap }, connecting))
     }
+}
+
+/// Listens at the published ports, with the listeners of the VM whose place it takes where that has them.
+fn listen(paths: &Paths, spec: &mut VmSpec) -> Result<Vec<(PortMap, TcpListener)>, ShimError> {
+    // It may have ended since: then its ports are free.
+    let handed = spec.takes_over.take().and_then(|old| handover::take(&paths.shim_socket(&old)).ok());
+    let mut handed = handed.unwrap_or_default();
+    let one = |map: &PortMap| match handed.iter().position(|(had, _)| had.host == map.host) {
+        Some(index) => Ok((*map, handed.swap_remove(index).1)),
+        None => ports::listen(map),
+    };
+    Ok(spec.ports.iter().map(one).collect::<Result<_, _>>()?)
 }
 
 fn read_spec(path: PathBuf) -> Result<VmSpec, ShimError> {

@@ -38,6 +38,8 @@ pub enum Ask {
     Pause,
     /// Have them go on; the guest's clock is set.
     Resume,
+    /// Hand over the listeners of the published ports. The VM stops accepting at them when it is told to end.
+    Listeners,
     /// Talk to the guest agent. After [`Said::Done`] the connection carries its frames.
     Agent,
 }
@@ -50,6 +52,11 @@ pub enum Said {
     Done,
     /// Saved.
     Saved(Saved),
+    /// The listeners come with this, one for each.
+    Listeners {
+        /// Where they listen, and for which port of the guest.
+        ports: Vec<PortMap>,
+    },
     /// Not as asked: why.
     Error {
         /// Why.

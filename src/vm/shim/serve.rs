@@ -1,6 +1,7 @@
 //! A running guest: its published ports, its socket, its end.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -9,9 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::booted::{self, Booted};
 use super::endpoint::endpoint;
+use super::handover;
 use super::prepare::Prepared;
 use super::protocol::{self, Ask, STOP_DEADLINE, Said, Saved, Word};
 use super::relay;
@@ -26,8 +30,10 @@ use crate::store::{Store, StoreError};
 use crate::vm::hypervisor::{Hypervisor, how_it_ended};
 use crate::vm::lifecycle::SPEC_FILE;
 use crate::vm::snapshot;
-use crate::vm::spec::HypervisorKind;
+use crate::vm::spec::{HypervisorKind, PortMap};
 
+/// How long connections to a VM whose place is taken may go on.
+const LAST_CLIENTS: Duration = Duration::from_secs(1);
 /// How long saving a guest may take.
 const SAVE_DEADLINE: Duration = Duration::from_secs(180);
 /// How long the end of a VM waits for its ready snapshot.
@@ -47,6 +53,8 @@ enum Order {
     Endpoint(u16, oneshot::Sender<Result<SocketAddr, String>>),
     /// Save the guest; it ends then when true.
     Save(bool, oneshot::Sender<Result<Saved, String>>),
+    /// Hand over the listeners.
+    Listeners(oneshot::Sender<Result<Vec<(PortMap, OwnedFd)>, String>>),
     /// Halt the guest, or have it go on when false.
     Pause(bool, oneshot::Sender<Result<(), String>>),
 }
@@ -80,10 +88,11 @@ pub async fn serve(
     let connection = Connection { orders, stops, agent: current };
     let socket = listen(paths, &prepared.spec.id)?;
     tokio::spawn(accept_clients(socket, connection.clone()));
+    let (mut published, clients, mut handed) = (JoinSet::new(), TaskTracker::new(), false);
     for (map, listener) in &prepared.listeners {
         let listener = listener.try_clone().and_then(TcpListener::from_std);
         let listener = listener.map_err(|source| ShimError::File { path: map.to_string().into(), source })?;
-        tokio::spawn(accept_published(listener, map.guest, connection.clone()));
+        published.spawn(accept_published(listener, map.guest, connection.clone(), clients.clone()));
     }
     let spec = serde_json::to_string(&prepared.spec).map_err(StoreError::from)?;
     Store::open(&paths.database())?.store.set_vm_spec(&prepared.spec.id, &spec)?;
@@ -108,6 +117,10 @@ pub async fn serve(
             order = incoming.recv() => match order {
                 Some(Order::Endpoint(port, reply)) => {
                     let _ = reply.send(endpoint(&prepared.spec, &mut *booted.hypervisor, port).await);
+                }
+                Some(Order::Listeners(reply)) => {
+                    handed = true;
+                    let _ = reply.send(dup(&prepared.listeners).map_err(|error| error.to_string()));
                 }
                 Some(Order::Pause(wish, reply)) => {
                     let done = pause(paths, prepared, &mut booted, &mut paused, wish).await;
@@ -155,6 +168,12 @@ pub async fn serve(
             _ = interrupt.recv() => break Some(STOP_DEADLINE),
         }
     };
+    if handed && stop.is_some() {
+        // Who comes now, comes to the VM that takes this one's place; who is here may be about to go.
+        published.shutdown().await;
+        clients.close();
+        let _ = tokio::time::timeout(LAST_CLIENTS, clients.wait()).await;
+    }
     if let Some(deadline) = stop.filter(|_| paused) {
         // A halted guest hears nothing. If it cannot go on it is ended at the deadline.
         let _ = tokio::time::timeout(deadline / 2, booted.go_on(prepared)).await;
@@ -318,12 +337,16 @@ async fn accept_clients(listener: UnixListener, connection: Connection) {
     }
 }
 
-async fn accept_published(listener: TcpListener, port: u16, connection: Connection) {
+fn dup(listeners: &[(PortMap, StdTcpListener)]) -> std::io::Result<Vec<(PortMap, OwnedFd)>> {
+    listeners.iter().map(|(map, listener)| Ok((*map, listener.try_clone()?.into()))).collect()
+}
+
+async fn accept_published(listener: TcpListener, port: u16, connection: Connection, clients: TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = connection.clone();
-                tokio::spawn(async move {
+                clients.spawn(async move {
                     // A refused connection shows at the client as closed.
                     if let Ok(guest) = dial(&connection, port).await {
                         splice(stream, guest).await;
@@ -369,6 +392,14 @@ async fn answer(stream: UnixStream, connection: Connection) {
                 if protocol::write(&mut stream, &Said::Done).await.is_ok() {
                     splice(stream, guest).await;
                 }
+                return;
+            }
+            Err(message) => Said::Error { message },
+        },
+        Ask::Listeners => match order(&connection, Order::Listeners).await {
+            Ok(listeners) => {
+                // Who asked may be gone.
+                let _ = handover::give(stream.get_ref(), listeners).await;
                 return;
             }
             Err(message) => Said::Error { message },
