@@ -668,7 +668,7 @@ fn a_console_sees_a_detached_guest_and_its_end(world: &World, network: &str) {
     let id = gateway["id"].as_str().unwrap().to_owned();
     let paths = Paths::at(world.state(), world.path("run/console")).unwrap();
     let (sink, mut events) = EventSink::new(TaskId::machine());
-    let (_interest, interest) = channel(Interest { console: Some(id.clone()) });
+    let (_interest, interest) = channel(Interest { console: Some(id.clone()), sources: None });
     let watching = watch(paths, interest, sink, Default::default());
     let seeing = async {
         let (mut sampled, mut console, mut task, mut received) = (false, false, false, network == "user");

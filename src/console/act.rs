@@ -172,6 +172,22 @@ pub fn ask_for(action: Action, model: &Model, ui: &mut Ui) -> Result<(), &'stati
 
 /// Builds the watched flake and puts its VM in the place of the one that runs.
 pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
+    rebuild((Vec::new(), 0), model, ui)
+}
+
+/// What a change of the watched sources calls for: a rebuild, and the end of one that is of no use any more.
+pub fn follow(model: &mut Model, ui: &Ui) -> Option<Effect> {
+    if !ui.watching {
+        return None;
+    }
+    if let Some(task) = model.watch.outdated() {
+        return Some(Effect::Work(Job::Cancel(task)));
+    }
+    let trigger = model.watch.due()?;
+    rebuild(trigger, model, ui)
+}
+
+fn rebuild(trigger: (Vec<String>, u64), model: &Model, ui: &Ui) -> Option<Effect> {
     let build = BuildWish { flake: ui.flake.clone()?, background: true, ..BuildWish::default() };
     let old = model.watch.last().and_then(|cycle| cycle.vm.as_ref());
     let old = old.and_then(|id| model.vm(id)).filter(|vm| vm.is_live());
@@ -180,7 +196,7 @@ pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
         name: old.and_then(|vm| vm.name.parse().ok()),
         detach: false,
         replaces: old.map(|vm| vm.id.clone()),
-        trigger: Some(Vec::new()),
+        trigger: Some(trigger),
     })))
 }
 
@@ -421,6 +437,33 @@ mod tests {
         let ended = Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 0 };
         model.apply(&Event { v: SCHEMA_VERSION, time: Timestamp::UNIX_EPOCH, task: own, kind: ended });
         assert_eq!((command.when)(&model, &ui), Ok(()));
+    }
+
+    #[test]
+    fn a_change_of_watched_sources_ends_the_rebuild_under_way_and_is_built_once() {
+        let mut model = Model::default();
+        let tell = |model: &mut Model, task: &TaskId, kind| {
+            let (time, task) = (Timestamp::UNIX_EPOCH, task.clone());
+            model.apply(&Event { v: SCHEMA_VERSION, time, task, kind });
+        };
+        let changed = |path: &str| Kind::SourcesChanged { paths: vec![path.into()], more: 0 };
+        let (machine, own) = (TaskId::machine(), TaskId::new('r'));
+        let mut ui = Ui { flake: Some(".".into()), ..Ui::default() };
+        tell(&mut model, &machine, changed("a"));
+        assert!(follow(&mut model, &ui).is_none(), "nothing is watched");
+        ui.watching = true;
+        match follow(&mut model, &ui) {
+            Some(Effect::Work(Job::Run(wish))) => assert_eq!(wish.trigger, Some((vec!["a".into()], 0))),
+            other => panic!("{other:?}"),
+        }
+        assert!(follow(&mut model, &ui).is_none(), "it is built once");
+        tell(&mut model, &own, Kind::WatchTriggered { paths: vec!["a".into()], more: 0 });
+        tell(&mut model, &machine, changed("b"));
+        assert!(matches!(follow(&mut model, &ui), Some(Effect::Work(Job::Cancel(task))) if task == own));
+        assert!(follow(&mut model, &ui).is_none(), "it is told to end once");
+        let ended = Kind::TaskEnded { outcome: Outcome::Cancelled, duration_ms: 1, dropped: 0 };
+        tell(&mut model, &own, ended);
+        assert!(matches!(follow(&mut model, &ui), Some(Effect::Work(Job::Run(_)))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod coordinator;
 mod database;
 mod fleet;
 mod snapshots;
+pub mod sources;
 mod vms;
 
 use std::collections::HashMap;
@@ -39,6 +40,8 @@ const PAST: usize = 2000;
 pub struct Interest {
     /// The id of the VM whose console is looked at.
     pub console: Option<String>,
+    /// The flake whose sources are watched.
+    pub sources: Option<String>,
 }
 
 /// Tells `sink`, which is one of [`crate::event::TaskId::machine`], what happens until `cancel`

@@ -277,6 +277,13 @@ pub enum Kind {
         /// Where it listened.
         listen: String,
     },
+    /// Sources that are watched changed; what is done about it is a task of its own.
+    SourcesChanged {
+        /// What changed, the first few; empty where that cannot be told.
+        paths: Vec<String>,
+        /// How many more changed.
+        more: u64,
+    },
     /// A source that is watched changed, or somebody asked for a rebuild.
     WatchTriggered {
         /// What changed, the first few; empty when somebody asked.

@@ -69,12 +69,12 @@ impl Backing {
         }
     }
 
-    /// Has the console of a VM read, by its id.
-    pub fn look_at(&self, console: Option<String>) {
+    /// Has what is of interest looked at.
+    pub fn look_at(&self, wish: Interest) {
         let Self::Live { interest, .. } = self else { return };
         interest.send_if_modified(|interest| {
-            let changed = interest.console != console;
-            interest.console = console;
+            let changed = *interest != wish;
+            *interest = wish;
             changed
         });
     }

@@ -32,6 +32,7 @@ use super::fault;
 use super::keymap::Keymap;
 use super::model::Model;
 use super::screen::{self, Screen, Signal, Signals};
+use super::source::Interest;
 use super::surroundings::Surroundings;
 use super::theme::Theme;
 use super::ui::Ui;
@@ -274,6 +275,9 @@ impl App {
             self.record(|recorder| recorder.add(&event));
             self.stale |= self.model.apply(&event);
             self.hear(&event, screen)?;
+            if let Some(effect) = act::follow(&mut self.model, &self.ui) {
+                self.perform(effect, screen)?;
+            }
             next = if since.elapsed() < DRAIN { events.try_next() } else { None };
         }
         Ok(Next::Stay)
@@ -351,7 +355,8 @@ impl App {
             Page::Cluster => self.ui.cluster.instance(&self.model).and_then(|one| one.info.vm.clone()),
             _ => self.ui.vms.vm(&self.model).map(|vm| vm.id.clone()),
         };
-        self.backing.look_at(console);
+        let sources = self.ui.flake.clone().filter(|_| self.ui.watching);
+        self.backing.look_at(Interest { console, sources });
     }
 
     fn draw(&mut self, screen: &mut Screen) -> io::Result<Next> {

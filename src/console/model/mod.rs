@@ -138,6 +138,10 @@ impl Model {
             Kind::ClusterGone => self.cluster.lose(),
             Kind::RouteSeen { route } => self.cluster.see_route(route),
             Kind::RouteGone { listen } => self.cluster.lose_route(listen),
+            Kind::SourcesChanged { paths, more } => {
+                self.watch.change(paths, *more);
+                false
+            }
             Kind::WatchTriggered { paths, more } => {
                 // Another console's watch is its own: this one must not take its VM's place.
                 if event.task.is_own() {

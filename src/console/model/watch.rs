@@ -13,7 +13,15 @@ const MOST_CYCLES: usize = 20;
 
 /// The last cycles, the newest last.
 #[derive(Debug, Default)]
-pub struct Cycles(VecDeque<Cycle>);
+pub struct Cycles {
+    cycles: VecDeque<Cycle>,
+    /// What changed since the last rebuild was asked for.
+    changed: Option<(Vec<String>, u64)>,
+    /// Whether a rebuild was asked for and has not begun.
+    asked: bool,
+    /// The rebuild that was told to end.
+    ending: Option<TaskId>,
+}
 
 /// One rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,32 +64,57 @@ impl Cycle {
 impl Cycles {
     /// The newest one.
     pub fn last(&self) -> Option<&Cycle> {
-        self.0.back()
+        self.cycles.back()
     }
 
     /// All that are kept, the newest first.
     pub fn newest(&self) -> impl Iterator<Item = &Cycle> {
-        self.0.iter().rev()
+        self.cycles.iter().rev()
     }
 
     /// A rebuild was set off. Its VM takes the place of the one before.
     pub(super) fn begin(&mut self, event: &Event, paths: &[String], more: u64) {
-        if self.0.len() >= MOST_CYCLES {
-            self.0.pop_front();
+        self.asked = false;
+        if self.cycles.len() >= MOST_CYCLES {
+            self.cycles.pop_front();
         }
         let (task, time, vm) = (event.task.clone(), event.time, self.last().and_then(|last| last.vm.clone()));
         let (built, ready, outcome) = (None, None, None);
-        self.0.push_back(Cycle { task, time, paths: paths.to_vec(), more, built, ready, vm, outcome });
+        self.cycles.push_back(Cycle { task, time, paths: paths.to_vec(), more, built, ready, vm, outcome });
+    }
+
+    /// The watched sources changed.
+    pub(super) fn change(&mut self, paths: &[String], more: u64) {
+        let (known, others) = self.changed.get_or_insert_default();
+        known.extend(paths.iter().filter(|path| !known.contains(path)).cloned().collect::<Vec<_>>());
+        *others += more;
+    }
+
+    /// The rebuild under way that is of no use any more, once.
+    pub fn outdated(&mut self) -> Option<TaskId> {
+        let busy = self.cycles.iter().rev().find(|cycle| cycle.outcome.is_none())?;
+        let is_new = self.changed.is_some() && self.ending.as_ref() != Some(&busy.task);
+        is_new.then(|| self.ending.insert(busy.task.clone()).clone())
+    }
+
+    /// What changed and is to be built now, once.
+    pub fn due(&mut self) -> Option<(Vec<String>, u64)> {
+        if self.asked || self.is_busy() {
+            return None;
+        }
+        let changed = self.changed.take()?;
+        self.asked = true;
+        Some(changed)
     }
 
     /// Whether a rebuild is under way.
     pub fn is_busy(&self) -> bool {
-        self.0.iter().any(|cycle| cycle.outcome.is_none())
+        self.cycles.iter().any(|cycle| cycle.outcome.is_none())
     }
 
     /// Hears what comes of one.
     pub(super) fn hear(&mut self, event: &Event) {
-        let Some(cycle) = self.0.iter_mut().rev().find(|cycle| cycle.task == event.task) else { return };
+        let Some(cycle) = self.cycles.iter_mut().rev().find(|cycle| cycle.task == event.task) else { return };
         match &event.kind {
             Kind::ArtifactsReady { .. } if cycle.built.is_none() => cycle.built = Some(event.time),
             Kind::VmStarted { vm, .. } => {

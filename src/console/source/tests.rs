@@ -101,7 +101,7 @@ impl Heard {
     }
 
     fn look_at(&self, console: Option<&str>) {
-        self.interest.send(Interest { console: console.map(Into::into) }).unwrap();
+        self.interest.send(Interest { console: console.map(Into::into), ..Interest::default() }).unwrap();
     }
 }
 

@@ -13,6 +13,7 @@ use super::text::fitted;
 use crate::console::model::clock::since;
 use crate::console::model::watch::Cycle;
 use crate::console::theme::Role;
+use crate::event::Outcome;
 
 /// Rows of the pane, border included.
 pub const ROWS: u16 = 5;
@@ -38,7 +39,9 @@ fn line(scene: Scene<'_>, cycle: &Cycle, width: u16) -> Line<'static> {
         (Some(build), Some(boot), Some(whole)) => {
             format!("build {}  boot {}  ready after {}", brief(build), brief(boot), brief(whole))
         }
-        _ if cycle.outcome.is_some() => "no new VM".into(),
+        _ if cycle.outcome == Some(Outcome::Ok) => "nothing new".into(),
+        _ if cycle.outcome == Some(Outcome::Cancelled) => "cancelled".into(),
+        _ if cycle.outcome.is_some() => "failed: no new VM".into(),
         (Some(build), ..) => {
             format!("build {}  booting for {}", brief(build), brief(so_far.saturating_sub(build)))
         }

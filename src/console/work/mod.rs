@@ -144,8 +144,8 @@ pub struct RunWish {
     pub detach: bool,
     /// The VM it takes the place of, once it is built.
     pub replaces: Option<String>,
-    /// What set it off, when a watch did.
-    pub trigger: Option<Vec<String>>,
+    /// What set it off, when a watch did: what changed, the first few, and how many more.
+    pub trigger: Option<(Vec<String>, u64)>,
 }
 
 /// The thread that works.
@@ -240,6 +240,9 @@ impl Desk {
         let following =
             source::coordinator::follow(paths.coordinator_socket(), sink.clone(), all.child_token());
         tokio::task::spawn_local(following);
+        let sources =
+            source::sources::follow(paths.clone(), interest.clone(), sink.clone(), all.child_token());
+        tokio::task::spawn_local(sources);
         tokio::task::spawn_local(source::watch(paths, interest, sink, all.child_token()));
         tokio::task::spawn_local(machine::describe(self.paths.clone(), self.sink.clone()));
         loop {

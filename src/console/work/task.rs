@@ -55,8 +55,8 @@ pub async fn run_vm(bench: &Bench, wish: RunWish) -> Result<(), Failure> {
     let Bench { paths, cancel, .. } = bench;
     let title = wish.build.flake.clone();
     let running = recorded(bench, TaskKind::Run, title, async |sink| {
-        if let Some(paths) = &wish.trigger {
-            sink.send(Kind::WatchTriggered { paths: paths.clone(), more: 0 });
+        if let Some((paths, more)) = wish.trigger {
+            sink.send(Kind::WatchTriggered { paths, more });
         }
         let request = wish.build.clone().run_request(wish.name.clone(), paths).await?;
         let mut store = Store::open(&paths.database())?.store;
