@@ -26,6 +26,7 @@ mod restore;
 mod start;
 mod status;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 26] = [
+const CLAIMS: [(&str, Measure); 30] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -49,6 +50,10 @@ const CLAIMS: [(&str, Measure); 26] = [
     ("frame", frame::measure),
     ("flood", flood::measure),
     ("idle", idle::measure),
+    ("watch", watch::measure),
+    ("watch-ready", watch::measure_ready),
+    ("watch-many", watch::measure_many),
+    ("watch-idle", watch::measure_idle),
     ("plan", plan::measure),
     ("plan-growth", plan::measure_growth),
     ("agent", agent::measure),

@@ -6,7 +6,7 @@ mod bare;
 pub mod bulk;
 mod cluster;
 pub mod crowd;
-mod fronts;
+pub mod fronts;
 mod load;
 pub mod rate;
 pub mod wake;
