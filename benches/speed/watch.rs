@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -116,8 +116,7 @@ pub fn measure_ready(place: &Place) -> Result<Claim> {
         // Not where the watch would see it.
         let copy = flake.with_extension("copy");
         let _ = fs::remove_dir_all(&copy);
-        fs::create_dir_all(copy.join("www"))?;
-        fs::copy(flake.join("flake.nix"), copy.join("flake.nix"))?;
+        run(Command::new("git").args(["clone", "-q"]).arg(&flake).arg(&copy))?;
         save(&copy)?;
         let begun = Instant::now();
         run(&mut place.mvm(&["build", "--flake", path(&copy)?])?)?;

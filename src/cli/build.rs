@@ -7,18 +7,19 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print};
-use super::options::{FlakeArgs, WatchArgs};
+use super::options::{BuilderArgs, FlakeArgs, WatchArgs};
 use super::task;
 use super::watch::Session;
 use crate::event::TaskKind;
-use crate::image;
 use crate::image::watch::Change;
+use crate::run::builder;
 use crate::run::watch::triggered;
 
 const EXAMPLES: &str = "\
 Examples:
   mvm build --flake nix/examples/hello
   mvm build --flake . --profile dev --role worker
+  mvm build --flake . --builder vm         in a VM that is gone afterwards
   mvm build --flake . --watch              again with each change, until ^C
   mvm build --flake github:owner/repo#guest -- --option cores 2
 
@@ -30,6 +31,8 @@ events are, and the last of them names it.";
 pub struct BuildArgs {
     #[command(flatten)]
     flake: FlakeArgs,
+    #[command(flatten)]
+    builder: BuilderArgs,
     #[command(flatten)]
     watch: WatchArgs,
     /// Arguments for Nix
@@ -62,11 +65,11 @@ async fn once(
     cancel: &CancellationToken,
 ) -> Result<()> {
     let request = args.flake.request(&context.paths, &args.nix_args).await?;
-    let title = args.flake.flake.clone();
+    let (builder, title) = (args.builder.wish()?, args.flake.flake.clone());
     let built =
         task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {
             change.iter().for_each(|change| sink.send(triggered(change)));
-            Ok(image::build::build(&request, paths, store, sink, cancel).await?)
+            Ok(builder::build(&request, builder, paths, store, sink, cancel).await?)
         });
     let artifacts = built.await?;
     match context.json {

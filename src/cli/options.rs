@@ -9,6 +9,7 @@ use super::report::Usage;
 use crate::host::paths::Paths;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
+use crate::run::builder::BuilderWish;
 use crate::run::watch::{Manner, OnBusy};
 use crate::run::wish::BuildWish;
 use crate::vm::config::RuntimeConfig;
@@ -57,6 +58,54 @@ impl FlakeArgs {
             rebuild: self.rebuild,
             background: false,
             nix_args: nix_args.to_vec(),
+        }
+    }
+}
+
+/// Where to build.
+#[derive(Debug, Clone, Args)]
+pub struct BuilderArgs {
+    /// Build on this machine, or in a VM of its own
+    #[arg(long, value_enum, default_value_t)]
+    builder: BuildPlace,
+    /// CPUs of the builder VM [default: 2]
+    #[arg(long, value_name = "N", value_parser = parse_cpus)]
+    builder_cpus: Option<u32>,
+    /// Memory of the builder VM: MiB, or with a unit [default: 2G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    builder_mem: Option<u32>,
+    /// Size of the builder VM's store: MiB, or with a unit; it is sparse, and only grows [default: 32G]
+    #[arg(long, value_name = "SIZE", value_parser = parse_disk)]
+    builder_disk: Option<u64>,
+}
+
+/// Where a flake is built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BuildPlace {
+    /// On this machine.
+    #[default]
+    Host,
+    /// In a VM that is gone afterwards.
+    Vm,
+}
+
+impl BuilderArgs {
+    /// The VM that is wished for.
+    pub fn wish(&self) -> Result<Option<BuilderWish>> {
+        let Self { builder, builder_cpus, builder_mem, builder_disk } = self;
+        let usual = BuilderWish::default();
+        let wish = BuilderWish {
+            cpus: builder_cpus.unwrap_or(usual.cpus),
+            memory_mib: builder_mem.unwrap_or(usual.memory_mib),
+            disk_mib: builder_disk.unwrap_or(usual.disk_mib),
+        };
+        match builder {
+            BuildPlace::Vm => Ok(Some(wish)),
+            BuildPlace::Host if wish == usual => Ok(None),
+            BuildPlace::Host => Err(Usage(
+                "--builder-cpus, --builder-mem and --builder-disk are of the builder VM\nhelp: add `--builder vm`".into(),
+            )
+            .into()),
         }
     }
 }

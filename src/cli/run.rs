@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print};
 use super::exec::{self, Wish};
-use super::options::{FlakeArgs, RuntimeArgs, WatchArgs};
+use super::options::{BuilderArgs, FlakeArgs, RuntimeArgs, WatchArgs};
 use super::watch::Session;
 use super::{machine, task, vm};
 use crate::event::words::duration;
@@ -44,6 +44,8 @@ pub struct RunArgs {
     flake: FlakeArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
+    #[command(flatten)]
+    builder: BuilderArgs,
     #[command(flatten)]
     watch: WatchArgs,
     /// Install what is missing first
@@ -110,6 +112,7 @@ async fn request(context: &Context, args: &RunArgs) -> Result<RunRequest> {
     Ok(RunRequest {
         config: args.runtime.config(&args.flake.parse()?)?,
         build: args.flake.request(&context.paths, &[]).await?,
+        builder: args.builder.wish()?,
         name: args.name.clone(),
         remove: args.rm,
         cold: args.cold,

@@ -3,6 +3,7 @@
 pub mod lima;
 
 #[cfg(target_os = "linux")]
+pub mod builder;
 pub mod child;
 #[cfg(target_os = "linux")]
 pub mod doctor;

@@ -89,6 +89,16 @@ impl Paths {
         self.state.join("dev/flake")
     }
 
+    /// What belongs to the builder VM.
+    pub fn builder(&self) -> PathBuf {
+        self.state.join("builder")
+    }
+
+    /// The flake of the builder VM.
+    pub fn builder_flake(&self) -> PathBuf {
+        self.builder().join("flake")
+    }
+
     /// One VM's directory.
     pub fn vm(&self, id: &str) -> PathBuf {
         self.state.join("vms").join(id)

@@ -159,7 +159,7 @@ fn is_fresh(stamp: &str, programs: &[Wanted]) -> bool {
 }
 
 /// A line that changes when the file does.
-fn fingerprint(file: &Path) -> String {
+pub(super) fn fingerprint(file: &Path) -> String {
     match fs::metadata(file) {
         Ok(meta) => {
             format!("{}\t{}\t{}.{}\n", file.display(), meta.len(), meta.mtime(), meta.mtime_nsec())
@@ -168,7 +168,7 @@ fn fingerprint(file: &Path) -> String {
     }
 }
 
-async fn copy_into(dir: &Path, file: &Path) -> Result<(), ToolsError> {
+pub(super) async fn copy_into(dir: &Path, file: &Path) -> Result<(), ToolsError> {
     let target = dir.join(file.file_name().unwrap_or_default());
     if target.exists() {
         return Ok(());
@@ -184,7 +184,7 @@ async fn copy_into(dir: &Path, file: &Path) -> Result<(), ToolsError> {
 }
 
 /// The loader and the shared libraries of a program, as the loader itself finds them.
-async fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, ToolsError> {
+pub(super) async fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, ToolsError> {
     let Some(loader) = loader(program).map_err(at(program))? else {
         return Ok(Vec::new());
     };

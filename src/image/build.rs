@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attribute::{self, candidates, offered, system};
 use super::cache::Cache;
 use super::collect::{self, ROOT, sound, store_hash};
+use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use super::failure::{differs, explain};
 use super::log::{BuildTime, NixLog, Report, Usual};
@@ -46,6 +47,18 @@ pub async fn build(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<Artifacts, BuildError> {
+    build_at(None, request, paths, store, sink, cancel).await
+}
+
+/// The same, by a Nix that is elsewhere.
+pub async fn build_at(
+    elsewhere: Option<&dyn Elsewhere>,
+    request: &BuildRequest,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Artifacts, BuildError> {
     let started = Instant::now();
     let cache = if request.rebuild { None } else { Cache::look(request) };
     let builds = paths.builds();
@@ -67,6 +80,7 @@ pub async fn build(
     let nix = Nix {
         dir: request.flake.nix_dir(),
         inputs: Some(&request.inputs),
+        elsewhere,
         background: request.background,
         cancel,
     };
@@ -84,6 +98,16 @@ pub async fn build(
         fresh = true;
     }
 
+    let nix = Nix { elsewhere: None, ..nix };
+    if let Some(place) = elsewhere
+        && !out.exists()
+    {
+        sink.phase("copy");
+        tokio::select! {
+            fetched = place.fetch(&out) => fetched?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        }
+    }
     let hash = store_hash(&out).ok_or_else(|| BuildError::Output {
         what: format!("{} is no path in the Nix store", out.display()),
         help: "the attribute must be a derivation",
@@ -219,7 +243,10 @@ async fn nix_build(
     args.extend(own.map(OsString::from));
     args.extend(["--json", "--log-format", "internal-json", "--no-write-lock-file"].map(OsString::from));
     args.extend(more.iter().map(OsString::from));
-    args.extend(["--out-link".into(), link.into()]);
+    args.extend(match nix.elsewhere {
+        Some(_) => vec!["--no-link".into()],
+        None => vec!["--out-link".into(), link.into()],
+    });
     let origin = request.flake.tree().map(|tree| Origin::new(&tree.root, &tree.dir)).unwrap_or_default();
     let mut log = NixLog::new(sink, &origin, usual);
     let ran = nix.run(&args, &[request.flake.installable(attribute)], |bytes| log.feed(bytes)).await;

@@ -37,6 +37,9 @@ pub enum BuildError {
         /// What to give instead.
         help: &'static str,
     },
+    /// The place that was to build.
+    #[error("{0}")]
+    Elsewhere(String),
     /// Nix failed.
     #[error("cannot build `{flake}`: {message}\nhelp: {help}")]
     Nix {

@@ -5,6 +5,7 @@ pub mod build;
 pub mod cache;
 pub mod collect;
 pub mod drv;
+pub mod elsewhere;
 pub mod error;
 pub mod failure;
 pub mod flake;

@@ -16,6 +16,7 @@ use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use crate::host::child::{end, tame, yielding};
 use crate::host::inputs::FlakeInputs;
@@ -38,6 +39,8 @@ pub struct Nix<'a> {
     pub dir: Option<&'a Path>,
     /// mvm's own inputs, for calls that read a flake; others may refuse to hear of them.
     pub inputs: Option<&'a FlakeInputs>,
+    /// Where it runs, if not on this machine.
+    pub elsewhere: Option<&'a dyn Elsewhere>,
     /// Leave the CPUs to others first.
     pub background: bool,
     /// Ends it.
@@ -61,19 +64,28 @@ impl Nix<'_> {
         operands: &[OsString],
         mut hear: impl FnMut(&[u8]),
     ) -> Result<Ran, BuildError> {
-        let mut command = nix_command();
-        if is_alone() {
+        let mut all: Vec<OsString> = Vec::new();
+        if is_alone() || self.elsewhere.is_some() {
             // Nix compresses a log in the thread that passes it on: of a chatty build that is a third
             // of the time. What the user says of it comes later and wins.
-            command.args(["--option", "compress-build-log", "false"]);
+            all.extend(["--option", "compress-build-log", "false"].map(OsString::from));
         }
-        command.args(args);
+        all.extend(args.iter().map(|arg| arg.as_ref().to_os_string()));
         // After the user's arguments: a flake's own settings are never accepted.
-        command.args(["--option", "accept-flake-config", "false"]);
-        command.args(self.inputs.map(FlakeInputs::args).unwrap_or_default());
+        all.extend(["--option", "accept-flake-config", "false"].map(OsString::from));
+        all.extend(self.inputs.map(FlakeInputs::args).unwrap_or_default());
         if !operands.is_empty() {
-            command.arg("--").args(operands);
+            all.push("--".into());
+            all.extend_from_slice(operands);
         }
+        if let Some(place) = self.elsewhere {
+            return tokio::select! {
+                ran = place.run(all, &mut hear) => ran,
+                () = self.cancel.cancelled() => Err(BuildError::Cancelled),
+            };
+        }
+        let mut command = nix_command();
+        command.args(all);
         if let Some(dir) = self.dir {
             command.current_dir(dir);
         }

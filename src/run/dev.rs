@@ -218,6 +218,7 @@ pub async fn start(
     remove(paths, store).await?;
     let request = RunRequest {
         build: wish(paths, scratch)?.request(paths).await?,
+        builder: None,
         config,
         name: Some(name()),
         remove: false,

@@ -1,5 +1,6 @@
 //! Build, then boot, as one task.
 
+pub mod builder;
 pub mod dev;
 pub mod follow;
 pub mod machine;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::Artifacts;
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
-use crate::image::build;
 use crate::image::error::BuildError;
 use crate::image::request::BuildRequest;
 use crate::store::Store;
@@ -27,6 +27,7 @@ use crate::vm::lifecycle::{self, LifecycleError, Starting};
 pub use crate::vm::shim::protocol::STOP_DEADLINE;
 use crate::vm::shim::protocol::Word;
 use crate::vm::spec::{MIN_MEMORY_MIB, PortMap, StartedBy, VmName, VmSpec};
+use builder::BuilderWish;
 use machine::MachineChoice;
 
 /// Memory a guest gets when nobody says otherwise, in MiB.
@@ -47,6 +48,8 @@ const FIRST_STEP: &str = "spawn";
 pub struct RunRequest {
     /// What to build first.
     pub build: BuildRequest,
+    /// The VM that builds it, if it is not built on this machine.
+    pub builder: Option<BuilderWish>,
     /// How to run it.
     pub config: RuntimeConfig,
     /// The VM's name; one near the flake's when absent.
@@ -172,7 +175,7 @@ async fn built(
             help,
         });
     }
-    let artifacts = build::build(&request.build, paths, store, sink, cancel).await?;
+    let artifacts = builder::build(&request.build, request.builder, paths, store, sink, cancel).await?;
     let spec = spec(request, &artifacts, &machine)?;
     Ok((spec, machine.notes))
 }

@@ -66,6 +66,14 @@ impl BuildWish {
     pub async fn run_request(self, name: Option<VmName>, paths: &Paths) -> Result<RunRequest, WishError> {
         let build = self.request(paths).await?;
         let config = RuntimeConfig::beside(build.flake.nix_dir())?;
-        Ok(RunRequest { build, config, name, remove: false, cold: false, started_by: StartedBy::Run })
+        Ok(RunRequest {
+            build,
+            builder: None,
+            config,
+            name,
+            remove: false,
+            cold: false,
+            started_by: StartedBy::Run,
+        })
     }
 }

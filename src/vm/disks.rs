@@ -115,7 +115,8 @@ async fn fill(volume: &VolumeSpec, path: &Path) -> Result<(), DiskError> {
     make_ext4(path, mib, None, Some(&volume.host)).await
 }
 
-async fn make_ext4(
+/// Makes a file with an ext4 file system of so many MiB, sparse; with the content of a directory if wished.
+pub async fn make_ext4(
     path: &Path,
     mib: u64,
     label: Option<&str>,

@@ -301,6 +301,8 @@ pub enum StartedBy {
     Dev,
     /// The fleet: it is an instance of a pool.
     Fleet,
+    /// A build, of which it is the place.
+    Builder,
 }
 
 impl StartedBy {
@@ -310,6 +312,7 @@ impl StartedBy {
             Self::Run => "run",
             Self::Dev => "dev",
             Self::Fleet => "fleet",
+            Self::Builder => "builder",
         }
     }
 }
