@@ -64,8 +64,8 @@ async fn once(
     change: Option<Change>,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let request = args.flake.request(&context.paths, &args.nix_args).await?;
     let (builder, title) = (args.builder.wish()?, args.flake.flake.clone());
+    let request = args.flake.request(&context.paths, &args.nix_args).await?;
     let built =
         task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {
             change.iter().for_each(|change| sink.send(triggered(change)));

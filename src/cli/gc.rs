@@ -1,6 +1,7 @@
 //! `mvm gc`.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
+use crate::run::builder::disk;
 use crate::run::{dev, record};
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
@@ -53,6 +55,7 @@ enum WasteKind {
     Vm(String),
     Build(String),
     Directory,
+    BuilderStore,
 }
 
 /// Removes what is not in use.
@@ -150,6 +153,19 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             });
         }
     }
+    let disk = disk::path(paths);
+    if let Ok(used) = disk.metadata().and_then(|meta| meta.modified())
+        && let rested = used.elapsed().is_ok_and(|rest| rest > BUILD_REST)
+        && (rested || all_builds)
+    {
+        waste.push(Waste {
+            what: "the builder VM's store".into(),
+            why: if rested { "not used for 14 days" } else { "the next build in a VM makes another" }.into(),
+            bytes: disk.metadata().map_or(0, |meta| meta.blocks() * 512),
+            path: disk,
+            kind: WasteKind::BuilderStore,
+        });
+    }
     let known: HashSet<&str> =
         vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
     for path in directories {
@@ -198,6 +214,13 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
             context.store.remove_build(id)?;
         }
         WasteKind::Directory => whole(&item.path)?,
+        WasteKind::BuilderStore => {
+            let failed = || format!("cannot remove `{}`", item.path.display());
+            // A build that has it keeps it.
+            if let Some(_lock) = disk::lock(&context.paths).with_context(failed)? {
+                files::remove_file_if_there(&item.path).with_context(failed)?;
+            }
+        }
     }
     Ok(())
 }

@@ -304,7 +304,7 @@ async fn one(
         Action::CreatePool { path, pool } | Action::UpdatePool { path, pool, .. } => {
             record::put_pool(work.store, &path.tenant, pool)
         }
-        Action::BuildPool { path } => work.build_pool(path, false).await.map(drop),
+        Action::BuildPool { path } => work.build_pool(path, false, None).await.map(drop),
         Action::RemovePool { path, .. } => work.remove_pool(path).await,
         Action::Create { path, to } => create(work, path, *to).await,
         Action::Wake { path, to } => {

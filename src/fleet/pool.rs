@@ -16,8 +16,8 @@ use super::policy::pause_ms;
 use super::record::{self, PoolRecord};
 use super::work::Work;
 use crate::host::paths::Paths;
-use crate::image::build;
 use crate::run::RunError;
+use crate::run::builder::{self, BuilderWish};
 use crate::run::wish::BuildWish;
 use crate::store::StoreError;
 
@@ -36,9 +36,14 @@ pub struct Built {
 }
 
 impl Work<'_> {
-    /// Builds a pool's flake; what comes out is its current revision then. A failure is kept with the
+    /// Builds a pool's flake, in a VM if one is wished for; what comes out is its current revision then. A failure is kept with the
     /// pool, whose instances go on.
-    pub async fn build_pool(&mut self, path: &PoolPath, rebuild: bool) -> Result<Built, FleetError> {
+    pub async fn build_pool(
+        &mut self,
+        path: &PoolPath,
+        rebuild: bool,
+        builder: Option<BuilderWish>,
+    ) -> Result<Built, FleetError> {
         let (_, pool) = record::find_pool(self.store, path)?;
         let wish = BuildWish {
             flake: pool.pool.flake_ref.clone(),
@@ -53,7 +58,8 @@ impl Work<'_> {
                 what: format!("the pool `{path}` cannot be built: {error}"),
                 help: format!("`mvm pool update {path} --flake REF` gives it another flake"),
             })?;
-            let built = build::build(&request, self.paths, self.store, self.sink, self.cancel).await;
+            let built =
+                builder::build(&request, builder, self.paths, self.store, self.sink, self.cancel).await;
             built.map_err(|error| FleetError::from(RunError::from(error)))
         };
         match built.await {

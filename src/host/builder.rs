@@ -14,7 +14,7 @@ use super::tools::{self, ToolsError};
 /// The flake.
 const FLAKE: &str = include_str!("../../nix/builder/flake.nix");
 /// Changes when the layout does, so that older ones are redone.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// Loaded by the C library when a name is looked up.
 const NAME_SERVICE: [&str; 2] = ["libnss_dns.so.2", "libresolv.so.2"];
 /// Where distributions keep the certificates of authorities, for downloads.
@@ -53,6 +53,9 @@ pub async fn lay_out(paths: &Paths) -> Result<PathBuf, ToolsError> {
             }
         }
     }
+    // Nix asks it whether another machine builds, and acts by the name it is called.
+    let hook = tools.join("bin/build-remote");
+    std::fs::copy(&nix, &hook).map_err(at(&hook))?;
     let text = certificates.map_or(Ok(Vec::new()), std::fs::read).map_err(at(&tools))?;
     files::write_atomic(&tools.join("certificates"), &text, 0o644).map_err(at(&tools))?;
     files::write_atomic(&next.join("flake.nix"), FLAKE.as_bytes(), 0o644).map_err(at(&next))?;

@@ -3,7 +3,7 @@
 //! The project is mounted in it, the store lies on a disk that stays, and what was built is brought into
 //! this machine's store. One VM at a time has the disk.
 
-mod disk;
+pub mod disk;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ use crate::image::nix::Ran;
 use crate::image::{BuildError, BuildRequest};
 use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
-use crate::vm::lifecycle::LifecycleError;
+use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client::{self, ClientError};
 use crate::vm::spec::{StartedBy, VmName, VolumeSpec};
 use disk::DiskFault;
@@ -45,6 +45,8 @@ const NAME: &str = "mvm-builder";
 /// Where it has the project, and its store.
 const SOURCE: &str = "/src";
 const STORE: &str = "/nix";
+/// Where builders work: on the disk, not in memory.
+const TMP: &str = "/nix/tmp";
 /// Pause between two looks at a VM that another build has.
 const POLL: Duration = Duration::from_millis(100);
 /// How much is passed on at once.
@@ -173,13 +175,18 @@ impl Elsewhere for Builder<'_> {
         let up = self.up().await?;
         let words = args.iter().map(|arg| arg.to_string_lossy().into_owned());
         let argv = ["nix".to_string()].into_iter().chain(words).collect();
-        let mut stdout = Vec::new();
-        let code = up
-            .exec(argv, self.dir(), &mut |bytes| stdout.extend_from_slice(bytes), &mut |bytes: &[u8]| {
-                hear(bytes)
-            })
-            .await;
-        Ok(Ran { ok: code.map_err(BuilderError::from)? == 0, stdout })
+        let (mut stdout, mut full) = (Vec::new(), false);
+        let mut heard = |bytes: &[u8]| {
+            // In the C library's words; what was written is gone by the time it has failed.
+            full |= memchr::memmem::find(bytes, b"No space left on device").is_some();
+            hear(bytes);
+        };
+        let code = up.exec(argv, self.dir(), &mut |bytes| stdout.extend_from_slice(bytes), &mut heard).await;
+        let ok = code.map_err(BuilderError::from)? == 0;
+        if !ok && let Some(lack) = up.lack(self.wish, full).await.map_err(BuilderError::from)? {
+            self.sink.warn(format!("the builder VM: {lack}"));
+        }
+        Ok(Ran { ok, stdout })
     }
 
     async fn fetch(&self, path: &Path) -> Result<(), BuildError> {
@@ -222,12 +229,22 @@ impl Builder<'_> {
         // What it says is of that VM, which is nobody's concern unless it fails.
         let (aside, _) = EventSink::new(TaskId::new('r'));
         let mut store = Store::open(&self.paths.database())?.store;
+        if let Ok(left) = lifecycle::find_running(&store, NAME)
+            && lifecycle::spec_of(&left).is_some_and(|spec| spec.started_by == StartedBy::Builder)
+        {
+            // Of a build that was killed: it has the disk, and is about to end.
+            lifecycle::stop(self.paths, &mut store, &left, None).await?;
+        }
         let running = Box::pin(run(&request, self.paths, &mut store, &aside, self.cancel)).await?;
         let agent = client::agent(&self.paths.shim_socket(&running.starting.id)).await?;
         let up = Up { running, agent, _lock: lock };
+        // With what killed builds left in it.
+        up.ask(&["rm", "-rf", TMP]).await?;
+        up.ask(&["mkdir", "-p", TMP]).await?;
         let copied = disk::missing(&disk, &self.request.inputs);
         if !copied.is_empty() {
             up.give(&copied).await?;
+            up.ask(&["sync"]).await?;
             disk::remember(&disk, copied)?;
         }
         self.sink.info(format!("the builder VM is up after {}", duration(begun.elapsed())));
@@ -235,12 +252,10 @@ impl Builder<'_> {
     }
 
     async fn lock(&self) -> Result<Lock, BuilderError> {
-        let dir = self.paths.builder();
-        let failed = |source| BuilderError::File { path: dir.clone(), source };
-        std::fs::create_dir_all(&dir).map_err(failed)?;
+        let failed = |source| BuilderError::File { path: self.paths.builder(), source };
         let mut told = false;
         loop {
-            if let Some(lock) = Lock::try_take(&dir.join("lock")).map_err(failed)? {
+            if let Some(lock) = disk::lock(self.paths).map_err(failed)? {
                 return Ok(lock);
             }
             if !std::mem::replace(&mut told, true) {
@@ -277,12 +292,13 @@ fn volume(host: &Path, guest: &str) -> Result<VolumeSpec, BuilderError> {
 impl Up {
     fn start(&self, argv: Vec<String>, dir: String) -> Result<crate::guest::session::Session, AgentError> {
         let user = std::env::var("NIX_CONFIG").unwrap_or_default();
-        // The VM is the sandbox.
+        // The VM is the sandbox; and it may be killed at any moment.
         let config = format!(
-            "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nwarn-dirty = false\n{user}"
+            "experimental-features = nix-command flakes\nsandbox = false\nsync-before-registering = true\nbuild-hook = /bin/build-remote\nbuild-users-group =\nwarn-dirty = false\n{user}"
         );
         let env = [
             ("NIX_CONFIG", config.as_str()),
+            ("TMPDIR", TMP),
             ("LD_LIBRARY_PATH", "/usr/lib/mvm-builder"),
             ("NIX_SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
             // The project may belong to another user than the guest's root.
@@ -311,6 +327,27 @@ impl Up {
                 Event::Exit(code) => return Ok(code),
             }
         }
+    }
+
+    /// What a program answers.
+    async fn ask(&self, words: &[&str]) -> Result<String, AgentError> {
+        let (argv, mut answer) = (words.iter().map(ToString::to_string).collect(), Vec::new());
+        self.exec(argv, "/tmp".into(), &mut |bytes| answer.extend_from_slice(bytes), &mut |_| {}).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// What the VM has too little of, as far as can be told after a failure.
+    async fn lack(&self, wish: BuilderWish, full: bool) -> Result<Option<String>, AgentError> {
+        if full {
+            let (mib, more) = (wish.disk_mib, wish.disk_mib * 2);
+            return Ok(Some(format!(
+                "its store of {mib} MiB is full: `--builder-disk {more}M` makes it larger"
+            )));
+        }
+        let killed = self.ask(&["dmesg"]).await?.lines().any(|line| line.contains("Out of memory: Killed"));
+        let (mib, more) = (wish.memory_mib, wish.memory_mib * 2);
+        Ok(killed
+            .then(|| format!("its {mib} MiB of memory are used up: `--builder-mem {more}M` gives it more")))
     }
 
     /// Copies paths of this machine's store into the VM's.

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::super::context::{Context, print, print_json, say};
+use super::super::options::BuilderArgs;
 use super::super::vm::confirm;
 use super::{since, table, work};
 use crate::fleet::by_hand;
@@ -55,6 +56,8 @@ enum PoolCommand {
         /// Build even if nothing changed
         #[arg(long)]
         rebuild: bool,
+        #[command(flatten)]
+        builder: BuilderArgs,
     },
     /// Set how many instances there are to be, and make it so
     Scale {
@@ -171,9 +174,10 @@ pub async fn pool(context: &mut Context, args: PoolArgs) -> Result<ExitCode> {
         PoolCommand::Create { pool, settings } => create(context, pool, settings)?,
         PoolCommand::List { tenant } => list(context, tenant.as_ref())?,
         PoolCommand::Info { pool } => info(context, &pool)?,
-        PoolCommand::Build { pool, rebuild } => {
-            let title = format!("build the pool {pool}");
-            let built = work(context, title, async |work| work.build_pool(&pool, rebuild).await).await?;
+        PoolCommand::Build { pool, rebuild, builder } => {
+            let (title, builder) = (format!("build the pool {pool}"), builder.wish()?);
+            let built =
+                work(context, title, async |work| work.build_pool(&pool, rebuild, builder).await).await?;
             tell(context, &built)?;
         }
         PoolCommand::Scale { pool, running, warm, sleeping } => {

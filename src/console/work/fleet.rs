@@ -31,7 +31,7 @@ pub async fn perform(bench: &Bench, wish: FleetWish) -> Result<(), Failure> {
                 told(sink, &work.reach(&path).await?)
             }
             FleetWish::Build(path) => {
-                let built = work.build_pool(&path, false).await?;
+                let built = work.build_pool(&path, false, None).await?;
                 sink.info(match built.changed {
                     true => format!("{} is the current revision now", built.build),
                     false => format!("{} was the current revision already", built.build),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::host::files;
+use crate::host::files::{self, Lock};
 use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::host::program::{self, ProgramError};
@@ -44,9 +44,20 @@ struct Copied {
     paths: BTreeSet<PathBuf>,
 }
 
+/// Where it is.
+pub fn path(paths: &Paths) -> PathBuf {
+    paths.builder().join("store.ext4")
+}
+
+/// Keeps others from it while it is in use; `None` when somebody has it.
+pub fn lock(paths: &Paths) -> io::Result<Option<Lock>> {
+    fs::create_dir_all(paths.builder())?;
+    Lock::try_take(&paths.builder().join("lock"))
+}
+
 /// The disk, of at least this size. It is made if there is none.
 pub async fn ready(paths: &Paths, mib: u64) -> Result<PathBuf, DiskFault> {
-    let disk = paths.builder().join("store.ext4");
+    let disk = path(paths);
     let file = |source| DiskFault::File { path: disk.clone(), source };
     if !disk.exists() {
         // It speaks of another one.
