@@ -9,6 +9,7 @@
 mod agent;
 mod boot;
 mod build;
+mod builder;
 mod claim;
 mod console;
 mod fleet;
@@ -37,7 +38,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 30] = [
+const CLAIMS: [(&str, Measure); 31] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -54,6 +55,7 @@ const CLAIMS: [(&str, Measure); 30] = [
     ("watch-ready", watch::measure_ready),
     ("watch-many", watch::measure_many),
     ("watch-idle", watch::measure_idle),
+    ("builder", builder::measure),
     ("plan", plan::measure),
     ("plan-growth", plan::measure_growth),
     ("agent", agent::measure),

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use walkdir::WalkDir;
 
 use super::wish::{BuildWish, WishError};
 use super::{RunError, RunRequest, Running, run};
@@ -47,6 +48,10 @@ const SOURCE: &str = "/src";
 const STORE: &str = "/nix";
 /// Where builders work: on the disk, not in memory.
 const TMP: &str = "/nix/tmp";
+/// Most files and bytes of a project that is copied instead of being shared, and the size of its disk.
+const SMALL_FILES: usize = 2000;
+const SMALL: u64 = 32 << 20;
+const COPY_MIB: u64 = 128;
 /// Pause between two looks at a VM that another build has.
 const POLL: Duration = Duration::from_millis(100);
 /// How much is passed on at once.
@@ -206,9 +211,10 @@ impl Builder<'_> {
         let lock = self.lock().await?;
         let flake = builder::lay_out(self.paths).await?;
         let disk = disk::ready(self.paths, self.wish.disk_mib).await?;
-        let mut volumes = vec![volume(&disk, STORE)?];
+        let mut volumes = vec![volume(&disk, STORE, None)?];
         if let Some(tree) = self.request.flake.tree() {
-            volumes.push(volume(&tree.root, SOURCE)?);
+            // A copy on a disk lets the VM go on from a ready snapshot, which a shared directory does not.
+            volumes.push(volume(&tree.root, SOURCE, is_small(&tree.root).then_some(COPY_MIB))?);
         }
         // A state inside a git work tree is no part of it.
         let wish = BuildWish { flake: format!("path:{}", flake.display()), ..BuildWish::default() };
@@ -282,11 +288,21 @@ impl Builder<'_> {
     }
 }
 
-fn volume(host: &Path, guest: &str) -> Result<VolumeSpec, BuilderError> {
+/// Whether there is so little in a directory that it is copied in no time.
+fn is_small(dir: &Path) -> bool {
+    let (mut files, mut bytes) = (0, 0);
+    WalkDir::new(dir).into_iter().filter_map(Result::ok).all(|entry| {
+        files += 1;
+        bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+        files <= SMALL_FILES && bytes <= SMALL
+    })
+}
+
+fn volume(host: &Path, guest: &str, size_mib: Option<u64>) -> Result<VolumeSpec, BuilderError> {
     if host.to_string_lossy().contains(':') {
         return Err(BuilderError::Source(host.into()));
     }
-    Ok(VolumeSpec { host: host.into(), guest: guest.into(), size_mib: None })
+    Ok(VolumeSpec { host: host.into(), guest: guest.into(), size_mib })
 }
 
 impl Up {
