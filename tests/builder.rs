@@ -72,8 +72,9 @@ fn a_build_that_is_killed_takes_its_vm_along_and_the_next_one_works() {
     let slow = flake(&world, "slow", "echo begun; sleep 600;");
     let mut build = Running::start(world.mvm(in_vm(&slow, &["--verbose"])));
     build.line("begun");
-    let mut waiting = Running::start(world.mvm(in_vm(&flake(&world, "next", ""), &[])));
-    waiting.line("waiting for another build");
+    flake(&world, "slow", "");
+    let mut waiting = Running::start(world.mvm(in_vm(&slow, &[])));
+    waiting.line("waiting for another build of this project");
     build.signal(Signal::SIGKILL);
     build.end();
     waiting.line("the builder VM is up");
@@ -81,6 +82,7 @@ fn a_build_that_is_killed_takes_its_vm_along_and_the_next_one_works() {
     assert!(status.success(), "{said}");
     world.expect_nothing_left();
 
+    flake(&world, "slow", "echo begun; sleep 600;");
     let mut build = Running::start(world.mvm(in_vm(&slow, &["--verbose"])));
     build.line("begun");
     build.signal(Signal::SIGINT);

@@ -153,18 +153,19 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             });
         }
     }
-    let disk = disk::path(paths);
-    if let Ok(used) = disk.metadata().and_then(|meta| meta.modified())
-        && let rested = used.elapsed().is_ok_and(|rest| rest > BUILD_REST)
-        && (rested || all_builds)
-    {
-        waste.push(Waste {
-            what: "the builder VM's store".into(),
-            why: if rested { "not used for 14 days" } else { "the next build in a VM makes another" }.into(),
-            bytes: disk.metadata().map_or(0, |meta| meta.blocks() * 512),
-            path: disk,
-            kind: WasteKind::BuilderStore,
-        });
+    for path in disk::all(paths) {
+        let used = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        let rested = used.is_some_and(|rest| rest > BUILD_REST);
+        if rested || all_builds {
+            waste.push(Waste {
+                what: format!("the builder VM's store {}", name_of(&path)),
+                why: if rested { "not used for 14 days" } else { "the next build in a VM makes another" }
+                    .into(),
+                bytes: path.metadata().map_or(0, |meta| meta.blocks() * 512),
+                path,
+                kind: WasteKind::BuilderStore,
+            });
+        }
     }
     let known: HashSet<&str> =
         vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();
@@ -214,13 +215,10 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
             context.store.remove_build(id)?;
         }
         WasteKind::Directory => whole(&item.path)?,
-        WasteKind::BuilderStore => {
-            let failed = || format!("cannot remove `{}`", item.path.display());
-            // A build that has it keeps it.
-            if let Some(_lock) = disk::lock(&context.paths).with_context(failed)? {
-                files::remove_file_if_there(&item.path).with_context(failed)?;
-            }
-        }
+        // One that a build has stays, and goes the next time.
+        WasteKind::BuilderStore => drop(
+            disk::remove(&item.path).with_context(|| format!("cannot remove `{}`", item.path.display()))?,
+        ),
     }
     Ok(())
 }

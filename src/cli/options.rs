@@ -74,7 +74,7 @@ pub struct BuilderArgs {
     /// Memory of the builder VM: MiB, or with a unit [default: 2G]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     builder_mem: Option<u32>,
-    /// Size of the builder VM's store: MiB, or with a unit; it is sparse, and only grows [default: 32G]
+    /// Size of the builder VM's store: MiB, or with a unit; it is sparse; a smaller one is made anew [default: 32G]
     #[arg(long, value_name = "SIZE", value_parser = parse_disk)]
     builder_disk: Option<u64>,
 }
@@ -147,7 +147,7 @@ pub struct RuntimeArgs {
     #[arg(short, long = "publish", value_name = "[ADDR:]HOST:GUEST")]
     ports: Vec<PortMap>,
     /// Put a directory or disk image into the guest; may be repeated
-    #[arg(short, long = "volume", value_name = "HOST:GUEST[:SIZE]")]
+    #[arg(short, long = "volume", value_name = "HOST:GUEST[:SIZE][:ro]")]
     volumes: Vec<VolumeSpec>,
     /// How the VM is connected
     #[arg(long, value_enum)]

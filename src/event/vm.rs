@@ -40,7 +40,7 @@ pub struct VmInfo {
     pub disk_mib: u64,
     /// Published ports, `ADDR:HOST:GUEST`.
     pub ports: Vec<String>,
-    /// Volumes, `HOST:GUEST[:SIZE]`.
+    /// Volumes, `HOST:GUEST[:SIZE][:ro]`.
     pub volumes: Vec<String>,
     /// Its shim's process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -96,7 +96,7 @@ impl Paths {
 
     /// The flake of the builder VM.
     pub fn builder_flake(&self) -> PathBuf {
-        self.builder().join("flake")
+        self.builder().join("mvm-builder")
     }
 
     /// One VM's directory.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attribute::{self, candidates, offered, system};
 use super::cache::Cache;
 use super::collect::{self, ROOT, sound, store_hash};
+use super::copied;
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use super::failure::{differs, explain};
@@ -20,7 +21,7 @@ use super::log::{BuildTime, NixLog, Report, Usual};
 use super::nix::Nix;
 use super::origin::Origin;
 use super::request::BuildRequest;
-use crate::artifacts::{Artifacts, Manifest};
+use crate::artifacts::{Artifacts, ImageInfo, Manifest};
 use crate::event::{EventSink, Kind, Source};
 use crate::host::paths::Paths;
 use crate::store::builds::BuildRow;
@@ -60,7 +61,7 @@ pub async fn build_at(
     cancel: &CancellationToken,
 ) -> Result<Artifacts, BuildError> {
     let started = Instant::now();
-    let cache = if request.rebuild { None } else { Cache::look(request) };
+    let cache = if request.rebuild { None } else { Cache::look(request, elsewhere.is_some()) };
     let builds = paths.builds();
     if let Some(cache) = &cache
         && let Some(artifacts) = cache.hit(store, &builds)?
@@ -98,27 +99,29 @@ pub async fn build_at(
         fresh = true;
     }
 
+    // From here on it is about this machine.
     let nix = Nix { elsewhere: None, ..nix };
-    if let Some(place) = elsewhere
-        && !out.exists()
-    {
-        sink.phase("copy");
-        tokio::select! {
-            fetched = place.fetch(&out) => fetched?,
-            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+    let (artifacts, known) = match elsewhere {
+        Some(place) => {
+            sink.phase("copy");
+            let manifest = manifest(request, &attribute, &out, "", &nix).await?;
+            copied::copy(place, manifest, &builds, cancel).await?
         }
-    }
-    let hash = store_hash(&out).ok_or_else(|| BuildError::Output {
-        what: format!("{} is no path in the Nix store", out.display()),
-        help: "the attribute must be a derivation",
-    })?;
-    let (artifacts, known) = match sound(&builds.join(hash)) {
-        Some(artifacts) => (artifacts, true),
-        None => (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false),
+        None => {
+            let hash = store_hash(&out).ok_or_else(|| BuildError::Output {
+                what: format!("{} is no path in the Nix store", out.display()),
+                help: "the attribute must be a derivation",
+            })?;
+            match sound(&builds.join(hash)) {
+                Some(artifacts) => (artifacts, true),
+                None => (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false),
+            }
+        }
     };
+    let id = artifacts.manifest.build.clone();
     let now = Timestamp::now().as_millisecond();
     store.put_build(&BuildRow {
-        id: hash.to_owned(),
+        id: id.clone(),
         flake: request.flake.display(),
         attribute,
         created_ms: artifacts.manifest.created.as_millisecond(),
@@ -126,7 +129,7 @@ pub async fn build_at(
         duration_ms: started.elapsed().as_millis() as i64,
     })?;
     if let Some(cache) = &cache {
-        cache.record(request, &nix, store, hash).await?;
+        cache.record(request, &nix, store, &id).await?;
     }
     let how = match (fresh, known) {
         (true, _) if request.rebuild => "rebuilt",
@@ -291,20 +294,7 @@ async fn collect_output(
     sink.phase("collect");
     let (files, image) = collect::check(out)?;
     let nix = Nix { inputs: None, ..*nix };
-    let version = nix.ask(&["--version"], &[]).await?.unwrap_or_default();
-    let manifest = Manifest {
-        build: hash.to_owned(),
-        flake: request.flake.display(),
-        attribute: attribute.to_owned(),
-        profile: request.profile.clone(),
-        role: request.role.clone(),
-        system: system(),
-        nix_version: String::from_utf8_lossy(&version).trim().to_owned(),
-        store_path: out.to_path_buf(),
-        files: Vec::new(),
-        image,
-        created: Timestamp::now(),
-    };
+    let manifest = Manifest { image, ..manifest(request, attribute, out, hash, &nix).await? };
     let dir = collect::lay_out(builds, manifest, files, nix.cancel).await?;
     let root = dir.join(ROOT);
     let args: [OsString; 3] = ["build".into(), "--out-link".into(), root.clone().into()];
@@ -317,6 +307,30 @@ async fn collect_output(
         )));
     }
     Artifacts::open(&dir).map_err(BuildError::file("read", dir))
+}
+
+/// What is known of a build without its files.
+async fn manifest(
+    request: &BuildRequest,
+    attribute: &str,
+    out: &Path,
+    build: &str,
+    nix: &Nix<'_>,
+) -> Result<Manifest, BuildError> {
+    let version = Nix { inputs: None, ..*nix }.ask(&["--version"], &[]).await?.unwrap_or_default();
+    Ok(Manifest {
+        build: build.to_owned(),
+        flake: request.flake.display(),
+        attribute: attribute.to_owned(),
+        profile: request.profile.clone(),
+        role: request.role.clone(),
+        system: system(),
+        nix_version: String::from_utf8_lossy(&version).trim().to_owned(),
+        store_path: out.to_path_buf(),
+        files: Vec::new(),
+        image: ImageInfo::default(),
+        created: Timestamp::now(),
+    })
 }
 
 /// Nix's out-link: keeps the output from being collected until the build's own root is there.

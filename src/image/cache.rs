@@ -60,12 +60,13 @@ pub struct Cache {
 
 impl Cache {
     /// Looks at the source of `request`; `None` when its state cannot be told without Nix.
-    pub fn look(request: &BuildRequest) -> Option<Self> {
+    /// What was built `elsewhere` is another matter than what was built here.
+    pub fn look(request: &BuildRequest, elsewhere: bool) -> Option<Self> {
         let tree = request.flake.tree()?;
         if !are_harmless(&request.nix_args) {
             return None;
         }
-        Some(Self { key: key(request, tree), print: print(request, tree)? })
+        Some(Self { key: key(request, tree, elsewhere), print: print(request, tree)? })
     }
 
     /// A short name for the request, whatever the state of its source.
@@ -104,11 +105,12 @@ impl Cache {
 }
 
 /// Names the flake, attribute and options.
-fn key(request: &BuildRequest, tree: &Tree) -> String {
+fn key(request: &BuildRequest, tree: &Tree, elsewhere: bool) -> String {
     let mut key = Fingerprint::begin();
     key.bytes(VERSION);
     key.bytes(tree.dir.as_os_str().as_bytes());
     key.bytes(system().as_bytes());
+    key.bytes(if elsewhere { b"elsewhere" } else { b"here" });
     for part in [&request.flake.attribute, &request.profile, &request.role] {
         key.bytes(part.as_deref().map(|part| format!("={part}")).unwrap_or_default().as_bytes());
     }

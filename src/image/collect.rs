@@ -15,12 +15,12 @@ use crate::host::files::{hex, write_atomic};
 use crate::host::identity::ProcessId;
 
 /// The files of an image and whether it must have them.
-const FILES: [(&str, bool); 3] = [("vmlinux", true), ("rootfs.ext4", true), ("initrd", false)];
+pub(super) const FILES: [(&str, bool); 3] = [("vmlinux", true), ("rootfs.ext4", true), ("initrd", false)];
 /// The link in a build's directory that keeps Nix from collecting it.
 pub const ROOT: &str = "root";
 /// Longest `mvm.json`.
-const MAX_INFO: u64 = 64 * 1024;
-const IMAGE_HELP: &str =
+pub(super) const MAX_INFO: u64 = 64 * 1024;
+pub(super) const IMAGE_HELP: &str =
     "an image's output holds vmlinux, rootfs.ext4 and, where the kernel needs one, initrd (see lib.mkGuest)";
 
 /// Hash part of a store path.
@@ -32,7 +32,10 @@ pub fn store_hash(path: &Path) -> Option<&str> {
 pub fn sound(dir: &Path) -> Option<Artifacts> {
     let artifacts = Artifacts::open(dir).ok()?;
     let manifest = &artifacts.manifest;
-    let rooted = fs::read_link(dir.join(ROOT)).is_ok_and(|target| target == manifest.store_path);
+    // Copies need no root.
+    let is_copy = |file: &FileEntry| dir.join(&file.name).symlink_metadata().is_ok_and(|meta| meta.is_file());
+    let rooted = fs::read_link(dir.join(ROOT)).is_ok_and(|target| target == manifest.store_path)
+        || manifest.files.iter().all(is_copy);
     let whole = manifest.files.iter().all(|file| {
         fs::metadata(dir.join(&file.name))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.size)
@@ -79,7 +82,7 @@ pub fn check(out: &Path) -> Result<(Vec<(String, PathBuf)>, ImageInfo), BuildErr
     Ok((files, image_info(out)?))
 }
 
-fn image_info(out: &Path) -> Result<ImageInfo, BuildError> {
+pub(super) fn image_info(out: &Path) -> Result<ImageInfo, BuildError> {
     let path = out.join("mvm.json");
     let file = match fs::File::open(&path) {
         Ok(file) => file,
@@ -112,7 +115,7 @@ fn holds(out: &Path) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-fn is_kernel(path: &Path) -> io::Result<bool> {
+pub(super) fn is_kernel(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(0x206).read_to_end(&mut head)?;
     let at = |offset: usize, magic: &[u8]| head.get(offset..offset + magic.len()) == Some(magic);
@@ -130,14 +133,19 @@ pub async fn lay_out(
     for (name, path) in &files {
         manifest.files.push(describe(name, path, cancel).await?);
     }
-    let target = builds.join(&manifest.build);
     let beside = Beside::new(builds)?;
     for (name, path) in &files {
         let link = beside.0.join(name);
         std::os::unix::fs::symlink(path, &link).map_err(BuildError::file("make", link))?;
     }
+    publish(beside, &manifest, builds)
+}
+
+/// Completes a build's directory with its manifest, and puts it in its place.
+pub(super) fn publish(beside: Beside, manifest: &Manifest, builds: &Path) -> Result<PathBuf, BuildError> {
+    let target = builds.join(&manifest.build);
     let path = beside.0.join("manifest.json");
-    let json = serde_json::to_vec_pretty(&manifest)
+    let json = serde_json::to_vec_pretty(manifest)
         .map_err(|error| BuildError::file("write", &path)(error.into()))?;
     write_atomic(&path, &json, 0o600).map_err(BuildError::file("write", &path))?;
     // Somebody may lay out the same build at the same time; whoever comes last is as right.
@@ -167,7 +175,11 @@ pub async fn lay_out(
     Err(BuildError::file("make", target)(io::ErrorKind::ResourceBusy.into()))
 }
 
-async fn describe(name: &str, path: &Path, cancel: &CancellationToken) -> Result<FileEntry, BuildError> {
+pub(super) async fn describe(
+    name: &str,
+    path: &Path,
+    cancel: &CancellationToken,
+) -> Result<FileEntry, BuildError> {
     let (name, file, cancel) = (name.to_owned(), path.to_path_buf(), cancel.clone());
     let hashed = tokio::task::spawn_blocking(move || -> io::Result<Option<FileEntry>> {
         let mut reader = fs::File::open(&file)?;
@@ -193,10 +205,10 @@ async fn describe(name: &str, path: &Path, cancel: &CancellationToken) -> Result
 }
 
 /// A directory that is gone again unless it was renamed.
-struct Beside(PathBuf);
+pub(super) struct Beside(pub(super) PathBuf);
 
 impl Beside {
-    fn new(builds: &Path) -> Result<Self, BuildError> {
+    pub(super) fn new(builds: &Path) -> Result<Self, BuildError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let me = ProcessId::of(std::process::id()).map(|me| me.start).unwrap_or_default();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@ pub mod attribute;
 pub mod build;
 pub mod cache;
 pub mod collect;
+pub mod copied;
 pub mod drv;
 pub mod elsewhere;
 pub mod error;

@@ -79,10 +79,7 @@ impl Nix<'_> {
             all.extend_from_slice(operands);
         }
         if let Some(place) = self.elsewhere {
-            return tokio::select! {
-                ran = place.run(all, &mut hear) => ran,
-                () = self.cancel.cancelled() => Err(BuildError::Cancelled),
-            };
+            return place.run(all, &mut hear).await;
         }
         let mut command = nix_command();
         command.args(all);

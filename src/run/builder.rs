@@ -1,17 +1,19 @@
 //! Builds in a VM of their own: booted when Nix is first needed, gone when the build is over.
 //!
-//! The project is mounted in it, the store lies on a disk that stays, and what was built is brought into
-//! this machine's store. One VM at a time has the disk.
+//! The project is mounted in it, its store lies on a disk that stays, and the image that was built is copied
+//! out. What comes from it is a guest's word: bounded, and nothing of it gets into this machine's store.
 
 pub mod disk;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
@@ -23,10 +25,9 @@ use crate::event::words::duration;
 use crate::event::{EventSink, TaskId};
 use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::Exec;
-use crate::guest::session::Event;
+use crate::guest::session::{Event, Session};
 use crate::host::builder;
 use crate::host::child::tame;
-use crate::host::files::Lock;
 use crate::host::nix::nix_store_command;
 use crate::host::paths::Paths;
 use crate::host::tools::ToolsError;
@@ -34,15 +35,14 @@ use crate::image::build as image_build;
 use crate::image::elsewhere::Elsewhere;
 use crate::image::nix::Ran;
 use crate::image::{BuildError, BuildRequest};
+use crate::store::vms::VmRow;
 use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client::{self, ClientError};
-use crate::vm::spec::{StartedBy, VmName, VolumeSpec};
-use disk::DiskFault;
+use crate::vm::spec::{StartedBy, VolumeSpec};
+use disk::{Disk, DiskFault};
 
-/// The VM's name.
-const NAME: &str = "mvm-builder";
 /// Where it has the project, and its store.
 const SOURCE: &str = "/src";
 const STORE: &str = "/nix";
@@ -56,6 +56,8 @@ const COPY_MIB: u64 = 128;
 const POLL: Duration = Duration::from_millis(100);
 /// How much is passed on at once.
 const PIECE: usize = 64 * 1024;
+/// How much of what it answers is kept, in bytes.
+const ANSWER: usize = 16 << 20;
 
 /// What the VM is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ pub struct BuilderWish {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Size of the disk with its store in MiB, sparse; it only grows.
+    /// Size of the disk with its store in MiB, sparse; a smaller one is made anew.
     pub disk_mib: u64,
 }
 
@@ -95,23 +97,28 @@ pub enum BuilderError {
     /// Its agent.
     #[error("the builder VM: {0}\nhelp: `--builder-mem` gives it more memory, if that is what it lacked")]
     Agent(#[from] AgentError),
-    /// A store path does not get from one store to the other.
-    #[error("cannot copy {what}: {why}\nhelp: `mvm doctor` checks the Nix installation")]
-    Copy {
-        /// From where to where.
-        what: String,
-        /// What was said.
-        why: String,
-    },
+    /// mvm's own inputs do not get into its store.
+    #[error(
+        "cannot copy mvm's own inputs into the builder VM: {0}\nhelp: `mvm doctor` checks the Nix installation"
+    )]
+    Give(String),
+    /// It says too much.
+    #[error("the builder VM answers with more than {0} bytes\nhelp: see what the build prints and yields")]
+    TooMuch(u64),
     /// The sources are no part of this machine's files.
     #[error(
         "cannot mount `{0}` in the builder VM: its path holds a `:`\nhelp: move the flake, or build it with `--builder host`"
     )]
     Source(PathBuf),
+    /// Git's files are somewhere else.
+    #[error(
+        "`{0}` is a linked worktree or a submodule: the builder VM would not see its repository\nhelp: build it with `--builder host`"
+    )]
+    Worktree(PathBuf),
     /// A file of mvm's own.
-    #[error("cannot write in `{path}`: {source}\nhelp: free some space or mend its permissions")]
+    #[error("cannot write `{path}`: {source}\nhelp: free some space or mend its permissions")]
     File {
-        /// The directory.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -167,7 +174,8 @@ struct Builder<'a> {
 struct Up {
     running: Running,
     agent: AgentClient,
-    _lock: Lock,
+    cancel: CancellationToken,
+    _disk: Disk,
 }
 
 #[async_trait(?Send)]
@@ -186,17 +194,16 @@ impl Elsewhere for Builder<'_> {
             full |= memchr::memmem::find(bytes, b"No space left on device").is_some();
             hear(bytes);
         };
-        let code = up.exec(argv, self.dir(), &mut |bytes| stdout.extend_from_slice(bytes), &mut heard).await;
-        let ok = code.map_err(BuilderError::from)? == 0;
-        if !ok && let Some(lack) = up.lack(self.wish, full).await.map_err(BuilderError::from)? {
+        let ok = up.exec(argv, self.dir(), &mut |bytes| bounded(&mut stdout, bytes), &mut heard).await? == 0;
+        if !ok && let Some(lack) = up.lack(self.wish, full).await? {
             self.sink.warn(format!("the builder VM: {lack}"));
         }
         Ok(Ran { ok, stdout })
     }
 
-    async fn fetch(&self, path: &Path) -> Result<(), BuildError> {
+    async fn copy(&self, file: &Path, to: &Path, most: u64) -> Result<bool, BuildError> {
         let up = self.up().await?;
-        Ok(up.bring(path).await?)
+        Ok(up.copy(file, to, most.min(self.wish.disk_mib << 20)).await?)
     }
 }
 
@@ -208,14 +215,19 @@ impl Builder<'_> {
     async fn boot(&self) -> Result<Up, BuilderError> {
         let begun = Instant::now();
         self.sink.phase("builder");
-        let lock = self.lock().await?;
-        let flake = builder::lay_out(self.paths).await?;
-        let disk = disk::ready(self.paths, self.wish.disk_mib).await?;
-        let mut volumes = vec![volume(&disk, STORE, None)?];
+        let mut volumes = Vec::new();
         if let Some(tree) = self.request.flake.tree() {
+            if tree.root.join(".git").is_file() {
+                return Err(BuilderError::Worktree(tree.root.clone()));
+            }
             // A copy on a disk lets the VM go on from a ready snapshot, which a shared directory does not.
-            volumes.push(volume(&tree.root, SOURCE, is_small(&tree.root).then_some(COPY_MIB))?);
+            let size_mib = is_small(&tree.root).then_some(COPY_MIB);
+            volumes.push(VolumeSpec { read_only: true, size_mib, ..volume(&tree.root, SOURCE)? });
         }
+        let mut disk = self.disk().await?;
+        disk.make(self.wish.disk_mib).await?;
+        volumes.insert(0, volume(&disk.path, STORE)?);
+        let flake = builder::lay_out(self.paths).await?;
         // A state inside a git work tree is no part of it.
         let wish = BuildWish { flake: format!("path:{}", flake.display()), ..BuildWish::default() };
         let request = RunRequest {
@@ -226,8 +238,8 @@ impl Builder<'_> {
                 volumes,
                 ..RuntimeConfig::default()
             },
-            name: Some(VmName::near(NAME)),
             builder: None,
+            name: None,
             remove: true,
             cold: false,
             started_by: StartedBy::Builder,
@@ -235,37 +247,35 @@ impl Builder<'_> {
         // What it says is of that VM, which is nobody's concern unless it fails.
         let (aside, _) = EventSink::new(TaskId::new('r'));
         let mut store = Store::open(&self.paths.database())?.store;
-        if let Ok(left) = lifecycle::find_running(&store, NAME)
-            && lifecycle::spec_of(&left).is_some_and(|spec| spec.started_by == StartedBy::Builder)
-        {
-            // Of a build that was killed: it has the disk, and is about to end.
-            lifecycle::stop(self.paths, &mut store, &left, None).await?;
+        for left in store.vms()?.iter().filter(|vm| vm.state.is_live() && has(vm, &disk.path)) {
+            // Of a build that was killed: it is about to end.
+            lifecycle::stop(self.paths, &mut store, left, None).await?;
         }
         let running = Box::pin(run(&request, self.paths, &mut store, &aside, self.cancel)).await?;
         let agent = client::agent(&self.paths.shim_socket(&running.starting.id)).await?;
-        let up = Up { running, agent, _lock: lock };
+        let missing = disk.missing(&self.request.inputs);
+        let mut up = Up { running, agent, cancel: self.cancel.clone(), _disk: disk };
         // With what killed builds left in it.
         up.ask(&["rm", "-rf", TMP]).await?;
         up.ask(&["mkdir", "-p", TMP]).await?;
-        let copied = disk::missing(&disk, &self.request.inputs);
-        if !copied.is_empty() {
-            up.give(&copied).await?;
+        if !missing.is_empty() {
+            up.give(&missing).await?;
             up.ask(&["sync"]).await?;
-            disk::remember(&disk, copied)?;
+            up._disk.remember(missing)?;
         }
         self.sink.info(format!("the builder VM is up after {}", duration(begun.elapsed())));
         Ok(up)
     }
 
-    async fn lock(&self) -> Result<Lock, BuilderError> {
-        let failed = |source| BuilderError::File { path: self.paths.builder(), source };
+    async fn disk(&self) -> Result<Disk, BuilderError> {
+        let path = disk::path(self.paths, &self.request.flake);
         let mut told = false;
         loop {
-            if let Some(lock) = disk::lock(self.paths).map_err(failed)? {
-                return Ok(lock);
+            if let Some(disk) = Disk::take(&path)? {
+                return Ok(disk);
             }
             if !std::mem::replace(&mut told, true) {
-                self.sink.info("waiting for another build to be done with the builder VM");
+                self.sink.info("waiting for another build of this project in a VM");
             }
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
@@ -276,16 +286,16 @@ impl Builder<'_> {
 
     /// Where Nix runs in it.
     fn dir(&self) -> String {
-        let below = self
-            .request
-            .flake
-            .tree()
-            .and_then(|tree| Some((tree, self.request.flake.nix_dir()?.strip_prefix(&tree.root).ok()?)));
-        match below {
-            Some((_, below)) => Path::new(SOURCE).join(below).display().to_string(),
-            None => "/tmp".into(),
-        }
+        let flake = &self.request.flake;
+        let below =
+            flake.tree().zip(flake.nix_dir()).and_then(|(tree, dir)| dir.strip_prefix(&tree.root).ok());
+        below.map_or("/tmp".into(), |below| Path::new(SOURCE).join(below).display().to_string())
     }
+}
+
+/// Whether a VM has this disk.
+fn has(vm: &VmRow, disk: &Path) -> bool {
+    lifecycle::spec_of(vm).is_some_and(|spec| spec.volumes.iter().any(|volume| volume.host == disk))
 }
 
 /// Whether there is so little in a directory that it is copied in no time.
@@ -298,19 +308,30 @@ fn is_small(dir: &Path) -> bool {
     })
 }
 
-fn volume(host: &Path, guest: &str, size_mib: Option<u64>) -> Result<VolumeSpec, BuilderError> {
+fn volume(host: &Path, guest: &str) -> Result<VolumeSpec, BuilderError> {
     if host.to_string_lossy().contains(':') {
         return Err(BuilderError::Source(host.into()));
     }
-    Ok(VolumeSpec { host: host.into(), guest: guest.into(), size_mib })
+    Ok(VolumeSpec { host: host.into(), guest: guest.into(), size_mib: None, read_only: false })
+}
+
+/// Keeps what a guest says, as far as that is sensible.
+fn bounded(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = ANSWER.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
 }
 
 impl Up {
-    fn start(&self, argv: Vec<String>, dir: String) -> Result<crate::guest::session::Session, AgentError> {
+    fn start(&self, argv: Vec<String>, dir: String) -> Result<Session, AgentError> {
         let user = std::env::var("NIX_CONFIG").unwrap_or_default();
         // The VM is the sandbox; and it may be killed at any moment.
         let config = format!(
-            "experimental-features = nix-command flakes\nsandbox = false\nsync-before-registering = true\nbuild-hook = /bin/build-remote\nbuild-users-group =\nwarn-dirty = false\n{user}"
+            "experimental-features = nix-command flakes\nsandbox = false\nsync-before-registering = true\n\
+             build-hook = /bin/build-remote\nbuild-users-group =\nwarn-dirty = false\n{user}"
         );
         let env = [
             ("NIX_CONFIG", config.as_str()),
@@ -326,6 +347,14 @@ impl Up {
         self.agent.exec(Exec { argv, env, cwd: Some(dir), user: Some("root".into()), tty: None })
     }
 
+    /// What a program does next.
+    async fn next(&self, session: &mut Session) -> Result<Event, BuilderError> {
+        tokio::select! {
+            event = session.next() => Ok(event?),
+            () = self.cancel.cancelled() => Err(RunError::Cancelled.into()),
+        }
+    }
+
     /// Runs a program to its end; gives its exit code.
     async fn exec(
         &self,
@@ -333,11 +362,11 @@ impl Up {
         dir: String,
         stdout: &mut dyn FnMut(&[u8]),
         stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<u32, AgentError> {
+    ) -> Result<u32, BuilderError> {
         let mut session = self.start(argv, dir)?;
         session.close_stdin()?;
         loop {
-            match session.next().await? {
+            match self.next(&mut session).await? {
                 Event::Stdout(bytes) => stdout(&bytes),
                 Event::Stderr(bytes) => stderr(&bytes),
                 Event::Exit(code) => return Ok(code),
@@ -345,22 +374,23 @@ impl Up {
         }
     }
 
-    /// What a program answers.
-    async fn ask(&self, words: &[&str]) -> Result<String, AgentError> {
-        let (argv, mut answer) = (words.iter().map(ToString::to_string).collect(), Vec::new());
-        self.exec(argv, "/tmp".into(), &mut |bytes| answer.extend_from_slice(bytes), &mut |_| {}).await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+    /// What a program answers, and whether it succeeded.
+    async fn ask(&self, argv: &[&str]) -> Result<(bool, String), BuilderError> {
+        let mut answer = Vec::new();
+        let mut keep = |bytes: &[u8]| bounded(&mut answer, bytes);
+        let code = self.exec(words(argv), "/tmp".into(), &mut keep, &mut |_| {}).await?;
+        Ok((code == 0, String::from_utf8_lossy(&answer).into_owned()))
     }
 
     /// What the VM has too little of, as far as can be told after a failure.
-    async fn lack(&self, wish: BuilderWish, full: bool) -> Result<Option<String>, AgentError> {
+    async fn lack(&self, wish: BuilderWish, full: bool) -> Result<Option<String>, BuilderError> {
         if full {
             let (mib, more) = (wish.disk_mib, wish.disk_mib * 2);
             return Ok(Some(format!(
                 "its store of {mib} MiB is full: `--builder-disk {more}M` makes it larger"
             )));
         }
-        let killed = self.ask(&["dmesg"]).await?.lines().any(|line| line.contains("Out of memory: Killed"));
+        let killed = self.ask(&["dmesg"]).await?.1.contains("Out of memory: Killed");
         let (mib, more) = (wish.memory_mib, wish.memory_mib * 2);
         Ok(killed
             .then(|| format!("its {mib} MiB of memory are used up: `--builder-mem {more}M` gives it more")))
@@ -368,18 +398,17 @@ impl Up {
 
     /// Copies paths of this machine's store into the VM's.
     async fn give(&self, paths: &[PathBuf]) -> Result<(), BuilderError> {
-        let failed =
-            |why: String| BuilderError::Copy { what: "mvm's own inputs into the builder VM".into(), why };
+        let failed = |error: std::io::Error| BuilderError::Give(error.to_string());
         let mut export = nix_store_command();
         export.arg("--export").args(paths).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = tame(&mut export).spawn().map_err(|error| failed(error.to_string()))?;
-        let mut from = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
-        let mut session = self.start(vec!["nix-store".into(), "--import".into()], "/tmp".into())?;
+        let mut child = tame(&mut export).spawn().map_err(failed)?;
+        let mut from = child.stdout.take().ok_or_else(|| BuilderError::Give("it has no output".into()))?;
+        let mut session = self.start(words(&["nix-store", "--import"]), "/tmp".into())?;
         let input = session.input();
         let feed = async {
             let mut piece = vec![0; PIECE];
             loop {
-                match from.read(&mut piece).await.map_err(|error| failed(error.to_string()))? {
+                match from.read(&mut piece).await.map_err(failed)? {
                     0 => return Ok(input.close()?),
                     read => input.write(&piece[..read]).await?,
                 }
@@ -388,61 +417,53 @@ impl Up {
         let mut said = Vec::new();
         let heard = async {
             loop {
-                match session.next().await? {
+                match self.next(&mut session).await? {
                     Event::Stdout(_) => {}
-                    Event::Stderr(bytes) => said.extend_from_slice(&bytes),
+                    Event::Stderr(bytes) => bounded(&mut said, &bytes),
                     Event::Exit(code) => return Ok::<_, BuilderError>(code),
                 }
             }
         };
         let (fed, code) = tokio::join!(feed, heard);
-        let ended = child.wait().await.map_err(|error| failed(error.to_string()))?;
+        let ended = child.wait().await.map_err(failed)?;
         match (fed, code?, ended.success()) {
             (Ok(()), 0, true) => Ok(()),
             (Err(error), 0, _) => Err(error),
-            _ => Err(failed(String::from_utf8_lossy(&said).trim().to_string())),
+            _ => Err(BuilderError::Give(String::from_utf8_lossy(&said).trim().to_string())),
         }
     }
 
-    /// Copies a path of the VM's store, with all that it needs, into this machine's.
-    async fn bring(&self, path: &Path) -> Result<(), BuilderError> {
-        let failed = |why: String| BuilderError::Copy {
-            what: format!("{} out of the builder VM", path.display()),
-            why,
-        };
-        let ask = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (mut listed, mut said) = (Vec::new(), Vec::new());
-        let query = ask(&["nix-store", "--query", "--requisites", &path.to_string_lossy()]);
-        let mut hear = |bytes: &[u8]| listed.extend_from_slice(bytes);
-        self.exec(query, "/tmp".into(), &mut hear, &mut |bytes| said.extend_from_slice(bytes)).await?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        let wanted: Vec<&str> = listed.lines().filter(|path| !Path::new(path).exists()).collect();
-        if listed.is_empty() {
-            return Err(failed(String::from_utf8_lossy(&said).trim().to_string()));
+    /// Copies a file of the VM's, with holes where it has nothing but zeros; false when there is none.
+    async fn copy(&self, file: &Path, to: &Path, most: u64) -> Result<bool, BuilderError> {
+        let file = file.to_string_lossy();
+        if !self.ask(&["test", "-f", &file]).await?.0 {
+            return Ok(false);
         }
-        let mut import = nix_store_command();
-        import.arg("--import").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = tame(&mut import).spawn().map_err(|error| failed(error.to_string()))?;
-        let mut into = child.stdin.take().ok_or_else(|| failed("it has no input".into()))?;
-        let mut session =
-            self.start([ask(&["nix-store", "--export"]), ask(&wanted)].concat(), "/tmp".into())?;
+        let failed = |source| BuilderError::File { path: to.into(), source };
+        let mut copy = File::create(to).map_err(failed)?;
+        let mut session = self.start(words(&["cat", &file]), "/tmp".into())?;
         session.close_stdin()?;
-        let code = loop {
-            match session.next().await? {
-                // What goes wrong at the other end it says itself.
-                Event::Stdout(bytes) => drop(into.write_all(&bytes).await),
-                Event::Stderr(bytes) => said.extend_from_slice(&bytes),
-                Event::Exit(code) => break code,
-            }
-        };
-        drop(into);
-        let ended = child.wait_with_output().await.map_err(|error| failed(error.to_string()))?;
-        match code == 0 && ended.status.success() {
-            true => Ok(()),
-            false => {
-                said.extend_from_slice(&ended.stderr);
-                Err(failed(String::from_utf8_lossy(&said).trim().to_string()))
+        let mut length = 0;
+        loop {
+            match self.next(&mut session).await? {
+                Event::Stdout(bytes) => {
+                    length += bytes.len() as u64;
+                    if length > most {
+                        return Err(BuilderError::TooMuch(most));
+                    }
+                    let written = match bytes.iter().all(|byte| *byte == 0) {
+                        true => copy.seek(SeekFrom::Start(length)).map(drop),
+                        false => copy.write_all(&bytes),
+                    };
+                    written.map_err(failed)?;
+                }
+                Event::Stderr(_) => {}
+                Event::Exit(0) => break,
+                Event::Exit(_) => return Ok(false),
             }
         }
+        // The last of it may be a hole.
+        copy.set_len(length).and_then(|()| copy.sync_all()).map_err(failed)?;
+        Ok(true)
     }
 }

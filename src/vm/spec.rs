@@ -149,7 +149,7 @@ impl fmt::Display for PortMap {
     }
 }
 
-/// A host directory or disk image in the guest: `HOST:GUEST[:SIZE]`.
+/// A host directory or disk image in the guest: `HOST:GUEST[:SIZE][:ro]`.
 ///
 /// A directory is shared by virtio-fs where the hypervisor and the user's rights allow it and no
 /// size is given; otherwise it is copied into an ext4 image of that size. An image file
@@ -163,6 +163,8 @@ pub struct VolumeSpec {
     pub guest: String,
     /// Size of the ext4 image, MiB.
     pub size_mib: Option<u64>,
+    /// Whether the guest cannot write in it.
+    pub read_only: bool,
 }
 
 impl FromStr for VolumeSpec {
@@ -170,10 +172,11 @@ impl FromStr for VolumeSpec {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let fail = |why: &str| {
-            let help = "write HOST:GUEST[:SIZE], e.g. `./data:/srv/data` or `./data:/srv/data:512M`";
+            let help = "write HOST:GUEST[:SIZE][:ro], e.g. `./data:/srv/data` or `./data:/srv/data:512M`";
             Err(bad("the volume", text, why, help))
         };
         let mut parts: Vec<&str> = text.split(':').collect();
+        let read_only = parts.len() > 2 && parts.pop_if(|last| *last == "ro").is_some();
         let size = match parts.as_slice() {
             [_, _] => None,
             [_, _, size] => match parse_mib(size) {
@@ -181,7 +184,7 @@ impl FromStr for VolumeSpec {
                 Some(_) => return fail("has a size outside of 1 MiB to 64 TiB"),
                 None => return fail("has a size that is not a number of bytes such as `512M` or `2G`"),
             },
-            _ => return fail("is not HOST:GUEST[:SIZE]"),
+            _ => return fail("is not HOST:GUEST[:SIZE][:ro]"),
         };
         parts.truncate(2);
         let (host, guest) = (parts[0], parts[1]);
@@ -195,7 +198,7 @@ impl FromStr for VolumeSpec {
             Ok(host) => host,
             Err(_) => return fail("has a host path that cannot be made absolute"),
         };
-        Ok(Self { host, guest: guest.into(), size_mib: size })
+        Ok(Self { host, guest: guest.into(), size_mib: size, read_only })
     }
 }
 
@@ -216,7 +219,8 @@ impl From<VolumeSpec> for String {
 impl fmt::Display for VolumeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host.display(), self.guest)?;
-        self.size_mib.map_or(Ok(()), |mib| write!(f, ":{mib}M"))
+        self.size_mib.map_or(Ok(()), |mib| write!(f, ":{mib}M"))?;
+        if self.read_only { f.write_str(":ro") } else { Ok(()) }
     }
 }
 

@@ -1,12 +1,16 @@
 //! Directories shared with a guest by virtio-fs: one daemon each.
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
@@ -46,8 +50,9 @@ pub fn program() -> Option<PathBuf> {
 }
 
 impl ShareDaemon {
-    /// Starts a daemon that listens on `socket`.
-    pub fn start(program: &Path, directory: &Path, socket: PathBuf, index: usize) -> io::Result<Self> {
+    /// Starts a daemon that shares a volume's directory and listens on `socket`.
+    pub fn start(program: &Path, volume: &VolumeSpec, socket: PathBuf, index: usize) -> io::Result<Self> {
+        let directory = &volume.host;
         files::remove_file_if_there(&socket)?;
         let listener = UnixListener::bind(&socket)?;
         let descriptor = listener.as_raw_fd();
@@ -56,10 +61,15 @@ impl ShareDaemon {
         let mut command = Command::new(program);
         command.arg(format!("--fd={descriptor}")).arg("-o").arg(source).args(["-o", "sandbox=chroot"]);
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        // SAFETY: prctl and fcntl are async-signal-safe; the descriptor is open until after the spawn.
+        let frozen = volume.read_only.then(|| CString::new(directory.as_os_str().as_bytes())).transpose()?;
+        // SAFETY: prctl, fcntl, unshare and mount are async-signal-safe; the descriptor is open until after
+        // the spawn.
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                if let Some(directory) = &frozen {
+                    freeze(directory)?;
+                }
                 fcntl(BorrowedFd::borrow_raw(descriptor), FcntlArg::F_SETFD(FdFlag::empty()))?;
                 Ok(())
             });
@@ -72,6 +82,17 @@ impl ShareDaemon {
     pub fn share(&self) -> Share {
         self.share.clone()
     }
+}
+
+/// Has this process see a directory read-only, with all that is mounted in it: a guest is not to be trusted
+/// to mount it so.
+fn freeze(directory: &CStr) -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&CStr>;
+    mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some(directory), directory, none, MsFlags::MS_BIND, none)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(none, directory, none, read_only, none)
 }
 
 impl Drop for ShareDaemon {

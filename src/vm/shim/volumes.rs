@@ -48,7 +48,7 @@ impl Volumes {
         let source = match virtiofs::program_for(volume).filter(|_| can_share) {
             Some(program) => {
                 let socket = paths.share_socket(&prepared.spec.id, index);
-                let daemon = ShareDaemon::start(&program, &volume.host, socket, index)
+                let daemon = ShareDaemon::start(&program, volume, socket, index)
                     .map_err(|source| ShimError::File { path: program, source })?;
                 let tag = daemon.share().tag;
                 self.daemons.push(daemon);
@@ -56,11 +56,12 @@ impl Volumes {
             }
             None => {
                 let disk = disks::volume(volume, &prepared.dir, index).await?;
-                self.disks.push(Disk { path: disk.path, read_only: false });
+                self.disks.push(Disk { path: disk.path, read_only: volume.read_only });
                 VolumeSource::Uuid(disk.uuid)
             }
         };
-        self.guest.push(frames::Volume { source, target: volume.guest.clone(), read_only: false });
+        let (target, read_only) = (volume.guest.clone(), volume.read_only);
+        self.guest.push(frames::Volume { source, target, read_only });
         Ok(())
     }
 }

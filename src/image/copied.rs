@@ -1,0 +1,93 @@
+//! A build's directory with copies of what was built elsewhere. Its id is a digest of them: whoever built
+//! cannot choose it.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::collect::{self, Beside, FILES, IMAGE_HELP, MAX_INFO};
+use super::elsewhere::Elsewhere;
+use super::error::BuildError;
+use crate::artifacts::{Artifacts, Manifest};
+use crate::host::files::hex;
+
+/// Largest file of an image, in bytes.
+const MOST: u64 = 64 << 30;
+/// Digits of an id: as many as a hash in Nix's store has.
+const DIGITS: usize = 32;
+
+/// Whether a path is of Nix's store, and of nothing below it.
+pub fn is_store_path(path: &Path) -> bool {
+    let name = path.strip_prefix("/nix/store").ok().and_then(Path::to_str);
+    name.and_then(|name| name.split_at_checked(32)).is_some_and(|(hash, name)| {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
+        hash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            && name.starts_with('-')
+            && name.bytes().all(is_word)
+    })
+}
+
+/// Copies the image in `manifest.store_path`; gives the build, and whether it was there already.
+pub async fn copy(
+    place: &dyn Elsewhere,
+    mut manifest: Manifest,
+    builds: &Path,
+    cancel: &CancellationToken,
+) -> Result<(Artifacts, bool), BuildError> {
+    let out = manifest.store_path.clone();
+    let wrong = |what: String| BuildError::Output { what, help: IMAGE_HELP };
+    if !is_store_path(&out) {
+        return Err(wrong(format!("{} is no path in the Nix store", out.display())));
+    }
+    let beside = Beside::new(builds)?;
+    let mut digest = Sha256::new();
+    for (name, required) in FILES {
+        let file: PathBuf = beside.0.join(name);
+        if place.copy(&out.join(name), &file, MOST).await? {
+            let entry = collect::describe(name, &file, cancel).await?;
+            digest.update(format!("{name} {}\n", entry.sha256));
+            manifest.files.push(entry);
+        } else if required {
+            return Err(wrong(format!("the output {} has no {name}", out.display())));
+        }
+    }
+    let kernel = beside.0.join(FILES[0].0);
+    if !collect::is_kernel(&kernel).map_err(BuildError::file("read", &kernel))? {
+        return Err(wrong(format!(
+            "{}/vmlinux is no kernel: neither ELF, bzImage nor arm64 Image",
+            out.display()
+        )));
+    }
+    place.copy(&out.join("mvm.json"), &beside.0.join("mvm.json"), MAX_INFO).await?;
+    manifest.image = collect::image_info(&beside.0)?;
+    digest.update(serde_json::to_vec(&manifest.image).unwrap_or_default());
+    manifest.build = hex(&digest.finalize())[..DIGITS].to_string();
+    let target = builds.join(&manifest.build);
+    if let Some(artifacts) = collect::sound(&target) {
+        return Ok((artifacts, true));
+    }
+    collect::publish(beside, &manifest, builds)?;
+    Ok((Artifacts::open(&target).map_err(BuildError::file("read", target))?, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_of_the_store_itself_is_one() {
+        let hash = "0123456789abcdfghijklmnpqrsvwxyz";
+        assert!(is_store_path(Path::new(&format!("/nix/store/{hash}-mvm-hello"))));
+        for text in [
+            format!("/home/{hash}-x"),
+            format!("/nix/store/{hash}"),
+            format!("/nix/store/{hash}-x/y"),
+            format!("/nix/store/../{hash}-x"),
+            format!("/nix/store/{hash}-x\n"),
+            "/nix/store/é".into(),
+        ] {
+            assert!(!is_store_path(Path::new(&text)), "{text}");
+        }
+    }
+}
