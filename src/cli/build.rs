@@ -42,6 +42,7 @@ pub struct BuildArgs {
 
 /// Builds and prints the artifacts' directory.
 pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
+    args.builder.wish()?;
     if args.watch.watch {
         return watch(context, args).await;
     }

@@ -76,6 +76,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     // Wrong words are said before anything is installed.
     let parsed = args.flake.parse()?;
     args.runtime.config(&parsed)?;
+    args.builder.wish()?;
     context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
         machine::prepare(context, false).await?;

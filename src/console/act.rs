@@ -68,10 +68,8 @@ pub fn act(action: Action, model: &Model, ui: &mut Ui) -> Option<Effect> {
             Some(flake) => return Some(build(action, flake.clone())),
             None => ask(ui, FLAKE, Purpose::Flake(action)),
         },
-        Action::Watch => {
-            ui.watching = !ui.watching;
-            return if ui.watching && !model.watch.is_busy() { again(model, ui) } else { None };
-        }
+        // Once the sources are watched, they are built.
+        Action::Watch => ui.watching = !ui.watching,
         Action::Again => return again(model, ui),
         Action::Failed(by) => {
             if !ui.builds.jump(model, by) {

@@ -88,7 +88,7 @@ fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
 
 /// What a file looks like from outside: another once it was written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp([i64; 4]);
+pub struct Stamp([i64; 6]);
 
 impl Stamp {
     /// None where there is no such file.
@@ -99,7 +99,8 @@ impl Stamp {
 
 impl From<&std::fs::Metadata> for Stamp {
     fn from(meta: &std::fs::Metadata) -> Self {
-        Self([meta.ino() as i64, meta.size() as i64, meta.mtime(), meta.mtime_nsec()])
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Self([meta.ino() as i64, meta.size() as i64, times[0], times[1], times[2], times[3]])
     }
 }
 

@@ -193,8 +193,12 @@ pub fn is_tracked(tree: &Tree, path: &Path) -> bool {
 
 /// Whether an index has `path`, or anything in it.
 pub(super) fn is_in(index: &gix_index::File, path: &Path) -> bool {
-    let path = path.as_os_str().as_bytes();
-    index.entry_by_path(path.into()).is_some() || index.path_is_directory(path.into())
+    is_entry(index, path) || index.path_is_directory(path.as_os_str().as_bytes().into())
+}
+
+/// Whether an index has `path` itself.
+pub(super) fn is_entry(index: &gix_index::File, path: &Path) -> bool {
+    index.entry_by_path(path.as_os_str().as_bytes().into()).is_some()
 }
 
 /// Where git keeps its things for one working tree.

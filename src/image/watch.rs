@@ -38,6 +38,8 @@ pub struct Watch {
     settle: Settle,
     /// Whether more happened than was told.
     lost: bool,
+    /// Whether something happened among git's own files.
+    git_told: bool,
     /// Directories that are watched, and files in them, when it began.
     size: (usize, usize),
     /// The state of the sources after changes were lost, to tell a loss of nothing from one of something.
@@ -108,7 +110,16 @@ impl Watch {
                 (Way::Looked(looks), size)
             }
         };
-        Ok(Self { tree: tree.clone(), git, way, settle: Settle::default(), lost: false, size, print: None })
+        Ok(Self {
+            tree: tree.clone(),
+            git,
+            way,
+            settle: Settle::default(),
+            lost: false,
+            git_told: false,
+            size,
+            print: None,
+        })
     }
 
     /// Directories that were watched when it began, and files in them.
@@ -191,13 +202,14 @@ impl Watch {
         self.tree.dir.join("flake.nix").is_file()
     }
 
-    /// Whether the path is git's own; what it says is heard then.
+    /// Whether the path is git's own; it is asked once it has settled.
     fn is_of_git(&mut self, path: &Path) -> bool {
-        let Some(git) = self.git.as_mut().filter(|git| path.starts_with(git.dir())) else { return false };
-        if git.changed() {
-            self.settle.add(".git".into(), false);
+        let is_own = self.git.as_ref().is_some_and(|git| path.starts_with(git.dir()));
+        if is_own {
+            self.git_told = true;
+            self.settle.touch();
         }
-        true
+        is_own
     }
 
     fn add(&mut self, path: &Path, new: bool) {
@@ -243,10 +255,6 @@ impl Watch {
                 self.unless_silent(looked.map(drop));
             }
             false => {
-                if Rules::is_one(path) {
-                    // What was hidden may not be any more.
-                    self.look_again();
-                }
                 self.add(path, how == How::New);
             }
         }
@@ -284,9 +292,18 @@ impl Watch {
 
     /// What is to be told of what gathered; nothing where it came to nothing.
     fn settled(&mut self) -> Option<Heard> {
-        let (paths, unknown) = self.settle.take(|path| self.tree.root.join(path).symlink_metadata().is_ok());
+        let (mut paths, unknown) =
+            self.settle.take(|path| self.tree.root.join(path).symlink_metadata().is_ok());
         if !self.is_there() {
             return None;
+        }
+        if paths.iter().any(|path| Rules::is_one(path)) {
+            // What was hidden may not be any more.
+            self.look_again();
+        }
+        let git_changed = std::mem::take(&mut self.git_told) && self.git.as_mut().is_some_and(Git::changed);
+        if git_changed {
+            paths.insert(".git".into());
         }
         let unknown = unknown || std::mem::take(&mut self.lost) && self.find_lost();
         let (seen, mut unseen) = match &self.git {

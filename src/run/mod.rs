@@ -215,10 +215,12 @@ fn discard(id: &str, paths: &Paths, store: &mut Store) -> Result<(), LifecycleEr
 
 /// The specification in a VM's record.
 fn recorded(vm: &VmRow) -> Result<VmSpec, RunError> {
-    lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
+    let spec = lifecycle::spec_of(vm).ok_or_else(|| RunError::Unavailable {
         what: format!("the record of the VM `{}` cannot be read", vm.name),
         help: "`mvm run` boots a new one".into(),
-    })
+    })?;
+    // Whose place it was to take is no matter any more.
+    Ok(VmSpec { takes_over: None, ..spec })
 }
 
 fn refuse_taken(store: &Store, name: &VmName) -> Result<(), RunError> {

@@ -8,7 +8,8 @@ use crate::host::paths::Paths;
 use crate::store::Store;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle::{self, LifecycleError};
-use crate::vm::spec::{PortMap, VmSpec};
+use crate::vm::spec::{HypervisorKind, PortMap, VmSpec, VolumeSpec};
+use crate::vm::virtiofs;
 
 /// Builds, boots the result beside `old`, and has it take its place once it is ready: name and ports.
 /// The old VM ends then, and is removed. `None` where it would be replaced by its like.
@@ -32,10 +33,13 @@ pub async fn replace(
         sink.info(format!("`{}` runs it already", was.name));
         return Ok(None);
     }
-    // Two guests that write into one file would destroy what is in it.
-    let shares = spec.volumes.iter().find(|volume| volume.host.is_file());
+    // Two guests that write in one place would destroy what is in it.
+    let is_shared =
+        |volume: &&VolumeSpec| !volume.read_only && (volume.host.is_file() || shares(volume, &spec));
+    let shares = spec.volumes.iter().find(is_shared);
     if lives && let Some(volume) = shares {
-        sink.info(format!("`{}` ends first: both would write into {}", was.name, volume.host.display()));
+        let what = volume.host.display();
+        sink.info(format!("`{}` ends before the new one starts: both would write into {what}", was.name));
         lifecycle::stop(paths, store, old, Some(STOP_DEADLINE)).await?;
     } else if lives {
         spec.takes_over = Some(old.id.clone());
@@ -48,8 +52,13 @@ pub async fn replace(
         discard(&id, paths, store)?;
     }
     let running = running?;
-    if beside {
-        store.take_place(&old.id, &id).map_err(LifecycleError::from)?;
+    if beside && !store.take_place(&old.id, &id).map_err(LifecycleError::from)? {
+        running.starting.end(paths).await;
+        discard(&id, paths, store)?;
+        return Err(RunError::Unavailable {
+            what: format!("the VM `{}` was ended while it was being replaced", was.name),
+            help: "`mvm run` starts another; so does the next change of a watch".into(),
+        });
     }
     if let Err(error) = end(&old.id, paths, store).await {
         // The new one is there in any case.
@@ -65,6 +74,11 @@ async fn end(id: &str, paths: &Paths, store: &mut Store) -> Result<(), Lifecycle
         lifecycle::stop(paths, store, &vm, Some(STOP_DEADLINE)).await?;
     }
     lifecycle::remove(paths, store, &vm)
+}
+
+/// Whether a volume's directory is shared as it is, and not copied.
+fn shares(volume: &VolumeSpec, spec: &VmSpec) -> bool {
+    spec.hypervisor == HypervisorKind::Qemu && virtiofs::program_for(volume).is_some()
 }
 
 /// Where any port would do, the one it had does.

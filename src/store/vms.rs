@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
@@ -126,13 +126,21 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Has a VM that is beside another one of its name be the one that is meant by it.
-    pub fn take_place(&mut self, old: &str, new: &str) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
-        transaction.execute("UPDATE vms SET beside = ?2 WHERE id = ?1", [old, new])?;
+    /// Has a VM that is beside another one of its name be the one that is meant by it. Returns false when
+    /// that is over: somebody ended it, and does not want another in its place.
+    pub fn take_place(&mut self, old: &str, new: &str) -> Result<bool, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let lives = transaction.execute(
+            "UPDATE vms SET beside = ?2 WHERE id = ?1 AND state NOT IN ('stopped', 'failed')",
+            [old, new],
+        )?;
+        if lives == 0 {
+            return Ok(false);
+        }
         transaction.execute("UPDATE vms SET beside = NULL WHERE id = ?1", [new])?;
         transaction.commit()?;
-        self.audit(new, &format!("took the place of {old}"))
+        self.audit(new, &format!("took the place of {old}"))?;
+        Ok(true)
     }
 
     /// Records which process is the VM's shim.
@@ -266,10 +274,12 @@ mod tests {
         assert!(store.insert_vm(&beside("v-2")).unwrap());
         let meant = |store: &Store| store.vms_named("hello").unwrap().remove(0).id;
         assert_eq!(meant(&store), "v-1");
-        store.take_place("v-1", "v-2").unwrap();
+        assert!(store.take_place("v-1", "v-2").unwrap());
         assert_eq!(meant(&store), "v-2");
         store.set_vm_state("v-1", VmState::Stopped, None).unwrap();
         assert!(!store.insert_vm(&row("v-3", "hello")).unwrap());
+        assert!(store.insert_vm(&beside("v-4")).unwrap());
+        assert!(!store.take_place("v-1", "v-4").unwrap(), "it is over");
     }
 
     #[test]

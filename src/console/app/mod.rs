@@ -177,11 +177,6 @@ pub async fn run(origin: Origin, around: Surroundings, options: Options) -> io::
         stale: true,
         drawn: Instant::now() - FRAME,
     };
-    if app.ui.watching
-        && let Some(Effect::Work(job)) = act::again(&app.model, &app.ui)
-    {
-        app.work(job);
-    }
     let ended = match app.serve(&mut screen, &mut signals, inputs, events, &bell).await {
         // A frame that fails can be the first to notice.
         Err(_) if screen.given_back().now_or_never().is_some() => Ok(End::Panicked),

@@ -23,6 +23,8 @@ pub async fn follow(
             let Some(flake) = &watched else { return std::future::pending().await };
             let Err(error) = tell(flake, &paths, &sink).await;
             sink.warn(error.to_string());
+            // It is built once all the same.
+            sink.send(Kind::SourcesChanged { paths: Vec::new(), more: 0 });
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -45,6 +47,8 @@ enum Blind {
 async fn tell(flake: &str, paths: &Paths, sink: &EventSink) -> Result<std::convert::Infallible, Blind> {
     let flake: FlakeRef = flake.parse()?;
     let mut watching = Watching::begin(&flake, Manner::default(), paths).await?;
+    // What was saved before is part of the first build, and what is saved from now on is told.
+    sink.send(Kind::SourcesChanged { paths: Vec::new(), more: 0 });
     loop {
         match watching.next().await {
             News::Changed(change) => {

@@ -206,7 +206,10 @@ struct Bench {
     id: TaskId,
     paths: Paths,
     out: EventSink,
+    /// Ends its task.
     cancel: CancellationToken,
+    /// The console ends.
+    over: CancellationToken,
     holds: mpsc::UnboundedSender<Held>,
 }
 
@@ -255,7 +258,7 @@ impl Desk {
                 },
                 job = incoming.recv() => match job {
                     Some((id, job)) => {
-                        let Some(work) = self.begin(id.clone(), job, all.child_token(), &holds) else { continue };
+                        let Some(work) = self.begin(id.clone(), job, &all, &holds) else { continue };
                         doing.spawn_local(async move {
                             work.await;
                             id
@@ -274,7 +277,7 @@ impl Desk {
         &mut self,
         id: TaskId,
         job: Job,
-        cancel: CancellationToken,
+        all: &CancellationToken,
         holds: &mpsc::UnboundedSender<Held>,
     ) -> Option<impl Future<Output = ()> + use<>> {
         let mut leashed = false;
@@ -289,9 +292,10 @@ impl Desk {
             Job::Unforward { vm, map } if self.let_go(vm, Some(map)) => return None,
             _ => {}
         }
+        let (cancel, over) = (all.child_token(), all.clone());
         self.under_way.insert(id.clone(), cancel.clone());
-        let bench =
-            Bench { id, paths: self.paths.clone(), out: self.sink.clone(), cancel, holds: holds.clone() };
+        let (paths, out, holds) = (self.paths.clone(), self.sink.clone(), holds.clone());
+        let bench = Bench { id, paths, out, cancel, over, holds };
         Some(perform(bench, job, leashed))
     }
 

@@ -151,7 +151,7 @@ async fn keep(bench: &Bench, mut starting: Starting, leashed: bool) -> Result<()
         // The leash ends with the VM.
         () = async { while starting.next().await.is_some() {} } => Ended::VmOver,
         () = let_go.cancelled() => Ended::LetGo,
-        () = bench.cancel.cancelled() => Ended::ConsoleOver,
+        () = bench.over.cancelled() => Ended::ConsoleOver,
     };
     match ended {
         Ended::VmOver => {}
@@ -182,7 +182,8 @@ mod tests {
         let (id, (out, _shown)) = (TaskId::new('b'), EventSink::new(TaskId::machine()));
         let record = paths.tasks().join(format!("{}.jsonl", id.as_str()));
         let (holds, _held) = mpsc::unbounded_channel();
-        let bench = Bench { id, paths, out, cancel: CancellationToken::new(), holds };
+        let (cancel, over) = (CancellationToken::new(), CancellationToken::new());
+        let bench = Bench { id, paths, out, cancel, over, holds };
         let done = recorded(&bench, TaskKind::Build, "f".into(), async |sink| {
             (0..1000).for_each(|_| sink.info("a line"));
             Ok::<_, Failure>(())

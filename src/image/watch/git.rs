@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::image::flake::Tree;
-use crate::image::source::{GitDir, is_in};
+use crate::image::source::{GitDir, is_entry, is_in};
 
 /// A git tree's own files.
 #[derive(Debug)]
@@ -48,6 +48,12 @@ impl Git {
     /// Parts paths below the root into those that Nix sees and those that it does not.
     pub fn part(&self, paths: BTreeSet<PathBuf>) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
         let Some(index) = self.dir.index() else { return (paths, BTreeSet::new()) };
-        paths.into_iter().partition(|path| path == Path::new(".git") || is_in(&index, path))
+        let is_seen = |path: &PathBuf| {
+            // Below a submodule, its own git knows.
+            path == Path::new(".git")
+                || is_in(&index, path)
+                || path.ancestors().any(|path| is_entry(&index, path))
+        };
+        paths.into_iter().partition(is_seen)
     }
 }

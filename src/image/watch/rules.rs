@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::image::flake::Tree;
 
-/// Files with rules in them, the later the stronger.
+/// Files with rules in them, the later the stronger. Git knows the first only.
 const FILES: [&str; 2] = [".gitignore", ".ignore"];
 /// Files of editors: they come and go with each save.
 const EDITORS: [&str; 9] =
@@ -25,6 +25,7 @@ pub struct Rules {
     outside: Vec<Gitignore>,
     /// Of each directory, as they were read.
     inside: HashMap<PathBuf, Option<Gitignore>>,
+    files: &'static [&'static str],
 }
 
 impl Rules {
@@ -38,7 +39,7 @@ impl Rules {
         let mut outside = Vec::new();
         if tree.git {
             outside.push(Gitignore::global().0);
-            outside.extend(read(&tree.root, &[&tree.root.join(".git/info/exclude")]));
+            outside.extend(read(&tree.root, &[tree.root.join(".git/info/exclude")]));
         }
         Self {
             root: tree.root.clone(),
@@ -46,6 +47,7 @@ impl Rules {
             editors: editors.build().unwrap_or_else(|_| Gitignore::empty()),
             outside,
             inside: HashMap::new(),
+            files: if tree.git { &FILES[..1] } else { &FILES },
         }
     }
 
@@ -100,14 +102,14 @@ impl Rules {
 
     fn of(&mut self, dir: &Path) -> Option<&Gitignore> {
         if !self.inside.contains_key(dir) {
-            let files = FILES.map(|file| dir.join(file));
-            self.inside.insert(dir.to_path_buf(), read(dir, &files.each_ref().map(PathBuf::as_path)));
+            let files: Vec<PathBuf> = self.files.iter().map(|file| dir.join(file)).collect();
+            self.inside.insert(dir.to_path_buf(), read(dir, &files));
         }
         self.inside.get(dir)?.as_ref()
     }
 }
 
-fn read(dir: &Path, files: &[&Path]) -> Option<Gitignore> {
+fn read(dir: &Path, files: &[PathBuf]) -> Option<Gitignore> {
     let mut builder = GitignoreBuilder::new(dir);
     for file in files.iter().filter(|file| file.is_file()) {
         // A rule that cannot be read hides nothing.

@@ -38,7 +38,7 @@ pub enum Told {
 /// How something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// It was not there before.
+    /// It was made, and was not there before. What is moved to a name may take another's place.
     New,
     /// It is not there any more; something else may be.
     Gone,
@@ -140,7 +140,7 @@ impl Teller {
 
 fn how(kind: EventKind) -> How {
     match kind {
-        EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => How::New,
+        EventKind::Create(_) => How::New,
         EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => How::Gone,
         _ => How::Other,
     }

@@ -231,8 +231,10 @@ impl Start<'_> {
     /// Starts the hypervisor, and waits until it has a network.
     async fn launch(&mut self, volumes: &mut Volumes, how: Launch<'_>) -> Result<Booted, ShimError> {
         let mut booted = launch(self.paths, self.prepared, volumes, how).await?;
+        // Not to be given up in the middle: what is half made cannot be removed. It takes a few milliseconds,
+        // in which the hypervisor started.
         if let Some(connecting) = self.connecting.take()
-            && let Err(error) = tokio::task::spawn_blocking(|| connecting.made()).await?
+            && let Err(error) = connecting.made()
         {
             // It may have ended by itself.
             drop(booted.hypervisor.child().kill().await);

@@ -53,6 +53,9 @@ pub fn take(socket: &Path) -> io::Result<Vec<(PortMap, TcpListener)>> {
         let mut room = [IoSliceMut::new(&mut line[length..])];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(stream.as_raw_fd(), &mut room, Some(&mut space), flags)?;
+        if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(io::Error::other("this process may have no more open files"));
+        }
         for rights in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(rights) = rights {
                 // SAFETY: the kernel made these descriptors for this process just now.

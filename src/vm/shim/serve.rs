@@ -172,7 +172,17 @@ pub async fn serve(
         // Who comes now, comes to the VM that takes this one's place; who is here may be about to go.
         published.shutdown().await;
         clients.close();
-        let _ = tokio::time::timeout(LAST_CLIENTS, clients.wait()).await;
+        let gone = async { tokio::time::timeout(LAST_CLIENTS, clients.wait()).await };
+        tokio::pin!(gone);
+        loop {
+            tokio::select! {
+                _ = &mut gone => break,
+                // Some were accepted and have not got through to the guest yet.
+                order = incoming.recv() => if let Some(Order::Endpoint(port, reply)) = order {
+                    let _ = reply.send(endpoint(&prepared.spec, &mut *booted.hypervisor, port).await);
+                }
+            }
+        }
     }
     if let Some(deadline) = stop.filter(|_| paused) {
         // A halted guest hears nothing. If it cannot go on it is ended at the deadline.
