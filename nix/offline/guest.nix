@@ -10,10 +10,14 @@
   services ? { },
   # absolute path in the guest → a text, a file, a directory, or { text | source; mode; }.
   files ? { },
+  # Directories whose bin/, lib/ and share/ go into the guest, such as what `mvm setup --with` lays out.
+  tools ? [ ],
   # TCP ports the services listen on once the guest is ready; 22 is always among them.
   ports ? [ ],
   # Least memory in MiB the image boots with.
   minMemMib ? 96,
+  # The names of the modules this is made of, for mvm to see that they count.
+  modules ? [ ],
 }:
 let
   inherit (builtins) attrNames concatStringsSep isAttrs isString match substring toFile;
@@ -69,7 +73,9 @@ let
 
   rootfs = build "${word "the name" name}-rootfs" ./rootfs.sh {
     guest = "${host-tools}/guest";
-    extra = if profile == "dev" then "${host-tools}/dev" else "";
+    extra = concatStringsSep " " (
+      (if profile == "dev" then [ "${host-tools}/dev" ] else [ ]) ++ map (tool: "${tool}") tools
+    );
     skeleton = ./guest;
     motd = "mvm guest ${name}, ${if role == null then "" else "role ${role}, "}profile ${profile}";
     role = if role == null then "" else role;
@@ -88,5 +94,6 @@ build "mvm-${name}" ./join.sh {
     contract = 2;
     ports = [ 22 ] ++ builtins.filter (port: port != 22) ports;
     min_mem_mib = minMemMib;
+    inherit modules;
   };
 }

@@ -41,9 +41,17 @@ for part in $guest $extra; do
 		cp "$program" bin/
 	done
 	for library in "$part"/lib/*; do
-		[ -e "lib/${library##*/}" ] || cp "$library" lib/
+		# A directory is what a program looks for below its prefix, /usr.
+		if [ -d "$library" ]; then
+			cp -R "$library" usr/lib/
+		elif [ ! -e "lib/${library##*/}" ]; then
+			cp "$library" lib/
+		fi
 	done
+	[ ! -d "$part/share" ] || cp -R "$part/share" usr/
 done
+# What comes out of the store is read-only even for its owner.
+chmod -R u+w usr
 chmod 755 bin/*
 [ ! -e bin/sftp-server ] || ln -s ../bin/sftp-server usr/lib/sftp-server
 
@@ -83,7 +91,6 @@ while read -r mode path source; do
 	if [ -d "$source" ]; then
 		mkdir -p "./$path"
 		cp -R "$source/." "./$path/"
-		# What comes out of the store is read-only even for its owner.
 		chmod -R u+w "./$path"
 	else
 		# A link of the skeleton's gives way.

@@ -9,12 +9,12 @@ use super::context::{Context, print, print_json, say};
 use super::{dev, task, vm};
 use crate::event::TaskKind;
 use crate::host::doctor::{self, Status};
-use crate::host::packages;
+use crate::host::languages::Language;
 use crate::host::setup::{self, SetupOptions};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.\nWith --recreate all of it is laid out anew, and the dev VM's image is built from scratch."
+    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n  mvm setup --with python       for the template of `mvm init --template python`\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.\nWith --recreate all of it is laid out anew, and the dev VM's image is built from scratch."
 )]
 pub struct SetupArgs {
     /// Do not ask before packages are installed
@@ -23,16 +23,19 @@ pub struct SetupArgs {
     /// Lay out kernel and tools anew, and build the default root file system from scratch
     #[arg(long)]
     recreate: bool,
+    /// Lay out a language for guests too, taken from this machine; may be repeated
+    #[arg(long, value_enum, value_name = "LANGUAGE")]
+    with: Vec<Language>,
 }
 
 /// Prepares the machine; without `--yes` it asks before installing.
 pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
-    let missing: Vec<_> = packages::missing().iter().map(|package| package.name).collect();
+    let missing: Vec<_> = setup::missing(&args.with).iter().map(|package| package.name).collect();
     if !missing.is_empty() && !args.yes && !vm::confirm(&format!("Install {}?", missing.join(" ")), "--yes")?
     {
         return Ok(ExitCode::FAILURE);
     }
-    let changed = prepare(context, args.recreate).await?;
+    let changed = prepare(context, args.recreate, args.with).await?;
     if args.recreate {
         dev::image(context, true).await?;
     }
@@ -43,8 +46,8 @@ pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
 }
 
 /// Installs and lays out what is missing, without asking. Returns whether anything was.
-pub async fn prepare(context: &mut Context, recreate: bool) -> Result<bool> {
-    let options = SetupOptions { install: true, recreate };
+pub async fn prepare(context: &mut Context, recreate: bool, with: Vec<Language>) -> Result<bool> {
+    let options = SetupOptions { install: true, recreate, with };
     let title = "prepare this machine".to_string();
     let done = task::run(context, TaskKind::Setup, title, async |paths, _, sink, cancel| {
         Ok(setup::setup(paths, options, sink, cancel).await?)
@@ -56,7 +59,8 @@ pub async fn prepare(context: &mut Context, recreate: bool) -> Result<bool> {
         (done.offline_flake, "offline flake"),
         (done.firecracker, "Firecracker"),
     ];
-    let laid_out: Vec<&str> = changed.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+    let mut laid_out: Vec<&str> = changed.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+    laid_out.extend(&done.languages);
     if !done.packages.is_empty() {
         say(&format!("installed {}", done.packages.join(" ")));
     }

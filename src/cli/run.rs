@@ -79,7 +79,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     args.builder.wish()?;
     context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
-        machine::prepare(context, false).await?;
+        machine::prepare(context, false, Vec::new()).await?;
     }
     if args.watch.watch {
         return watch(context, &args, &parsed).await;

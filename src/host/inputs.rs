@@ -1,6 +1,7 @@
 //! What mvm lays out, as inputs of flakes.
 //!
-//! Flakes name them `flake:mvm-offline`, `flake:mvm-host-tools` and `flake:mvm-kernel`. Each is
+//! Flakes name them `flake:mvm-offline`, `flake:mvm-host-tools`, `flake:mvm-kernel` and, where `mvm
+//! setup --with` laid them out, `flake:mvm-python` and `flake:mvm-node`. Each is
 //! added to the Nix store once, under the name `source`: Nix takes a path of that name as it is,
 //! and would copy any other at every evaluation.
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use super::languages::Language;
 use super::layout;
 use super::nix::{nix_command, nix_store_command};
 use super::offline;
@@ -94,7 +96,8 @@ pub async fn flake_overrides(paths: &Paths) -> Result<Vec<(String, String)>, Inp
         ("mvm-kernel", paths.kernel()),
         ("mvm-offline", paths.offline_flake()),
     ];
-    for (name, dir) in inputs {
+    let languages = Language::ALL.map(|language| (language.input(), paths.language(language.name())));
+    for (name, dir) in inputs.into_iter().chain(languages) {
         let Some(stamp) = layout::stamp(&dir) else { continue };
         let fresh = |added: &&Added| added.stamp == stamp && added.store_path.exists();
         let store_path = match known.get(name).filter(fresh) {

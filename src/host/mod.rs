@@ -22,6 +22,8 @@ pub mod kernel;
 #[cfg(target_os = "linux")]
 pub mod kvm;
 #[cfg(target_os = "linux")]
+pub mod languages;
+#[cfg(target_os = "linux")]
 pub mod layout;
 #[cfg(target_os = "linux")]
 pub mod nix;

@@ -154,6 +154,11 @@ impl Paths {
         self.state.join("host-tools")
     }
 
+    /// A language for guests, laid out by `mvm setup --with`.
+    pub fn language(&self, name: &str) -> PathBuf {
+        self.state.join("languages").join(name)
+    }
+
     /// mvm's own offline flake, laid out by `mvm setup`.
     pub fn offline_flake(&self) -> PathBuf {
         self.state.join("nix/offline")

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::files::Lock;
 use super::firecracker;
 use super::kernel::{self, KernelError};
+use super::languages::{self, Language};
 use super::layout;
 use super::offline;
-use super::packages;
+use super::packages::{self, Package};
 use super::paths::Paths;
 use super::program::ProgramError;
 use super::tools::{self, ToolsError};
@@ -24,12 +25,14 @@ use crate::event::EventSink;
 const POLL: Duration = Duration::from_millis(5);
 
 /// What setup shall do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupOptions {
     /// Install missing packages; without it a missing one is an error.
     pub install: bool,
     /// Lay everything out again, the kernel's download too.
     pub recreate: bool,
+    /// Languages for guests besides those that are laid out.
+    pub with: Vec<Language>,
 }
 
 /// What setup did.
@@ -43,6 +46,8 @@ pub struct Done {
     pub host_tools: bool,
     /// Whether it laid out the offline flake.
     pub offline_flake: bool,
+    /// Languages it laid out.
+    pub languages: Vec<&'static str>,
     /// Whether it fetched Firecracker.
     pub firecracker: bool,
 }
@@ -116,7 +121,7 @@ pub async fn setup(
 ) -> Result<Done, SetupError> {
     let _lock = lock(paths, sink, cancel).await?;
     let mut done = Done::default();
-    let missing = packages::missing();
+    let missing = missing(&options.with);
     if !missing.is_empty() {
         done.packages = missing.iter().map(|package| package.name).collect();
         if !options.install {
@@ -129,6 +134,12 @@ pub async fn setup(
     done.host_tools = tools::lay_out(paths, options.recreate, sink).await?;
     done.offline_flake =
         offline::lay_out(paths, options.recreate).map_err(|source| io_error(paths, source))?;
+    for language in Language::ALL {
+        let wanted = options.with.contains(&language) || language.is_laid_out(paths);
+        if wanted && languages::lay_out(language, paths, options.recreate, sink, cancel).await? {
+            done.languages.push(language.name());
+        }
+    }
     done.firecracker = firecracker::lay_out(paths, sink, cancel).await?;
     Ok(done)
 }
@@ -142,7 +153,22 @@ pub async fn refresh(paths: &Paths, sink: &EventSink) -> Result<(), SetupError> 
     if layout::stamp(&paths.host_tools()).is_some() && packages::missing().is_empty() {
         tools::lay_out(paths, false, sink).await?;
     }
+    for language in Language::ALL {
+        // One that is no longer installed serves as it was.
+        if language.is_laid_out(paths) && language.package().installed().is_some() {
+            languages::lay_out(language, paths, false, sink, &CancellationToken::new()).await?;
+        }
+    }
     Ok(())
+}
+
+/// The packages that are not installed, with those of these languages.
+pub fn missing(with: &[Language]) -> Vec<Package> {
+    let mut missing = packages::missing();
+    missing.extend(
+        with.iter().map(|language| language.package()).filter(|package| package.installed().is_none()),
+    );
+    missing
 }
 
 async fn lock(paths: &Paths, sink: &EventSink, cancel: &CancellationToken) -> Result<Lock, SetupError> {
@@ -179,7 +205,7 @@ mod tests {
         let _held = Lock::try_take(&paths.state().join("setup.lock")).unwrap().unwrap();
         let (sink, mut stream) = EventSink::new(TaskId::new('s'));
         let cancel = CancellationToken::new();
-        let options = SetupOptions { install: false, recreate: false };
+        let options = SetupOptions { install: false, recreate: false, with: Vec::new() };
         let second = setup(&paths, options, &sink, &cancel);
         let watch = async {
             let event = stream.next().await.unwrap();

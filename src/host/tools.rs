@@ -36,6 +36,9 @@ pub enum ToolsError {
     /// A program is not installed.
     #[error("`{0}` is not installed\nhelp: run `mvm setup`; `mvm doctor` tells what else is missing")]
     Missing(&'static str),
+    /// A language is not installed.
+    #[error("the flakes' `{0}` is not installed any more\nhelp: run `mvm setup --with {0}`")]
+    NoLanguage(&'static str),
     /// The guest's agent is not there.
     #[error(
         "`mvm-guest`, which runs inside guests, is not beside `{0}`\nhelp: install both binaries of the package into one directory: `cargo install` and `cargo build` do"
@@ -72,7 +75,7 @@ pub enum ToolsError {
 }
 
 /// A program and the part of the layout it goes to.
-type Wanted = (&'static str, PathBuf);
+pub(super) type Wanted = (&'static str, PathBuf);
 
 /// Lays out the tools unless they are there as they are on the host; true when it did.
 pub async fn lay_out(paths: &Paths, recreate: bool, sink: &EventSink) -> Result<bool, ToolsError> {
@@ -137,7 +140,7 @@ fn wanted() -> Result<Vec<Wanted>, ToolsError> {
 }
 
 /// The stamp's first lines: what was asked for. The libraries follow.
-fn header(programs: &[Wanted]) -> String {
+pub(super) fn header(programs: &[Wanted]) -> String {
     let mut text = format!("{LAYOUT}\n");
     for (part, file) in programs {
         text.push_str(part);
@@ -147,7 +150,7 @@ fn header(programs: &[Wanted]) -> String {
     text
 }
 
-fn is_fresh(stamp: &str, programs: &[Wanted]) -> bool {
+pub(super) fn is_fresh(stamp: &str, programs: &[Wanted]) -> bool {
     let Some(libraries) = stamp.strip_prefix(&header(programs)) else {
         return false;
     };
@@ -185,9 +188,14 @@ pub(super) async fn copy_into(dir: &Path, file: &Path) -> Result<(), ToolsError>
 
 /// The loader and the shared libraries of a program, as the loader itself finds them.
 pub(super) async fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, ToolsError> {
-    let Some(loader) = loader(program).map_err(at(program))? else {
-        return Ok(Vec::new());
-    };
+    match loader(program).map_err(at(program))? {
+        Some(loader) => libraries_by(loader, program).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A loader and the shared libraries it finds for a program, or for a library.
+pub(super) async fn libraries_by(loader: PathBuf, program: &Path) -> Result<Vec<PathBuf>, ToolsError> {
     let listing = program::output(Command::new(&loader).arg("--list").arg(program)).await?;
     let mut libraries = vec![loader.clone()];
     for line in listing.lines() {
@@ -207,7 +215,7 @@ pub(super) async fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, ToolsEr
 }
 
 /// The loader an ELF program names (`PT_INTERP`), if any.
-fn loader(program: &Path) -> io::Result<Option<PathBuf>> {
+pub(super) fn loader(program: &Path) -> io::Result<Option<PathBuf>> {
     const PT_INTERP: u32 = 3;
     let mut file = File::open(program)?;
     let mut header = [0; 64];
@@ -234,7 +242,7 @@ fn loader(program: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> ToolsError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> ToolsError {
     let path = path.to_path_buf();
     move |source| ToolsError::Io { path, source }
 }

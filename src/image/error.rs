@@ -16,6 +16,11 @@ pub enum BuildError {
         "this machine is not prepared: the kernel and tools that the flake takes from mvm are not laid out\nhelp: run `mvm setup`, or add --setup to `mvm run`"
     )]
     NotPrepared,
+    /// A language the flake wants is not laid out.
+    #[error(
+        "the flake takes `{0}` from this machine, and it is not laid out\nhelp: run `mvm setup --with {0}`"
+    )]
+    NoLanguage(&'static str),
     /// There is no Nix.
     #[error("Nix is not installed\nhelp: `mvm doctor` says what is missing, `mvm setup` installs it")]
     NoNix,

@@ -9,6 +9,7 @@ use super::nix::Nix;
 use super::request::BuildRequest;
 use super::source::{is_tracked, untracked};
 use crate::event::text::{clean, strip};
+use crate::host::languages::Language;
 
 /// Lines kept of the failing log, the last ones.
 const MAX_LINES: usize = 10_000;
@@ -21,10 +22,8 @@ pub async fn explain(request: &BuildRequest, attribute: &str, report: Report, ni
     let said = if report.errors.is_empty() { &report.others } else { &report.errors };
     let messages: Vec<String> = said.iter().map(|error| plain(error)).collect();
     let message = if messages.is_empty() { "nix failed without a word".into() } else { messages.join("\n") };
-    let lacks =
-        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
-    if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
-        return BuildError::NotPrepared;
+    if let Some(error) = lacking(request, &message) {
+        return error;
     }
     // Nix does not say which derivation failed but in words: one that was built and is named.
     let failed = report.tails.into_iter().find(|(drv, _)| message.contains(drv.as_str()));
@@ -41,6 +40,17 @@ pub async fn explain(request: &BuildRequest, attribute: &str, report: Report, ni
         None => format!("{}#{attribute}", request.flake.display()),
     };
     BuildError::Nix { flake, message, help, log }
+}
+
+/// The error for a flake that takes from mvm what is not laid out here.
+pub fn lacking(request: &BuildRequest, message: &str) -> Option<BuildError> {
+    let lacks =
+        |name: &str| message.contains(name) && request.inputs.overrides.iter().all(|(had, _)| had != name);
+    if ["mvm-kernel", "mvm-host-tools"].into_iter().any(lacks) {
+        return Some(BuildError::NotPrepared);
+    }
+    let language = Language::ALL.into_iter().find(|language| lacks(language.input()));
+    language.map(|language| BuildError::NoLanguage(language.name()))
 }
 
 fn plain(error: &str) -> String {

@@ -28,7 +28,7 @@ pub async fn up(context: &mut Context, args: UpArgs) -> Result<()> {
     Plan::read(&context.paths)?;
     let runs = parts(&context.paths).iter().all(|part| part.state == PartState::Running);
     if !runs {
-        machine::prepare(context, false).await?;
+        machine::prepare(context, false, Vec::new()).await?;
     }
     let within = Duration::from_secs(args.timeout);
     let title = "start the cluster".to_string();
