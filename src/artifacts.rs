@@ -73,6 +73,9 @@ pub struct ImageInfo {
     /// Least memory in MiB the image boots with.
     #[serde(default)]
     pub min_mem_mib: Option<u32>,
+    /// The modules of `mvm-profiles.toml` it was made of.
+    #[serde(default)]
+    pub modules: Vec<String>,
 }
 
 impl Artifacts {

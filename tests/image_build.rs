@@ -11,6 +11,7 @@ use mvm::artifacts::Artifacts;
 use mvm::event::{Activity, EventSink, Kind, Source, TaskId};
 use mvm::host::inputs::FlakeInputs;
 use mvm::host::paths::Paths;
+use mvm::image::profiles::{Entry, Profiles};
 use mvm::image::{BuildError, BuildRequest, FlakeRef, build};
 use mvm::store::Store;
 use tempfile::TempDir;
@@ -72,6 +73,7 @@ impl World {
             flake: flake.parse::<FlakeRef>().unwrap(),
             profile: None,
             role: None,
+            entry: None,
             rebuild: false,
             background: false,
             nix_args: vec!["--substituters".into(), String::new()],
@@ -203,6 +205,7 @@ fn one_build_in_a_process_of_its_own() {
         flake: base.join("f").to_str().unwrap().parse().unwrap(),
         profile: None,
         role: None,
+        entry: None,
         rebuild: false,
         background: false,
         nix_args: vec!["--substituters".into(), String::new()],
@@ -320,6 +323,51 @@ fn role_and_profile_choose_the_attribute() {
     let request = world.request(&format!("{}#nope", flake.display()));
     let error = world.run(&request).error();
     assert!(error.contains("has no `nope`") && error.contains("it offers"), "{error}");
+}
+
+#[test]
+fn a_changed_mapping_is_another_build_even_where_git_does_not_see_it() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("default", GOOD), ("other", &GOOD.replace("echo root", "echo other"))]);
+    git(&flake, &["init", "-q"]);
+    git(&flake, &["add", "."]);
+    let mut mapped_to = |attribute: &str| {
+        let text = format!("[[profile]]\nname = \"small\"\nattribute = \"{attribute}\"\n");
+        fs::write(flake.join("mvm-profiles.toml"), text).unwrap();
+        let mut request = world.request(flake.to_str().unwrap());
+        request.profile = Some("small".into());
+        request.entry = Profiles::of(&request.flake).unwrap().entry(None, Some("small")).cloned();
+        let built = world.run(&request).result;
+        built.map(|artifacts| fs::read(artifacts.rootfs).unwrap()).map_err(|error| error.to_string())
+    };
+    for _ in 0..2 {
+        assert_eq!(mapped_to("default").unwrap(), b"root\n");
+        assert_eq!(mapped_to("other").unwrap(), b"other\n");
+    }
+    let error = mapped_to("othr").unwrap_err();
+    assert!(error.contains("has no `packages.x86_64-linux.othr`"), "{error}");
+    assert!(error.contains("it offers other, "), "{error}");
+}
+
+#[test]
+fn a_module_that_the_flake_does_not_use_is_a_warning() {
+    let Some(mut world) = World::new() else { return };
+    let script = "mkdir $out; printf '\\\\177ELFxx' > $out/vmlinux; echo root > $out/rootfs.ext4";
+    let info = "echo '{' '\\\"modules\\\":' '[\\\"a.nix\\\"]' '}' > $out/mvm.json";
+    let flake = world.flake("f", &[("default", &format!("{script}; {info}"))]);
+    let mut request = world.request(flake.to_str().unwrap());
+    request.entry = Some(Entry { modules: vec!["a.nix".into(), "b.nix".into()], ..Entry::default() });
+    let warnings: Vec<String> = world
+        .run(&request)
+        .events
+        .into_iter()
+        .filter_map(|kind| match kind {
+            Kind::Log { source: Source::Mvm { .. }, text } => Some(text),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("`b.nix`") && warnings[0].contains("mkGuests"), "{warnings:?}");
 }
 
 #[test]

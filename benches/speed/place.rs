@@ -110,6 +110,7 @@ impl Place {
             flake: flake.to_str().context("the path is not UTF-8")?.parse()?,
             profile: None,
             role: None,
+            entry: None,
             rebuild: false,
             background: false,
             nix_args: Vec::new(),

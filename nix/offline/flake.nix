@@ -24,19 +24,21 @@
         "x86_64-linux"
         "aarch64-linux"
       ];
-      profiles = [
+      kinds = [
         "minimal"
         "dev"
       ];
       attrs = keys: value: builtins.listToAttrs (map (name: { inherit name; value = value name; }) keys);
 
       # `packages` of a flake of guests: `<role>-<profile>` and `<role>` for each role, `<profile>`
-      # for the default role, and `default`.
+      # for the default role, and `default`. `profiles` is an mvm-profiles.toml: each of its entries
+      # that has modules makes its attribute of them, on top of its role.
       mkGuests =
         {
           name,
           default,
           roles,
+          profiles ? null,
         }:
         attrs systems (
           system:
@@ -50,15 +52,28 @@
                 map (profile: {
                   name = "${role}-${profile}";
                   value = guest role profile;
-                }) profiles
+                }) kinds
               )
               // {
                 ${role} = guest role "minimal";
               };
+            ofEntry =
+              entry:
+              let
+                role = if entry.role == null then default else entry.role;
+                profile = if builtins.elem entry.profile kinds then entry.profile else "minimal";
+              in
+              mkGuest (
+                { inherit name system role profile; }
+                // entry.onto (
+                  roles.${role} or (throw "mvm: mvm-profiles.toml names the role `${role}`, which `${name}` has not")
+                )
+              );
           in
           builtins.foldl' (all: role: all // ofRole role) { } (builtins.attrNames roles)
-          // attrs profiles (guest default)
+          // attrs kinds (guest default)
           // { default = guest default "minimal"; }
+          // builtins.mapAttrs (_: entry: ofEntry entry) (import ./profiles.nix profiles)
         );
     in
     {

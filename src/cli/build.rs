@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print};
 use super::options::{BuilderArgs, FlakeArgs, WatchArgs};
-use super::task;
 use super::watch::Session;
+use super::{offers, task};
 use crate::event::TaskKind;
 use crate::image::watch::Change;
 use crate::run::builder;
@@ -20,11 +20,22 @@ Examples:
   mvm build --flake nix/examples/hello
   mvm build --flake . --profile dev --role worker
   mvm build --flake . --builder vm         in a VM that is gone afterwards
+  mvm build --flake . --list               what there is to build, and what is built
   mvm build --flake . --watch              again with each change, until ^C
   mvm build --flake github:owner/repo#guest -- --option cores 2
 
 The directory with the artifacts is printed on standard output. With --json the
-events are, and the last of them names it.";
+events are, and the last of them names it.
+
+Role and profile choose packages.<system>.<ROLE>-<PROFILE>, else <PROFILE>, unless
+`mvm-profiles.toml` beside the flake has an entry for the two:
+
+  [[profile]]
+  role = \"gateway\"                 # as --role; an entry without it is for builds without it
+  name = \"small\"                   # as --profile, likewise
+  attribute = \"gateway-minimal\"    # what is built; without it as above
+  modules = [\"modules/small.nix\"]  # more options, for mkGuests { profiles = ./mvm-profiles.toml; … }
+  cpus = 1                         # how it runs, and memory and disk; mvm.toml and flags go over it";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -35,6 +46,9 @@ pub struct BuildArgs {
     builder: BuilderArgs,
     #[command(flatten)]
     watch: WatchArgs,
+    /// Build nothing: show what the flake offers
+    #[arg(long, conflicts_with_all = ["watch", "builder", "rebuild", "role", "profile", "nix_args"])]
+    list: bool,
     /// Arguments for Nix
     #[arg(last = true, value_name = "NIX ARGS")]
     nix_args: Vec<String>,
@@ -43,6 +57,10 @@ pub struct BuildArgs {
 /// Builds and prints the artifacts' directory.
 pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
     args.builder.wish()?;
+    if args.list {
+        offers::list(context, &args.flake).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.watch.watch {
         return watch(context, args).await;
     }

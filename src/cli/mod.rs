@@ -13,6 +13,7 @@ mod fleet;
 mod gc;
 mod logs;
 mod machine;
+mod offers;
 mod options;
 mod run;
 mod shell;

@@ -11,7 +11,7 @@ use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
 use crate::run::builder::BuilderWish;
 use crate::run::watch::{Manner, OnBusy};
-use crate::run::wish::BuildWish;
+use crate::run::wish::{self, BuildWish};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::spec::{
     HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,
@@ -167,9 +167,11 @@ pub struct RuntimeArgs {
 }
 
 impl RuntimeArgs {
-    /// The settings of the file beside the flake with the flags over them.
-    pub fn config(&self, flake: &FlakeRef) -> Result<RuntimeConfig> {
-        self.clone().over(flake.nix_dir())
+    /// The settings of the files beside the flake with the flags over them.
+    pub fn config(&self, args: &FlakeArgs) -> Result<RuntimeConfig> {
+        let flake = args.parse()?;
+        let below = wish::defaults(&flake, args.role.as_deref(), args.profile.as_deref())?;
+        Ok(below.overlaid(self.clone().over(flake.nix_dir())?))
     }
 
     /// Whether anything is asked for.

@@ -75,7 +75,7 @@ pub struct RunArgs {
 pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     // Wrong words are said before anything is installed.
     let parsed = args.flake.parse()?;
-    args.runtime.config(&parsed)?;
+    args.runtime.config(&args.flake)?;
     args.builder.wish()?;
     context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
@@ -111,7 +111,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
 
 async fn request(context: &Context, args: &RunArgs) -> Result<RunRequest> {
     Ok(RunRequest {
-        config: args.runtime.config(&args.flake.parse()?)?,
+        config: args.runtime.config(&args.flake)?,
         build: args.flake.request(&context.paths, &[]).await?,
         builder: args.builder.wish()?,
         name: args.name.clone(),

@@ -11,9 +11,10 @@ use super::layout;
 use super::paths::Paths;
 
 /// Each file of the flake: where it lies there, and its content.
-const FILES: [(&str, &str); 18] = [
+const FILES: [(&str, &str); 19] = [
     ("flake.nix", include_str!("../../nix/offline/flake.nix")),
     ("guest.nix", include_str!("../../nix/offline/guest.nix")),
+    ("profiles.nix", include_str!("../../nix/offline/profiles.nix")),
     ("initrd.sh", include_str!("../../nix/offline/initrd.sh")),
     ("rootfs.sh", include_str!("../../nix/offline/rootfs.sh")),
     ("join.sh", include_str!("../../nix/offline/join.sh")),

@@ -16,7 +16,7 @@ pub fn system() -> String {
 /// The names to try in `packages.<system>`, the best first: with role and profile
 /// `<role>-<profile>`, then `<profile>`; with a profile `<profile>`; with a role `<role>`, then
 /// `default`; with neither `default`. A profile that does not exist is an error, never the default.
-/// An attribute given with the reference is the only one.
+/// An attribute given with the reference is the only one, else the one of `mvm-profiles.toml`.
 pub fn candidates(request: &BuildRequest) -> Result<Vec<String>, BuildError> {
     for (what, value) in [("the profile", &request.profile), ("the role", &request.role)] {
         if let Some(value) = value.as_ref().filter(|value| !is_attribute(value)) {
@@ -24,13 +24,19 @@ pub fn candidates(request: &BuildRequest) -> Result<Vec<String>, BuildError> {
             return Err(BuildError::Argument { what, value: value.clone(), help });
         }
     }
-    Ok(match (&request.flake.attribute, &request.role, &request.profile) {
+    let given = request.flake.attribute.as_ref().or(mapped(request));
+    Ok(match (given, &request.role, &request.profile) {
         (Some(attribute), _, _) => vec![attribute.clone()],
         (None, Some(role), Some(profile)) => vec![format!("{role}-{profile}"), profile.clone()],
         (None, None, Some(profile)) => vec![profile.clone()],
         (None, Some(role), None) => vec![role.clone(), "default".into()],
         (None, None, None) => vec!["default".into()],
     })
+}
+
+/// The attribute that `mvm-profiles.toml` has for the role and the profile.
+pub fn mapped(request: &BuildRequest) -> Option<&String> {
+    request.entry.as_ref()?.attribute.as_ref()
 }
 
 /// What Nix is given for a candidate: the whole path, unless the user wrote his own.

@@ -20,6 +20,7 @@ use super::failure::{differs, explain};
 use super::log::{BuildTime, NixLog, Report, Usual};
 use super::nix::Nix;
 use super::origin::Origin;
+use super::profiles::FILE;
 use super::request::BuildRequest;
 use crate::artifacts::{Artifacts, ImageInfo, Manifest};
 use crate::event::{EventSink, Kind, Source};
@@ -67,7 +68,7 @@ pub async fn build_at(
         && let Some(artifacts) = cache.hit(store, &builds)?
     {
         store.use_build(&artifacts.manifest.build, Timestamp::now().as_millisecond())?;
-        ready(sink, &artifacts, true, "source unchanged");
+        ready(request, sink, &artifacts, true, "source unchanged");
         return Ok(artifacts);
     }
 
@@ -137,7 +138,7 @@ pub async fn build_at(
         (false, true) => "same output",
         (false, false) => "in the Nix store",
     };
-    ready(sink, &artifacts, !fresh, how);
+    ready(request, sink, &artifacts, !fresh, how);
     Ok(artifacts)
 }
 
@@ -151,7 +152,14 @@ fn remember(store: &mut Store, times: Vec<BuildTime>) -> Result<(), StoreError> 
 }
 
 /// Says that the artifacts are there.
-fn ready(sink: &EventSink, artifacts: &Artifacts, cached: bool, how: &str) {
+fn ready(request: &BuildRequest, sink: &EventSink, artifacts: &Artifacts, cached: bool, how: &str) {
+    let modules = request.entry.iter().flat_map(|entry| &entry.modules);
+    // Only the flake itself can take them in, and it need not.
+    for module in modules.filter(|module| !artifacts.manifest.image.modules.contains(module)) {
+        sink.warn(format!(
+            "the flake does not use the module `{module}` of {FILE}: give mkGuests `profiles = ./{FILE};`"
+        ));
+    }
     sink.send(Kind::ArtifactsReady {
         build: artifacts.manifest.build.clone(),
         path: artifacts.dir.clone(),

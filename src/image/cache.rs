@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::attribute::system;
+use super::attribute::{mapped, system};
 use super::collect::sound;
 use super::error::BuildError;
 use super::flake::Tree;
@@ -111,8 +111,9 @@ fn key(request: &BuildRequest, tree: &Tree, elsewhere: bool) -> String {
     key.bytes(tree.dir.as_os_str().as_bytes());
     key.bytes(system().as_bytes());
     key.bytes(if elsewhere { b"elsewhere" } else { b"here" });
-    for part in [&request.flake.attribute, &request.profile, &request.role] {
-        key.bytes(part.as_deref().map(|part| format!("={part}")).unwrap_or_default().as_bytes());
+    let given = [&request.flake.attribute, &request.profile, &request.role].map(Option::as_ref);
+    for part in given.into_iter().chain([mapped(request)]) {
+        key.bytes(part.map(|part| format!("={part}")).unwrap_or_default().as_bytes());
     }
     for arg in &request.nix_args {
         key.bytes(arg.as_bytes());

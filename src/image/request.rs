@@ -1,6 +1,7 @@
 //! What a build is asked for.
 
 use super::flake::FlakeRef;
+use super::profiles::Entry;
 use crate::host::inputs::FlakeInputs;
 
 /// What is to be built.
@@ -12,6 +13,8 @@ pub struct BuildRequest {
     pub profile: Option<String>,
     /// Role.
     pub role: Option<String>,
+    /// What `mvm-profiles.toml` says of the two.
+    pub entry: Option<Entry>,
     /// Go round the caches and build even what is built.
     pub rebuild: bool,
     /// Leave the CPUs to others first, e.g. to a screen that is looked at.

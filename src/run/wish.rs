@@ -6,9 +6,10 @@ use crate::host::inputs::{FlakeInputs, InputsError};
 use crate::host::paths::Paths;
 use crate::host::setup::{self, SetupError};
 use crate::image::flake::{FlakeRef, RefError};
+use crate::image::profiles::{Amount, Entry, Profiles, ProfilesError};
 use crate::image::request::BuildRequest;
 use crate::vm::config::{ConfigError, RuntimeConfig};
-use crate::vm::spec::{StartedBy, VmName};
+use crate::vm::spec::{SpecError, StartedBy, VmName, parse_cpus, parse_disk, parse_memory};
 
 /// A flake and what to build of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub enum WishError {
     /// `mvm.toml`.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `mvm-profiles.toml`.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
 }
 
 impl BuildWish {
@@ -51,8 +55,14 @@ impl BuildWish {
         // What it would say is of no interest here.
         let (sink, _) = EventSink::new(TaskId::new('s'));
         setup::refresh(paths, &sink).await?;
+        let profiles = Profiles::of(&flake)?;
+        let entry = entry(&profiles, &flake, self.role.as_deref(), self.profile.as_deref()).cloned();
+        if let Some(entry) = &entry {
+            resources(&profiles, entry)?;
+        }
         Ok(BuildRequest {
             flake,
+            entry,
             profile: self.profile,
             role: self.role,
             rebuild: self.rebuild,
@@ -65,7 +75,8 @@ impl BuildWish {
     /// The request to run it with the settings beside the flake.
     pub async fn run_request(self, name: Option<VmName>, paths: &Paths) -> Result<RunRequest, WishError> {
         let build = self.request(paths).await?;
-        let config = RuntimeConfig::beside(build.flake.nix_dir())?;
+        let below = defaults(&build.flake, build.role.as_deref(), build.profile.as_deref())?;
+        let config = below.overlaid(RuntimeConfig::beside(build.flake.nix_dir())?);
         Ok(RunRequest {
             build,
             builder: None,
@@ -76,4 +87,39 @@ impl BuildWish {
             started_by: StartedBy::Run,
         })
     }
+}
+
+/// What `mvm-profiles.toml` beside a flake says of how a role and profile run; `mvm.toml` goes over it.
+pub fn defaults(
+    flake: &FlakeRef,
+    role: Option<&str>,
+    profile: Option<&str>,
+) -> Result<RuntimeConfig, ProfilesError> {
+    let profiles = Profiles::of(flake)?;
+    match entry(&profiles, flake, role, profile) {
+        Some(entry) => resources(&profiles, entry),
+        None => Ok(RuntimeConfig::default()),
+    }
+}
+
+/// The entry for a role and profile; none when the user names the attribute himself.
+fn entry<'a>(
+    profiles: &'a Profiles,
+    flake: &FlakeRef,
+    role: Option<&str>,
+    profile: Option<&str>,
+) -> Option<&'a Entry> {
+    profiles.entry(role, profile).filter(|_| flake.attribute.is_none())
+}
+
+/// The resources of an entry, as `mvm.toml` has them.
+pub fn resources(profiles: &Profiles, entry: &Entry) -> Result<RuntimeConfig, ProfilesError> {
+    let text = |amount: &Option<Amount>| amount.as_ref().map(Amount::to_string);
+    let wrong = |error: SpecError| profiles.invalid(format!("of {entry}, {error}"));
+    Ok(RuntimeConfig {
+        cpus: text(&entry.cpus).map(|cpus| parse_cpus(&cpus)).transpose().map_err(wrong)?,
+        memory_mib: text(&entry.memory).map(|memory| parse_memory(&memory)).transpose().map_err(wrong)?,
+        disk_mib: text(&entry.disk).map(|disk| parse_disk(&disk)).transpose().map_err(wrong)?,
+        ..RuntimeConfig::default()
+    })
 }
