@@ -11,6 +11,7 @@ mod dev;
 mod exec;
 mod fleet;
 mod gc;
+mod init;
 mod logs;
 mod machine;
 mod offers;
@@ -36,6 +37,7 @@ use crate::host::kvm;
 
 const EXAMPLES: &str = "\
 Examples:
+  mvm init web --template gateway
   mvm run --setup --flake nix/examples/hello -- uname -a
   mvm dev
   mvm run --flake . --detach -p 8080:8080
@@ -65,6 +67,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a flake to begin with
+    Init(init::InitArgs),
     /// Build a flake into kernel, initrd and root file system; print where they are
     Build(build::BuildArgs),
     /// Build a flake, boot it, and open ssh or run a command in it
@@ -198,6 +202,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         // It leaves the state alone.
         Command::Shell(args) => return shell::shell(args).await,
         Command::Connect(args) => return stdio::connect(args).await,
+        Command::Init(args) => return init::init(&args, cli.json),
         command => command,
     };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose)?;
@@ -228,6 +233,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Proxy(args) => vm::proxy(&context, args).await,
         Command::Shell(_)
         | Command::Connect(_)
+        | Command::Init(_)
         | Command::Shim(_)
         | Command::ProbeKvm
         | Command::Completions { .. }

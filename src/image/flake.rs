@@ -232,7 +232,7 @@ fn suggestion(dir: &Path) -> String {
         .collect();
     found.sort();
     match found.as_slice() {
-        [] => "run `nix flake init` there, or give another directory".into(),
+        [] => "run `mvm init` there, or give another directory".into(),
         found => format!("there is one in {}", found.join(", ")),
     }
 }

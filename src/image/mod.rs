@@ -18,6 +18,7 @@ pub mod origin;
 pub mod profiles;
 pub mod request;
 pub mod source;
+pub mod template;
 pub mod watch;
 
 pub use build::build;

@@ -1,0 +1,6 @@
+# Joins the options of the role: one more page.
+{
+  files."/srv/www/status.txt" = ''
+    up
+  '';
+}
