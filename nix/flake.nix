@@ -14,7 +14,7 @@
       each = lib.genAttrs systems;
       agent = system: import ./agent.nix { pkgs = nixpkgs.legacyPackages.${system}; };
       mkGuest = import ./guest.nix { inherit nixpkgs agent; };
-      profiles = {
+      kinds = {
         minimal = [ ];
         dev = [ ./modules/dev.nix ];
       };
@@ -33,8 +33,43 @@
             args
             // {
               inherit profile;
-              modules = (profiles.${profile} or (throw "mvm: no profile `${profile}`")) ++ modules;
+              modules = (kinds.${profile} or (throw "mvm: no profile `${profile}`")) ++ modules;
             }
+          );
+
+        # { name; default; roles.<role> = [ modules ]; profiles ? null; } → `packages` of a flake of
+        # guests, as the offline flake's mkGuests makes them.
+        mkGuests =
+          {
+            name,
+            default,
+            roles,
+            profiles ? null,
+          }:
+          each (
+            system:
+            let
+              guest = role: profile: modules: named:
+                self.lib.mkGuest {
+                  inherit name system role profile named;
+                  modules = roles.${role} ++ modules;
+                };
+              ofRole =
+                role:
+                lib.mapAttrs' (profile: _: lib.nameValuePair "${role}-${profile}" (guest role profile [ ] [ ])) kinds
+                // {
+                  ${role} = guest role "minimal" [ ] [ ];
+                };
+              ofEntry =
+                entry:
+                guest (if entry.role == null then default else entry.role) (
+                  if kinds ? ${entry.profile} then entry.profile else "minimal"
+                ) entry.files entry.modules;
+            in
+            builtins.foldl' (all: role: all // ofRole role) { } (builtins.attrNames roles)
+            // builtins.mapAttrs (profile: _: guest default profile [ ] [ ]) kinds
+            // { default = guest default "minimal" [ ] [ ]; }
+            // builtins.mapAttrs (_: ofEntry) (import ./profiles.nix profiles)
           );
       };
 

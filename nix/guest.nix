@@ -6,6 +6,8 @@
   role ? null,
   system ? "x86_64-linux",
   modules ? [ ],
+  # The names of those that mvm-profiles.toml adds, for mvm to see that they count.
+  named ? [ ],
 }:
 let
   nixos = nixpkgs.lib.nixosSystem {
@@ -59,6 +61,7 @@ pkgs.runCommand "mvm-${name}"
       contract = 2;
       ports = [ 22 ] ++ builtins.filter (port: port != 22) config.mvm.ports;
       min_mem_mib = config.mvm.minMemMib;
+      modules = named;
     };
     passthru = { inherit nixos; };
   }

@@ -462,7 +462,7 @@ fn init_leaves_alone_what_is_there_unless_it_is_forced() {
     assert_snapshot!(said(&world, &["init", "flake"]), @"
     exit 1
     error: `flake` has `flake.nix` already; nothing was written
-    help: give another directory, or --force to write over them
+    help: give another directory, or --force to write over files
     ");
     assert!(!world.path("flake/.gitignore").exists());
     world.ok(["init", "flake", "--force"]);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use mvm::host::child::find_program;
+use serde_json::json;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -49,7 +50,18 @@ fn the_nixpkgs_flake_evaluates_with_a_stand_in() {
         assert_eq!(json["shells"][system], "shell");
     }
     assert_eq!(json["info"]["contract"], mvm::artifacts::GUEST_CONTRACT);
-    assert_eq!(json["info"]["ports"], serde_json::json!([22, 8080]));
+    assert_eq!(json["info"]["ports"], json!([22, 8080]));
+    let guests = json["guests"].as_object().unwrap();
+    let names: Vec<&str> = guests.keys().map(String::as_str).collect();
+    let wanted = "default dev job job-dev job-minimal minimal small web web-dev web-minimal";
+    assert_eq!(names.join(" "), wanted);
+    let small = json!({"contract": mvm::artifacts::GUEST_CONTRACT, "ports": [22, 9090],
+        "min_mem_mib": 300, "modules": ["module.nix"]});
+    assert_eq!(guests["small"], small);
+    assert_eq!((&guests["web"]["ports"], &guests["web"]["modules"]), (&json!([22]), &json!([])));
+    let joined = json!({"ports": [80, 81], "files": {"/a": "a", "/b": "b"},
+        "services": {"x": {"run": "exec true"}}, "minMemMib": 200});
+    assert_eq!(json["offline"], joined);
     let config = &json["config"];
     assert_eq!(config["mvm"]["role"], "gateway");
     assert_eq!(config["sshd"]["wantedBy"][0], "mvm.target");

@@ -62,18 +62,19 @@
               let
                 role = if entry.role == null then default else entry.role;
                 profile = if builtins.elem entry.profile kinds then entry.profile else "minimal";
+                options =
+                  roles.${role} or (throw "mvm: mvm-profiles.toml has role `${role}`, and `${name}` has not");
               in
               mkGuest (
                 { inherit name system role profile; }
-                // entry.onto (
-                  roles.${role} or (throw "mvm: mvm-profiles.toml names the role `${role}`, which `${name}` has not")
-                )
+                // import ./modules.nix options entry.files
+                // { inherit (entry) modules; }
               );
           in
           builtins.foldl' (all: role: all // ofRole role) { } (builtins.attrNames roles)
           // attrs kinds (guest default)
           // { default = guest default "minimal"; }
-          // builtins.mapAttrs (_: entry: ofEntry entry) (import ./profiles.nix profiles)
+          // builtins.mapAttrs (_: ofEntry) (import ./profiles.nix profiles)
         );
     in
     {

@@ -31,11 +31,11 @@ Role and profile choose packages.<system>.<ROLE>-<PROFILE>, else <PROFILE>, unle
 `mvm-profiles.toml` beside the flake has an entry for the two:
 
   [[profile]]
-  role = \"gateway\"                 # as --role; an entry without it is for builds without it
+  role = \"gateway\"                 # as --role; without it, for builds without one
   name = \"small\"                   # as --profile, likewise
   attribute = \"gateway-minimal\"    # what is built; without it as above
-  modules = [\"modules/small.nix\"]  # more options, for mkGuests { profiles = ./mvm-profiles.toml; … }
-  cpus = 1                         # how it runs, and memory and disk; mvm.toml and flags go over it";
+  modules = [\"modules/small.nix\"]  # of what mkGuests { profiles = ./mvm-profiles.toml; } makes it
+  cpus = 1                         # and memory, disk: below mvm.toml and flags";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

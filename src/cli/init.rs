@@ -37,7 +37,8 @@ pub struct InitArgs {
 /// Writes a flake and says how to go on.
 pub fn init(args: &InitArgs, json: bool) -> Result<ExitCode> {
     args.template.write(&args.dir, args.force)?;
-    let files: Vec<PathBuf> = args.template.files().iter().map(|(name, _)| args.dir.join(name)).collect();
+    let dir = args.dir.strip_prefix(".").unwrap_or(&args.dir);
+    let files: Vec<PathBuf> = args.template.files().iter().map(|(name, _)| dir.join(name)).collect();
     let next = next(args)?;
     if json {
         print_json(&json!({ "v": 1, "files": files, "next": next }))?;

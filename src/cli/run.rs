@@ -35,7 +35,8 @@ Examples:
 The command is run as it stands, without a shell; its exit code is mvm's.
 Settings come from the `mvm.toml` beside the flake (or --config FILE): cpus, memory,
 disk, kernel_args, ports, volumes, network, egress, hypervisor, boot_timeout_secs.
-Flags go over it; -p and -v replace what it says of the same guest port or path.";
+Flags go over it; -p and -v replace what it says of the same guest port or path. Below it
+is what `mvm-profiles.toml` says of role and profile (mvm build --help).";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

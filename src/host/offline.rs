@@ -11,10 +11,11 @@ use super::layout;
 use super::paths::Paths;
 
 /// Each file of the flake: where it lies there, and its content.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 20] = [
     ("flake.nix", include_str!("../../nix/offline/flake.nix")),
     ("guest.nix", include_str!("../../nix/offline/guest.nix")),
-    ("profiles.nix", include_str!("../../nix/offline/profiles.nix")),
+    ("modules.nix", include_str!("../../nix/offline/modules.nix")),
+    ("profiles.nix", include_str!("../../nix/profiles.nix")),
     ("initrd.sh", include_str!("../../nix/offline/initrd.sh")),
     ("rootfs.sh", include_str!("../../nix/offline/rootfs.sh")),
     ("join.sh", include_str!("../../nix/offline/join.sh")),

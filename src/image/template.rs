@@ -52,7 +52,7 @@ pub enum Template {
 pub enum TemplateError {
     /// There are such files already.
     #[error(
-        "`{dir}` has {} already; nothing was written\nhelp: give another directory, or --force to write over them",
+        "`{dir}` has {} already; nothing was written\nhelp: give another directory, or --force to write over files",
         named(files)
     )]
     Exists {
@@ -63,7 +63,7 @@ pub enum TemplateError {
     },
     /// A file could not be written.
     #[error(
-        "cannot write `{path}`: {source}\nhelp: mend its permissions or free some space; what had been written is removed again"
+        "cannot write `{path}`: {source}\nhelp: mend its permissions or free some space; what was not there before is removed again"
     )]
     Write {
         /// The file.
@@ -96,10 +96,14 @@ impl Template {
     /// Writes the files into `dir`, which is made if it is not there. Files of their names are an error
     /// unless `force` has them written over.
     pub fn write(self, dir: &Path, force: bool) -> Result<(), TemplateError> {
+        let names = self.files().iter().map(|(name, _)| *name);
         let there = |name: &&str| dir.join(name).symlink_metadata().is_ok();
-        let files: Vec<&str> = self.files().iter().map(|(name, _)| *name).filter(there).collect();
-        if !files.is_empty() && !force {
-            return Err(TemplateError::Exists { dir: dir.into(), files });
+        let files: Vec<&str> = names.clone().filter(there).collect();
+        // A directory is not written over.
+        let in_the_way: Vec<&str> =
+            names.filter(there).filter(|name| !force || dir.join(name).is_dir()).collect();
+        if !in_the_way.is_empty() {
+            return Err(TemplateError::Exists { dir: dir.into(), files: in_the_way });
         }
         let mut made = Vec::new();
         let written = self.files().iter().try_for_each(|(name, content)| {
@@ -175,6 +179,9 @@ mod tests {
         fs::write(base.path().join("flake.nix"), "{ }").unwrap();
         Template::Hello.write(base.path(), true).unwrap();
         assert_eq!(fs::read_to_string(base.path().join("flake.nix")).unwrap(), HELLO[0].1);
+        fs::create_dir(base.path().join("mvm.toml")).unwrap();
+        let error = Template::Node.write(base.path(), true).unwrap_err().to_string();
+        assert!(error.contains("has `mvm.toml` already"), "a directory is no file: {error}");
     }
 
     #[test]

@@ -8,8 +8,21 @@ let
     role = "gateway";
     modules = [ { mvm.ports = [ 8080 22 ]; } ];
   };
+  guests = outputs.lib.mkGuests {
+    name = "web";
+    default = "web";
+    roles.web = [ { mvm.minMemMib = 300; } ];
+    roles.job = [ ];
+    profiles = ./profiles.toml;
+  };
 in
 {
+  guests = builtins.mapAttrs (_: guest: builtins.fromJSON guest.info) guests.x86_64-linux;
+  offline = import ../../nix/offline/modules.nix {
+    ports = [ 80 ];
+    files."/a" = "a";
+    minMemMib = 100;
+  } [ ./offline-module.nix ];
   packages = builtins.mapAttrs (_: packages: builtins.mapAttrs (_: package: package.name) packages) outputs.packages;
   shells = builtins.mapAttrs (_: shells: shells.default.name) outputs.devShells;
   modules = builtins.attrNames outputs.nixosModules;

@@ -7,6 +7,8 @@ let
   option = { default ? null, ... }: default;
   lib = {
     inherit genAttrs;
+    nameValuePair = name: value: { inherit name value; };
+    mapAttrs' = pair: set: builtins.listToAttrs (map (name: pair name set.${name}) (builtins.attrNames set));
     mkOption = option;
     mkDefault = value: value;
     mkForce = value: value;

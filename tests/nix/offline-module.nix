@@ -1,0 +1,6 @@
+{
+  ports = [ 81 ];
+  files."/b" = "b";
+  services.x.run = "exec true";
+  minMemMib = 200;
+}
