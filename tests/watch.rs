@@ -171,6 +171,30 @@ fn a_guest_is_replaced_with_nobody_refused_and_stays_when_the_build_fails() {
 }
 
 #[test]
+fn a_guest_is_replaced_by_one_of_the_size_that_its_profile_has_now() {
+    let world = World::new();
+    let flake = world.example("gateway");
+    let profiles = flake.join("mvm-profiles.toml");
+    let of_size =
+        |size: &str| format!("[[profile]]\nname = \"small\"\nattribute = \"minimal\"\nmemory = {size}\n");
+    fs::write(&profiles, of_size("192")).unwrap();
+    let flake = flake.to_str().unwrap();
+    let args = ["run", "--watch", "--network", "user", "--profile", "small", "--flake", flake];
+    let mut watch = Running::start(world.mvm(args));
+    watch.line("ready gateway");
+    assert_eq!(world.vm("gateway")["spec"]["memory_mib"], 192);
+    save(&profiles, &of_size("none"));
+    watch.line("the profiles in ");
+    assert_eq!(world.vm("gateway")["state"], "running");
+    save(&profiles, &of_size("224"));
+    watch.line("in its place ");
+    assert_eq!(world.vm("gateway")["spec"]["memory_mib"], 224);
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().0.code(), Some(130));
+    world.expect_nothing_left();
+}
+
+#[test]
 fn a_watch_that_is_killed_while_it_replaces_a_guest_leaves_nothing() {
     let world = World::new();
     let flake = world.example("gateway");

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::context::{Context, print, print_json};
 use super::options::FlakeArgs;
+use super::report::Interrupted;
 use super::task;
 use crate::image::attribute::system;
+use crate::image::error::BuildError;
 use crate::image::nix::Nix;
 use crate::image::offer::{Offer, offers};
 use crate::image::profiles::{FILE, Profiles};
@@ -25,7 +27,10 @@ pub async fn list(context: &Context, args: &FlakeArgs) -> Result<()> {
         background: false,
         cancel: &cancel,
     };
-    let offers = offers(&request, &profiles, &context.paths.builds(), &nix).await?;
+    let offers = match offers(&request, &profiles, &context.paths.builds(), &nix).await {
+        Err(BuildError::Cancelled) => return Err(Interrupted.into()),
+        offers => offers?,
+    };
     let config = |offer: &Offer| match &offer.entry {
         Some(entry) => resources(&profiles, entry),
         None => Ok(RuntimeConfig::default()),
@@ -48,9 +53,12 @@ pub async fn list(context: &Context, args: &FlakeArgs) -> Result<()> {
     }
     table.to_string().lines().try_for_each(|line| print(line.trim_end()))?;
     print("")?;
-    let from_file = if profiles.entries.is_empty() { "" } else { " Sizes and modules are those of " };
-    let file = if profiles.entries.is_empty() { String::new() } else { format!("{FILE}.") };
-    print(&format!("* is what is built when nothing is asked for.{from_file}{file}"))
+    print("* is what is built when nothing is asked for.")?;
+    if profiles.entries.is_empty() {
+        Ok(())
+    } else {
+        print(&format!("Sizes and modules are those of {FILE}."))
+    }
 }
 
 fn item(offer: &Offer, config: &RuntimeConfig) -> Value {

@@ -35,8 +35,9 @@ const NOT_FOR_GUESTS: [&str; 11] = [
     "tkinter",
     "turtledemo",
 ];
-/// Where Debian's Node reads parts of itself from.
-const NODE_PARTS: &str = "/usr/share/nodejs";
+/// What Debian's Node reads of itself, where it does; among it lie packages of the host's.
+const NODE_PARTS: [&str; 4] = ["acorn", "acorn-walk", "cjs-module-lexer", "undici"];
+const NODE_SHARE: &str = "/usr/share/nodejs";
 
 /// What guests can be given besides the tools they all have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,9 +76,10 @@ impl Language {
         }
     }
 
-    /// Whether it was asked for in this state.
-    pub fn is_laid_out(self, paths: &Paths) -> bool {
-        layout::stamp(&paths.language(self.name())).is_some()
+    /// Whether it was asked for in this state and can be brought up to date: one that is no longer
+    /// installed serves as it was.
+    pub fn is_kept(self, paths: &Paths) -> bool {
+        self.package().installed().is_some() && layout::stamp(&paths.language(self.name())).is_some()
     }
 }
 
@@ -92,14 +94,13 @@ pub async fn lay_out(
     let dir = paths.language(language.name());
     let program = PathBuf::from(language.package().provides);
     if !program.exists() {
-        return Err(ToolsError::NoLanguage(language.name()));
+        return Err(ToolsError::Missing(language.package().provides));
     }
     let wanted: [Wanted; 1] = [(language.name(), program.clone())];
     if !recreate && layout::stamp(&dir).is_some_and(|stamp| is_fresh(&stamp, &wanted)) {
         return Ok(false);
     }
     sink.phase(language.name());
-    fs::create_dir_all(dir.with_file_name("")).map_err(at(&dir))?;
     let next = layout::begin(&dir).map_err(at(&dir))?;
     copy_into(&next.join("bin"), &program).await?;
     let mut libraries: BTreeSet<PathBuf> = libraries_of(&program).await?.into_iter().collect();
@@ -150,9 +151,11 @@ async fn python(
 
 /// Copies what Debian's Node reads at its start; others have all of it inside.
 async fn node(program: &Path, next: &Path) -> Result<(), ToolsError> {
-    let parts = Path::new(NODE_PARTS);
-    if parts.is_dir() {
-        copy_tree(parts, &next.join("share/nodejs"))?;
+    for part in NODE_PARTS {
+        let from = Path::new(NODE_SHARE).join(part);
+        if from.is_dir() {
+            copy_tree(&from, &next.join("share/nodejs").join(part))?;
+        }
     }
     // Some come with their symbols, which are a good part of the image.
     if find_program("strip").is_some() {

@@ -135,7 +135,7 @@ pub async fn setup(
     done.offline_flake =
         offline::lay_out(paths, options.recreate).map_err(|source| io_error(paths, source))?;
     for language in Language::ALL {
-        let wanted = options.with.contains(&language) || language.is_laid_out(paths);
+        let wanted = options.with.contains(&language) || language.is_kept(paths);
         if wanted && languages::lay_out(language, paths, options.recreate, sink, cancel).await? {
             done.languages.push(language.name());
         }
@@ -154,8 +154,7 @@ pub async fn refresh(paths: &Paths, sink: &EventSink) -> Result<(), SetupError> 
         tools::lay_out(paths, false, sink).await?;
     }
     for language in Language::ALL {
-        // One that is no longer installed serves as it was.
-        if language.is_laid_out(paths) && language.package().installed().is_some() {
+        if language.is_kept(paths) {
             languages::lay_out(language, paths, false, sink, &CancellationToken::new()).await?;
         }
     }

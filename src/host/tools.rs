@@ -36,9 +36,6 @@ pub enum ToolsError {
     /// A program is not installed.
     #[error("`{0}` is not installed\nhelp: run `mvm setup`; `mvm doctor` tells what else is missing")]
     Missing(&'static str),
-    /// A language is not installed.
-    #[error("the flakes' `{0}` is not installed any more\nhelp: run `mvm setup --with {0}`")]
-    NoLanguage(&'static str),
     /// The guest's agent is not there.
     #[error(
         "`mvm-guest`, which runs inside guests, is not beside `{0}`\nhelp: install both binaries of the package into one directory: `cargo install` and `cargo build` do"
