@@ -230,7 +230,8 @@ fn the_list_of_what_a_flake_offers_has_its_names_and_the_entries_of_its_profiles
      lost       -     lost     -     -    -     -        not offered
      minimal *  -     -        -     -    -     -        -
 
-    * is what is built when nothing is asked for. Sizes and modules are those of mvm-profiles.toml.
+    * is what is built when nothing is asked for.
+    Sizes and modules are those of mvm-profiles.toml.
     ");
     let json: Value =
         serde_json::from_str(&world.ok(["build", "--flake", "flake", "--list", "--json"])).unwrap();
@@ -362,7 +363,7 @@ fn the_state_of_a_newer_mvm_is_left_alone() {
     database.pragma_update(None, "user_version", 99).unwrap();
     assert_snapshot!(said(&world, &["status"]), @"
     exit 1
-    error: the state in `[DIR]/state/state.db` was written by a newer mvm (schema 99, this one knows 3)
+    error: the state in `[DIR]/state/state.db` was written by a newer mvm (schema 99, this one knows 4)
     help: use the newer mvm, or another MVM_STATE_DIR
     ");
     let version: u32 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();

@@ -22,6 +22,7 @@ pub async fn list(context: &Context, args: &FlakeArgs) -> Result<()> {
     let profiles = Profiles::of(&request.flake)?;
     let cancel = task::on_interrupt();
     let nix = Nix {
+        elsewhere: None,
         dir: request.flake.nix_dir(),
         inputs: Some(&request.inputs),
         background: false,
