@@ -11,6 +11,7 @@ use mvm::artifacts::Artifacts;
 use mvm::event::{Activity, EventSink, Kind, Source, TaskId};
 use mvm::host::inputs::FlakeInputs;
 use mvm::host::paths::Paths;
+use mvm::image::machines::Machines;
 use mvm::image::profiles::{Entry, Profiles};
 use mvm::image::{BuildError, BuildRequest, FlakeRef, build};
 use mvm::store::Store;
@@ -30,6 +31,7 @@ struct World {
 
 /// What one build did.
 struct Done {
+    task: String,
     result: Result<Artifacts, BuildError>,
     events: Vec<Kind>,
 }
@@ -76,6 +78,7 @@ impl World {
             entry: None,
             rebuild: false,
             background: false,
+            machines: Machines::default(),
             nix_args: vec!["--substituters".into(), String::new()],
             inputs: FlakeInputs::default(),
         }
@@ -99,7 +102,8 @@ fn run_with(
     store: &mut Store,
     watch: impl Fn(&Kind, &CancellationToken),
 ) -> Done {
-    let (sink, mut stream) = EventSink::new(TaskId::new('b'));
+    let task = TaskId::new('b');
+    let (sink, mut stream) = EventSink::new(task.clone());
     let cancel = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -116,7 +120,7 @@ fn run_with(
             }
         };
         let (result, ()) = tokio::join!(building, reading);
-        Done { result, events }
+        Done { task: task.as_str().to_owned(), result, events }
     })
 }
 
@@ -208,6 +212,7 @@ fn one_build_in_a_process_of_its_own() {
         entry: None,
         rebuild: false,
         background: false,
+        machines: Machines::default(),
         nix_args: vec!["--substituters".into(), String::new()],
         inputs: FlakeInputs::default(),
     };
@@ -376,10 +381,38 @@ fn a_failing_builder_is_reported_with_its_log() {
     let flake = world.flake("f", &[("default", "for i in 1 2 3; do echo line $i; done; exit 3")]);
     let done = world.build(&flake);
     assert!(done.error().contains("exit code 3"), "{}", done.error());
-    assert!(done.error().contains("help: `nix log /nix/store/"), "{}", done.error());
+    assert!(done.error().contains("image failed after 3 lines of log"), "{}", done.error());
+    assert!(done.error().contains(&format!("help: `mvm log {} --drv image`", done.task)), "{}", done.error());
     assert_eq!(done.result.unwrap_err().tail(), ["line 1", "line 2", "line 3"]);
     // Nothing half-made.
     assert_eq!(fs::read_dir(world.paths.builds()).unwrap().count(), 0);
+}
+
+#[test]
+fn each_failing_builder_is_reported_by_name_where_several_fail() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("one", "echo 1; exit 1"), ("two", "echo 2; exit 1"), ("default", GOOD)]);
+    let text = fs::read_to_string(flake.join("flake.nix")).unwrap();
+    let text = text.replace("packages.x86_64-linux = {", "packages.x86_64-linux = rec {");
+    let text = text.replace("\"default\" = derivation {", "\"default\" = derivation { inherit one two;");
+    let named = ["one", "two"].into_iter().fold(text, |text, name| {
+        text.replace(
+            &format!("\"{name}\" = derivation {{ name = \"image\""),
+            &format!("\"{name}\" = derivation {{ name = \"{name}\""),
+        )
+    });
+    fs::write(flake.join("flake.nix"), named).unwrap();
+    let mut request = world.request(flake.to_str().unwrap());
+    request.nix_args.push("--keep-going".into());
+    let done = world.run(&request);
+    let (task, error) = (&done.task, done.error());
+    for name in ["one", "two"] {
+        assert!(error.contains(&format!("\n{name} failed after 1 line of log")), "{error}");
+        assert!(error.contains(&format!("\nhelp: `mvm log {task} --drv {name}` shows")), "{error}");
+    }
+    let mut tail = done.result.unwrap_err().tail();
+    tail.sort();
+    assert_eq!(tail, ["one> 1", "two> 2"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use mvm::host::inputs::FlakeInputs;
 use mvm::host::nix::nix_command;
 use mvm::host::paths::Paths;
 use mvm::image::attribute;
+use mvm::image::machines::Machines;
 use mvm::image::request::BuildRequest;
 use serde_json::Value;
 
@@ -113,6 +114,7 @@ impl Place {
             entry: None,
             rebuild: false,
             background: false,
+            machines: Machines::default(),
             nix_args: Vec::new(),
             inputs: runtime.block_on(FlakeInputs::find(&self.paths()?))?,
         };

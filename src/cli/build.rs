@@ -22,6 +22,8 @@ Examples:
   mvm build --flake . --builder vm         in a VM that is gone afterwards
   mvm build --flake . --list               what there is to build, and what is built
   mvm build --flake . --watch              again with each change, until ^C
+  mvm build --flake . --max-jobs 0 --builders 'ssh://me@far x86_64-linux'
+  mvm build --flake . --store ssh-ng://me@far
   mvm build --flake github:owner/repo#guest -- --option cores 2
 
 The directory with the artifacts is printed on standard output. With --json the

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::report::Usage;
 use crate::host::paths::Paths;
+use crate::image::machines::{Machines, MaxJobs, NixValue, StoreUri};
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::request::BuildRequest;
 use crate::run::builder::BuilderWish;
@@ -32,6 +33,8 @@ pub struct FlakeArgs {
     /// Build even if nothing changed
     #[arg(long)]
     pub rebuild: bool,
+    #[command(flatten)]
+    machines: MachinesArgs,
 }
 
 impl FlakeArgs {
@@ -57,6 +60,7 @@ impl FlakeArgs {
             role: self.role.clone(),
             rebuild: self.rebuild,
             background: false,
+            machines: self.machines.get(),
             nix_args: nix_args.to_vec(),
         }
     }
@@ -107,6 +111,36 @@ impl BuilderArgs {
             )
             .into()),
         }
+    }
+}
+
+/// Where else to build, store and look.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Other machines")]
+struct MachinesArgs {
+    /// Machines that build for this one, as Nix writes them: `ssh://HOST [SYSTEM [KEY [JOBS]]]; …`,
+    /// or `@FILE`; '' for none [default: as Nix is configured]
+    #[arg(long, value_name = "MACHINES", allow_hyphen_values = true)]
+    builders: Option<NixValue>,
+    /// How many builds this machine does at once: a number or `auto`; with 0, other machines do all
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_jobs: Option<MaxJobs>,
+    /// Build in another store, e.g. `ssh-ng://HOST`; what comes out is copied here
+    #[arg(long, value_name = "STORE", allow_hyphen_values = true)]
+    store: Option<StoreUri>,
+    /// Evaluate in another store [default: this machine's]
+    #[arg(long, value_name = "STORE", allow_hyphen_values = true)]
+    eval_store: Option<StoreUri>,
+    /// Binary caches to look into first, with spaces between them; '' for none
+    #[arg(long, value_name = "URIS", allow_hyphen_values = true)]
+    substituters: Option<NixValue>,
+}
+
+impl MachinesArgs {
+    /// As the library has it.
+    fn get(&self) -> Machines {
+        let Self { builders, max_jobs, store, eval_store, substituters } = self.clone();
+        Machines { builders, max_jobs, store, eval_store, substituters }
     }
 }
 

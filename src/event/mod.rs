@@ -99,6 +99,14 @@ pub enum Kind {
         /// One line for people, e.g. `nix/examples/hello#minimal`.
         title: String,
     },
+    /// A flake is to be built.
+    BuildAsked {
+        /// The flake, made absolute, with its attribute if one was given.
+        flake: String,
+        /// The store that is built in, if it is another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        store: Option<String>,
+    },
     /// The task entered a phase, e.g. `evaluate`, `build`, `boot`, `personalise`.
     Phase {
         /// The phase's name.

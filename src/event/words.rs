@@ -71,6 +71,13 @@ pub fn drv_name(drv: &str) -> &str {
     }
 }
 
+/// A machine's name for people: the store Nix names without scheme, path and parameters.
+pub fn host_name(store: &str) -> &str {
+    let Some((_, rest)) = store.split_once("://") else { return store };
+    let name = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    if name.is_empty() { store } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +93,9 @@ mod tests {
         assert_eq!(short_duration(Duration::from_secs(7200)), "2h");
         let short = [0, 999, 1000, 1229, 82 << 20, 1023 << 20, u64::MAX].map(short_bytes);
         assert_eq!(short, ["0", "999", "1.0K", "1.2K", "82M", "1.0G", "16E"]);
+        let hosts =
+            ["ssh-ng://me@far:22/x?remote-store=/y", "ssh://far?x=y", "far", "local:///x"].map(host_name);
+        assert_eq!(hosts, ["me@far:22", "far", "far", "local:///x"]);
         assert_eq!(drv_name("/nix/store/00000000000000000000000000000000-hello-1.drv"), "hello-1");
     }
 }

@@ -50,8 +50,7 @@ impl Work<'_> {
             profile: pool.pool.profile.clone(),
             role: pool.pool.role.clone(),
             rebuild,
-            background: false,
-            nix_args: Vec::new(),
+            ..BuildWish::default()
         };
         let built = async {
             let request = wish.request(self.paths).await.map_err(|error| FleetError::Refused {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::console::model::clock::since;
 use crate::event::text::{clean, strip};
-use crate::event::words::{drv_name, duration, saving};
+use crate::event::words::{drv_name, duration, host_name, saving};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
 
 /// A line: a word that says what it is about, and the text.
@@ -85,7 +85,7 @@ impl Lines {
             }
             Kind::ActivityStarted { id, what: Activity::Build { drv, host, .. }, .. } => {
                 let name = drv_name(drv).to_string();
-                let at = if host.is_empty() { String::new() } else { format!(" on {host}") };
+                let at = if host.is_empty() { String::new() } else { format!(" on {}", host_name(host)) };
                 self.building.insert(*id, (name.clone(), now));
                 passing("build", name + &at)
             }

@@ -47,5 +47,10 @@ fn common(command: &mut Command) {
 
 /// Whether Nix builds in its own process: root without a daemon.
 pub fn is_alone() -> bool {
-    ::nix::unistd::geteuid().is_root() && !Path::new(DAEMON_SOCKET).exists()
+    ::nix::unistd::geteuid().is_root() && !has_daemon()
+}
+
+/// Whether a daemon builds for all users.
+pub fn has_daemon() -> bool {
+    Path::new(DAEMON_SOCKET).exists()
 }

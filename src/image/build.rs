@@ -14,6 +14,7 @@ use super::attribute::{self, candidates, offered, system};
 use super::cache::Cache;
 use super::collect::{self, ROOT, sound, store_hash};
 use super::copied;
+use super::copy::copy;
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use super::failure::{differs, explain};
@@ -87,12 +88,16 @@ pub async fn build_at(
         cancel,
     };
     let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
+    sink.send(Kind::BuildAsked {
+        flake: request.flake.display(),
+        store: request.machines.store.as_ref().map(|store| store.as_str().to_owned()),
+    });
     sink.phase("evaluate");
     let usual = store.median_build_times()?;
     let (built, attribute, report) = attempt(request, &nix, &link.0, &usual, sink).await?;
     let out = output(&built)?;
     // Whether a builder ran for it.
-    let mut fresh = report.tails.iter().any(|(drv, _)| *drv == built.drv);
+    let mut fresh = report.tails.iter().any(|tail| tail.drv == built.drv);
     remember(store, report.times)?;
     if request.rebuild && !fresh {
         let times = again(request, &attribute, &nix, &link.0, &usual, sink).await?;
@@ -115,7 +120,12 @@ pub async fn build_at(
             })?;
             match sound(&builds.join(hash)) {
                 Some(artifacts) => (artifacts, true),
-                None => (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false),
+                None => {
+                    if let Some(store) = &request.machines.store {
+                        copy(&out, store, &nix, sink).await?;
+                    }
+                    (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false)
+                }
             }
         }
     };
@@ -168,14 +178,17 @@ fn ready(request: &BuildRequest, sink: &EventSink, artifacts: &Artifacts, cached
     });
 }
 
-/// Nix's own separator would let operands in behind mvm's back.
+/// What Nix may be told is not all that mvm lets through.
 fn check_args(args: &[String]) -> Result<(), BuildError> {
-    match args.iter().find(|arg| *arg == "--") {
-        Some(arg) => Err(BuildError::Argument {
-            what: "the Nix argument",
-            value: arg.clone(),
-            help: "give options only; the flake goes to --flake",
-        }),
+    let help = |arg: &str| match arg {
+        // Nix's own separator would let operands in behind mvm's back.
+        "--" => Some("give options only; the flake goes to --flake"),
+        // What comes out would not be here.
+        "--store" => Some("give `--store` to mvm, before the `--`: what comes out is copied here then"),
+        _ => None,
+    };
+    match args.iter().find_map(|arg| Some((arg, help(arg)?))) {
+        Some((arg, help)) => Err(BuildError::Argument { what: "the Nix argument", value: arg.clone(), help }),
         None => Ok(()),
     }
 }
@@ -208,7 +221,7 @@ async fn attempt(
         // An attribute of the user's own may lie elsewhere: it is only missing if Nix names it so.
         let own = request.flake.attribute.is_some();
         if !absent || (own && !names_attribute(&report, candidate)) {
-            return Err(explain(request, &attribute, report, nix).await);
+            return Err(explain(request, &attribute, report, nix, sink.task()).await);
         }
     }
     Err(attribute::missing(request, &candidates, names.unwrap_or_default()))
@@ -235,7 +248,7 @@ async fn again(
         sink.warn("built again, and it came out differently: the build is not deterministic; Nix keeps the first output");
         return Ok(report.times);
     }
-    Err(explain(request, attribute, report, nix).await)
+    Err(explain(request, attribute, report, nix, sink.task()).await)
 }
 
 /// Runs `nix build`; gives its answer if it succeeded.
@@ -251,6 +264,7 @@ async fn nix_build(
     // `-L` would turn Nix's log into text for people; its lines are events here already.
     let own = request.nix_args.iter().filter(|arg| !matches!(arg.as_str(), "-L" | "--print-build-logs"));
     let mut args: Vec<OsString> = vec!["build".into()];
+    args.extend(request.machines.args());
     args.extend(own.map(OsString::from));
     args.extend(["--json", "--log-format", "internal-json", "--no-write-lock-file"].map(OsString::from));
     args.extend(more.iter().map(OsString::from));
@@ -259,7 +273,7 @@ async fn nix_build(
         None => vec!["--out-link".into(), link.into()],
     });
     let origin = request.flake.tree().map(|tree| Origin::new(&tree.root, &tree.dir)).unwrap_or_default();
-    let mut log = NixLog::new(sink, &origin, usual);
+    let mut log = NixLog::new(sink, &origin, usual, request.machines.home());
     let ran = nix.run(&args, &[request.flake.installable(attribute)], |bytes| log.feed(bytes)).await;
     // Also when it was cancelled: what began is shown to have ended.
     let report = log.finish();

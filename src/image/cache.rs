@@ -41,6 +41,7 @@ const HARMLESS: &[(&str, usize)] = &[
     ("--fallback", 0),
     ("--offline", 0),
     ("--builders", 1),
+    ("--eval-store", 1),
     ("--substituters", 1),
     ("--extra-substituters", 1),
     ("-v", 0),

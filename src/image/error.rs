@@ -54,8 +54,20 @@ pub enum BuildError {
         message: String,
         /// What to do next.
         help: String,
-        /// The failing derivation's log.
+        /// The logs of the failing derivations, with the name before each line where there are several.
         log: Vec<String>,
+    },
+    /// What another store built did not come here.
+    #[error(
+        "cannot copy `{out}` from the store `{from}`: {message}\nhelp: it is built there; build again, or see what `nix copy --from '{from}' {out}` says"
+    )]
+    Copy {
+        /// The output.
+        out: PathBuf,
+        /// The store.
+        from: String,
+        /// Nix's own words.
+        message: String,
     },
     /// The flake does not have it.
     #[error("`{flake}` has no {wanted}\nhelp: {help}")]
@@ -91,7 +103,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// The failing derivation's log; empty when no builder failed.
+    /// The logs of the failing derivations; empty when no builder failed.
     pub fn tail(&self) -> Vec<String> {
         match self {
             Self::Nix { log, .. } => log.clone(),

@@ -1,45 +1,147 @@
 //! A build that failed: what is to be said about it.
 
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
+use super::attribute::system;
+use super::builders::{self, Unreached};
+use super::drvlog;
 use super::error::{BuildError, DISK_FULL};
 use super::flake::Tree;
-use super::log::Report;
+use super::log::{Report, Tail};
 use super::nix::Nix;
 use super::request::BuildRequest;
 use super::source::{is_tracked, untracked};
-use crate::event::text::{clean, strip};
+use crate::event::TaskId;
+use crate::event::text::strip;
+use crate::event::words::{drv_name, host_name};
 use crate::host::languages::Language;
 
-/// Lines kept of the failing log, the last ones.
+/// Lines kept of the failing logs, the last ones.
 const MAX_LINES: usize = 10_000;
+/// Derivations whose failure is told of one by one.
+const MAX_FAILED: usize = 10;
 /// Files named in a hint.
 const MAX_NAMED: usize = 5;
 
-/// Makes the error of a failed run of Nix.
-pub async fn explain(request: &BuildRequest, attribute: &str, report: Report, nix: &Nix<'_>) -> BuildError {
-    // What is wrong with its arguments Nix says before its log begins.
-    let said = if report.errors.is_empty() { &report.others } else { &report.errors };
-    let messages: Vec<String> = said.iter().map(|error| plain(error)).collect();
-    let message = if messages.is_empty() { "nix failed without a word".into() } else { messages.join("\n") };
+/// A derivation that failed.
+struct Failed {
+    drv: String,
+    host: String,
+    /// The last lines of its log.
+    lines: VecDeque<String>,
+    /// How many lines its log has.
+    whole: usize,
+}
+
+/// Makes the error of a failed run of Nix, in the task whose record shows all of it again.
+pub async fn explain(
+    request: &BuildRequest,
+    attribute: &str,
+    report: Report,
+    nix: &Nix<'_>,
+    task: &TaskId,
+) -> BuildError {
+    let message = message(request, &report);
     if let Some(error) = lacking(request, &message) {
         return error;
     }
-    // Nix does not say which derivation failed but in words: one that was built and is named.
-    let failed = report.tails.into_iter().find(|(drv, _)| message.contains(drv.as_str()));
-    let mut help = hint(request, &message);
-    let mut log = Vec::new();
-    if let Some((drv, tail)) = failed {
-        log = whole_log(&drv, nix).await.unwrap_or(tail);
-        help = help.or_else(|| Some(format!("`nix log {drv}` shows the whole log")));
+    let names: Vec<&str> = report.tails.iter().map(|tail| drv_name(&tail.drv)).collect();
+    // A name is short, but may be that of several derivations.
+    let called = |drv: &str| match names.iter().filter(|name| **name == drv_name(drv)).count() {
+        1 => drv_name(drv).to_owned(),
+        _ => drv.to_owned(),
+    };
+    let failed = failed(request, &message, &report.tails, nix).await;
+    let mut lines = vec![message.clone()];
+    lines.extend(failed.iter().map(|it| it.words(&called(&it.drv))));
+    let mut help: Vec<String> = hint(request, &report, &message).into_iter().collect();
+    let again =
+        |it: &Failed| format!("`mvm log {} --drv {}` shows its whole log", task.as_str(), called(&it.drv));
+    help.extend(failed.iter().map(again));
+    if help.is_empty() {
+        help.push("mend the flake, or add `-- --show-trace` to see where it comes from".into());
     }
-    let help =
-        help.unwrap_or_else(|| "mend the flake, or add `-- --show-trace` to see where it comes from".into());
     let flake = match &request.flake.attribute {
         Some(_) => request.flake.display(),
         None => format!("{}#{attribute}", request.flake.display()),
     };
-    BuildError::Nix { flake, message, help, log }
+    let log = match <[Failed; 1]>::try_from(failed) {
+        Ok([failed]) => failed.lines.into(),
+        Err(several) => several.into_iter().flat_map(Failed::named_lines).collect(),
+    };
+    BuildError::Nix { flake, message: lines.join("\n"), help: help.join("\nhelp: "), log }
+}
+
+/// What Nix said, in so far as it is news.
+fn message(request: &BuildRequest, report: &Report) -> String {
+    // What is wrong with its arguments Nix says before its log begins; and so does ssh with the store.
+    let far = report.errors.iter().any(|error| is_of_store(request, error));
+    let others = report.others.iter().filter(|_| far || report.errors.is_empty());
+    let said = report.errors.iter().map(|error| plain(error)).chain(others.map(|line| plain(line)));
+    let lost = !report.unreached.is_empty();
+    let news = said.filter(|said| !(lost && builders::is_idle(said)));
+    let mut messages: Vec<String> = news.collect();
+    if lost && messages.is_empty() {
+        messages.push("no builder can be used".into());
+        messages.extend(report.unreached.iter().map(Unreached::words));
+    }
+    if messages.is_empty() { "nix failed without a word".into() } else { messages.join("\n") }
+}
+
+/// Whether an error is about the other machine's store that is built in.
+fn is_of_store(request: &BuildRequest, error: &str) -> bool {
+    let remote = request.machines.store.as_ref().filter(|store| store.is_remote());
+    remote.is_some_and(|store| error.contains(host_name(store.as_str())))
+}
+
+/// The derivations that failed. Nix does not say which but in words: those that were built and are named.
+async fn failed(request: &BuildRequest, message: &str, tails: &[Tail], nix: &Nix<'_>) -> Vec<Failed> {
+    let mut seen = HashSet::new();
+    let named = |tail: &&Tail| message.contains(tail.drv.as_str()) && seen.insert(tail.drv.clone());
+    let named: Vec<&Tail> = tails.iter().filter(named).take(MAX_FAILED).collect();
+    let most = MAX_LINES / named.len().max(1);
+    let mut failed = Vec::new();
+    for tail in named {
+        let Tail { drv, host, lines: last, .. } = tail;
+        let (mut lines, mut whole) = (VecDeque::new(), 0);
+        let keep = |line: &str| {
+            whole += 1;
+            if lines.len() >= most {
+                lines.pop_front();
+            }
+            lines.push_back(line.to_owned());
+        };
+        // Where Nix cannot tell, what came by will do.
+        let read = drvlog::read(drv, request.machines.store.as_ref(), nix, keep).await;
+        if !read.unwrap_or(false) || whole < last.len() {
+            (lines, whole) = (last.clone(), last.len());
+        }
+        failed.push(Failed { drv: drv.clone(), host: host.clone(), lines, whole });
+    }
+    failed
+}
+
+impl Failed {
+    /// That it failed, where, and how much it said.
+    fn words(&self, called: &str) -> String {
+        let at = if self.host.is_empty() { String::new() } else { format!(" on {}", host_name(&self.host)) };
+        let lines = match self.whole {
+            0 => "without a line of log".into(),
+            1 => "after 1 line of log".into(),
+            whole if whole > self.lines.len() => {
+                format!("after {whole} lines of log, of which the last {} are above", self.lines.len())
+            }
+            whole => format!("after {whole} lines of log"),
+        };
+        format!("{called} failed{at} {lines}")
+    }
+
+    /// Its log with its name before each line, for where there are others.
+    fn named_lines(self) -> impl Iterator<Item = String> {
+        let Self { drv, lines, .. } = self;
+        lines.into_iter().map(move |line| format!("{}> {line}", drv_name(&drv)))
+    }
 }
 
 /// The error for a flake that takes from mvm what is not laid out here.
@@ -61,25 +163,22 @@ fn plain(error: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The last lines of what Nix kept of a derivation's log.
-async fn whole_log(drv: &str, nix: &Nix<'_>) -> Option<Vec<String>> {
-    let drv_is_sane = drv.starts_with("/nix/store/") && drv.ends_with(".drv") && !drv.contains("..");
-    if !drv_is_sane {
-        return None;
-    }
-    let nix = Nix { inputs: None, ..*nix };
-    let log = nix.ask(&["log"], &[drv.into()]).await.ok()??;
-    let text = String::from_utf8_lossy(&log);
-    // What builders tell Nix itself, such as the phase they are in, is among it.
-    let lines = text.lines().filter(|line| !line.starts_with("@nix {"));
-    let lines: Vec<String> = lines.rev().take(MAX_LINES).map(|line| clean(line).into_owned()).collect();
-    if lines.is_empty() { None } else { Some(lines.into_iter().rev().collect()) }
-}
-
 /// What the user can do about it.
-fn hint(request: &BuildRequest, message: &str) -> Option<String> {
+fn hint(request: &BuildRequest, report: &Report, message: &str) -> Option<String> {
     if message.contains("No space left on device") {
         return Some(DISK_FULL.into());
+    }
+    if report.tails.is_empty() && (!report.unreached.is_empty() || builders::is_idle(message)) {
+        return Some(builders::help(&report.unreached, &system()));
+    }
+    if let Some(store) = &request.machines.store {
+        // Nix refuses with words that lead nowhere.
+        if let Some(rest) = store.as_str().strip_prefix("ssh://").filter(|_| report.tails.is_empty()) {
+            return Some(format!("Nix builds in a store by ssh only as `--store 'ssh-ng://{rest}'`"));
+        }
+        if is_of_store(request, message) {
+            return Some(builders::try_ssh(store.as_str()));
+        }
     }
     let tree = request.flake.tree().filter(|tree| tree.git)?;
     let flake = tree.dir.strip_prefix(&tree.root).ok()?.join("flake.nix");

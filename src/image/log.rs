@@ -1,16 +1,21 @@
 //! Nix's log → events: activities, progress, log lines and, for a failure, what was said last.
 
+mod tails;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
+use super::builders::{Unreached, is_search};
 use super::drv;
 use super::nixmsg::{self, Message};
 use super::origin::Origin;
-use crate::event::text::{clean, cut};
+use crate::event::text::{clean, cut, strip};
 use crate::event::words::drv_name;
 use crate::event::{Activity, EventSink, Kind, Source};
+pub use tails::Tail;
+use tails::Tails;
 
 /// Longest raw line looked at; JSON escapes make it longer than the text in it.
 const MAX_RAW: usize = 1024 * 1024;
@@ -24,18 +29,16 @@ const MAX_PHASES: u16 = 256;
 const MAX_NAME: usize = 1024;
 /// Error messages kept.
 const MAX_ERRORS: usize = 50;
-/// Builds whose last lines are kept.
-const MAX_TAILS: usize = 64;
-/// Lines kept of a build.
-const TAIL_LINES: usize = 40;
-/// Bytes kept of a line in a tail.
-const TAIL_LINE: usize = 1024;
+/// Machines remembered that cannot be used.
+const MAX_UNREACHED: usize = 50;
 /// Builds whose duration is kept.
 const MAX_TIMES: usize = 4096;
 /// Derivations remembered for what others need of them.
 const MAX_BEGUN: usize = 50_000;
 /// Lines kept of what is none of the log's own.
 const MAX_OTHERS: usize = 10;
+/// Nix's number for the activity that counts builds.
+const BUILDS: u64 = 104;
 /// Nix's level for information; what is above is talk.
 const INFO: u64 = 3;
 
@@ -45,14 +48,19 @@ pub struct NixLog<'a> {
     sink: &'a EventSink,
     origin: &'a Origin,
     usual: &'a Usual,
+    home: &'a str,
     partial: Vec<u8>,
     activities: HashMap<u64, Tracked>,
     begun: HashSet<String>,
+    /// Builds under way on other machines.
+    remote: HashMap<String, u64>,
     shown: usize,
     building: bool,
-    tails: Vec<Tail>,
+    counted: bool,
+    tails: Tails,
     times: Vec<BuildTime>,
     errors: Vec<String>,
+    unreached: Vec<Unreached>,
     others: VecDeque<String>,
 }
 
@@ -74,6 +82,8 @@ pub struct BuildTime {
 #[derive(Debug, Default)]
 struct Tracked {
     shown: bool,
+    /// The activity that this one is, as another machine's Nix tells of it again.
+    again: Option<u64>,
     build: Option<Instant>,
     drv: String,
     host: String,
@@ -83,14 +93,6 @@ struct Tracked {
     progress: [u64; 4],
 }
 
-/// The last lines of a derivation's log.
-#[derive(Debug)]
-struct Tail {
-    drv: String,
-    lines: VecDeque<String>,
-    running: bool,
-}
-
 /// What the log said besides its events.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -98,27 +100,33 @@ pub struct Report {
     pub errors: Vec<String>,
     /// The last lines that were none of the log's own, e.g. about Nix's arguments.
     pub others: Vec<String>,
+    /// Machines that could not be used; bounded.
+    pub unreached: Vec<Unreached>,
     /// Derivations that were built, with the last lines of each; bounded.
-    pub tails: Vec<(String, Vec<String>)>,
+    pub tails: Vec<Tail>,
     /// How long builds took that have ended, well or not; bounded.
     pub times: Vec<BuildTime>,
 }
 
 impl<'a> NixLog<'a> {
-    /// A reader at the beginning of a log.
-    pub fn new(sink: &'a EventSink, origin: &'a Origin, usual: &'a Usual) -> Self {
+    /// A reader at the beginning of a log. `home` is where builds are done of which Nix names no machine.
+    pub fn new(sink: &'a EventSink, origin: &'a Origin, usual: &'a Usual, home: &'a str) -> Self {
         Self {
             sink,
             origin,
             usual,
+            home,
             partial: Vec::new(),
             activities: HashMap::new(),
             begun: HashSet::new(),
+            remote: HashMap::new(),
             shown: 0,
             building: false,
-            tails: Vec::new(),
+            counted: false,
+            tails: Tails::default(),
             times: Vec::new(),
             errors: Vec::new(),
+            unreached: Vec::new(),
             others: VecDeque::new(),
         }
     }
@@ -149,8 +157,13 @@ impl<'a> NixLog<'a> {
                 self.sink.send(Kind::ActivityStopped { id: *id });
             }
         }
-        let tails = self.tails.into_iter().map(|tail| (tail.drv, tail.lines.into())).collect();
-        Report { errors: self.errors, others: self.others.into(), tails, times: self.times }
+        Report {
+            errors: self.errors,
+            others: self.others.into(),
+            unreached: self.unreached,
+            tails: self.tails.all(),
+            times: self.times,
+        }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -204,6 +217,9 @@ impl<'a> NixLog<'a> {
         let text = self.origin.map(cut(&message.msg, MAX_RAW));
         // Errors are kept back: the caller may yet recover, and otherwise reports them whole.
         if message.level == 0 {
+            if let Some(unreached) = Unreached::parse(&text) {
+                return self.unreached(unreached);
+            }
             if self.errors.len() < MAX_ERRORS {
                 self.errors.push(cut(&text, 4 * crate::event::text::MAX_LINE).to_owned());
             }
@@ -213,8 +229,23 @@ impl<'a> NixLog<'a> {
         if text.contains("not writing modified lock file") {
             return;
         }
+        // Which machines there are is no warning by itself: without any, the error says what to do.
+        let level = if is_search(&text) { INFO } else { message.level };
         for line in text.lines().take(200) {
-            self.say(message.level as u8, &clean(line));
+            self.say(level as u8, &clean(line));
+        }
+    }
+
+    /// Nix tries a machine again for each derivation: it is told of once.
+    fn unreached(&mut self, mut unreached: Unreached) {
+        // Nix only knows that ssh has ended; what that said stands before.
+        if let Some(said) = self.others.back().filter(|_| unreached.machine.starts_with("ssh-ng:")) {
+            unreached.why = strip(said);
+        }
+        let known = self.unreached.iter().any(|known| known.machine == unreached.machine);
+        if !known && self.unreached.len() < MAX_UNREACHED {
+            self.sink.warn(clean(&unreached.words()));
+            self.unreached.push(unreached);
         }
     }
 
@@ -227,14 +258,26 @@ impl<'a> NixLog<'a> {
             return;
         }
         let mut tracked = Tracked::default();
-        if let Some(mut what) = activity(message)
+        let what = activity(message);
+        if let Some(Activity::Build { drv, host, .. }) = &what
+            && let Some(known) = self.remote.get(drv).filter(|_| host.is_empty())
+        {
+            tracked.again = Some(*known);
+        } else if message.kind == BUILDS && std::mem::replace(&mut self.counted, true) {
+            // Another machine counts its part of it.
+        } else if let Some(mut what) = what
             && self.shown < MAX_SHOWN
         {
             self.edges(&mut what);
             if let Activity::Build { drv, host, usual_ms, .. } = &mut what {
+                if host.is_empty() {
+                    host.push_str(self.home);
+                } else {
+                    self.remote.insert(drv.clone(), message.id);
+                }
                 *usual_ms = self.usual.get(&(drv_name(drv).to_owned(), host.clone())).copied();
                 tracked.build = Some(Instant::now());
-                tracked.tail = self.tail(drv);
+                tracked.tail = self.tails.begin(drv, host);
                 tracked.drv.clone_from(drv);
                 tracked.host.clone_from(host);
             }
@@ -264,22 +307,11 @@ impl<'a> NixLog<'a> {
         }
     }
 
-    /// A place for the last lines of `drv`: a new one, or that of the build that ended first.
-    fn tail(&mut self, drv: &str) -> Option<usize> {
-        let tail = Tail { drv: drv.to_owned(), lines: VecDeque::new(), running: true };
-        if self.tails.len() < MAX_TAILS {
-            self.tails.push(tail);
-            return Some(self.tails.len() - 1);
-        }
-        let free = self.tails.iter().position(|tail| !tail.running)?;
-        self.tails[free] = tail;
-        Some(free)
-    }
-
     fn stop(&mut self, id: u64) {
         let Some(activity) = self.activities.remove(&id) else { return };
-        if let Some(tail) = activity.tail.and_then(|tail| self.tails.get_mut(tail)) {
-            tail.running = false;
+        self.tails.end(activity.tail);
+        if self.remote.get(&activity.drv) == Some(&id) {
+            self.remote.remove(&activity.drv);
         }
         if let Some(since) = activity.build
             && self.times.len() < MAX_TIMES
@@ -293,34 +325,27 @@ impl<'a> NixLog<'a> {
     }
 
     fn result(&mut self, message: &Message<'_>) {
+        let id = self.activities.get(&message.id).and_then(|it| it.again).unwrap_or(message.id);
         match message.kind {
-            101 | 107 => self.log_line(message),
-            104 => self.phase(message),
-            105 => self.progress(message),
+            101 | 107 => self.log_line(id, message),
+            104 => self.phase(id, message),
+            105 => self.progress(id, message),
             _ => {}
         }
     }
 
-    fn log_line(&mut self, message: &Message<'_>) {
+    fn log_line(&mut self, id: u64, message: &Message<'_>) {
         let text = clean(message.fields.text(0));
-        let Some(activity) = self.activities.get(&message.id).filter(|activity| activity.build.is_some())
-        else {
+        let Some(activity) = self.activities.get(&id).filter(|activity| activity.build.is_some()) else {
             return self.say(INFO as u8, &text);
         };
-        if let Some(tail) = activity.tail.and_then(|tail| self.tails.get_mut(tail)) {
-            // The buffer of the line that falls out serves the one that comes in.
-            let mut line = if tail.lines.len() >= TAIL_LINES { tail.lines.pop_front() } else { None }
-                .unwrap_or_default();
-            line.clear();
-            line.push_str(cut(&text, TAIL_LINE));
-            tail.lines.push_back(line);
-        }
+        self.tails.add(activity.tail, &text);
         let source = Source::Build { drv: activity.drv.clone() };
         self.sink.send(Kind::Log { source, text: text.into_owned() });
     }
 
-    fn phase(&mut self, message: &Message<'_>) {
-        let Some(activity) = self.activities.get_mut(&message.id).filter(|activity| activity.shown) else {
+    fn phase(&mut self, id: u64, message: &Message<'_>) {
+        let Some(activity) = self.activities.get_mut(&id).filter(|activity| activity.shown) else {
             return;
         };
         let phase = clean(cut(message.fields.text(0), MAX_NAME));
@@ -329,11 +354,11 @@ impl<'a> NixLog<'a> {
         }
         activity.phases += 1;
         activity.phase = phase.clone().into_owned();
-        self.sink.send(Kind::ActivityPhase { id: message.id, phase: phase.into_owned() });
+        self.sink.send(Kind::ActivityPhase { id, phase: phase.into_owned() });
     }
 
-    fn progress(&mut self, message: &Message<'_>) {
-        let Some(activity) = self.activities.get_mut(&message.id).filter(|activity| activity.shown) else {
+    fn progress(&mut self, id: u64, message: &Message<'_>) {
+        let Some(activity) = self.activities.get_mut(&id).filter(|activity| activity.shown) else {
             return;
         };
         let [done, expected, running, failed] = [0, 1, 2, 3].map(|index| message.fields.int(index));
@@ -341,7 +366,7 @@ impl<'a> NixLog<'a> {
         let expected = expected.max(done.saturating_add(running).saturating_add(failed));
         if activity.progress != [done, expected, running, failed] {
             activity.progress = [done, expected, running, failed];
-            self.sink.send(Kind::Progress { id: Some(message.id), done, expected, running, failed });
+            self.sink.send(Kind::Progress { id: Some(id), done, expected, running, failed });
         }
     }
 }
@@ -354,7 +379,7 @@ fn activity(message: &Message<'_>) -> Option<Activity> {
         100 | 108 => Activity::Copy { path: field(0) },
         101 => Activity::Download { uri: field(0) },
         103 => Activity::Total { of: "copies".into() },
-        104 => Activity::Total { of: "builds".into() },
+        BUILDS => Activity::Total { of: "builds".into() },
         105 => Activity::Build { drv: field(0), host: field(1), usual_ms: None, needs: Vec::new() },
         _ if message.text.is_empty() || message.level > INFO + 1 => return None,
         112 => Activity::Evaluate { text: name(&message.text) },

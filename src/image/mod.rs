@@ -2,15 +2,19 @@
 
 pub mod attribute;
 pub mod build;
+pub mod builders;
 pub mod cache;
 pub mod collect;
 pub mod copied;
+pub mod copy;
 pub mod drv;
+pub mod drvlog;
 pub mod elsewhere;
 pub mod error;
 pub mod failure;
 pub mod flake;
 pub mod log;
+pub mod machines;
 pub mod nix;
 pub mod nixmsg;
 pub mod offer;

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -62,8 +63,21 @@ impl Nix<'_> {
         &self,
         args: &[A],
         operands: &[OsString],
-        mut hear: impl FnMut(&[u8]),
+        hear: impl FnMut(&[u8]),
     ) -> Result<Ran, BuildError> {
+        let mut stdout = Vec::new();
+        let status = self.listen(args, operands, hear, |piece| keep(&mut stdout, piece)).await?;
+        Ok(Ran { ok: status.success(), stdout })
+    }
+
+    /// The same with each piece of stdout given to `take`, however much there is.
+    pub async fn listen<A: AsRef<OsStr>>(
+        &self,
+        args: &[A],
+        operands: &[OsString],
+        mut hear: impl FnMut(&[u8]),
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<ExitStatus, BuildError> {
         let mut all: Vec<OsString> = Vec::new();
         if is_alone() || self.elsewhere.is_some() {
             // Nix compresses a log in the thread that passes it on: of a chatty build that is a third
@@ -79,7 +93,9 @@ impl Nix<'_> {
             all.extend_from_slice(operands);
         }
         if let Some(place) = self.elsewhere {
-            return place.run(all, &mut hear).await;
+            let ran = place.run(all, &mut hear).await?;
+            take(&ran.stdout);
+            return Ok(ExitStatus::from_raw(if ran.ok { 0 } else { 1 << 8 }));
         }
         let mut command = nix_command();
         command.args(all);
@@ -95,10 +111,9 @@ impl Nix<'_> {
             io::ErrorKind::NotFound if self.dir.is_none_or(Path::is_dir) => BuildError::NoNix,
             _ => run_error(source),
         })?;
-        match (Running { child, ended: false }).attend(self.cancel, &mut hear).await.map_err(run_error)? {
-            Some((status, stdout)) => Ok(Ran { ok: status.success(), stdout }),
-            None => Err(BuildError::Cancelled),
-        }
+        let running = Running { child, ended: false };
+        let ended = running.attend(self.cancel, &mut hear, &mut take).await.map_err(run_error)?;
+        ended.ok_or(BuildError::Cancelled)
     }
 
     /// Asks Nix something whose failure needs no explanation.
@@ -133,11 +148,11 @@ impl Running {
         mut self,
         cancel: &CancellationToken,
         hear: &mut impl FnMut(&[u8]),
-    ) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
+        take: &mut impl FnMut(&[u8]),
+    ) -> io::Result<Option<ExitStatus>> {
         let mut stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut log = LogPipe::new(stderr.into_owned_fd()?);
-        let mut answer = Vec::new();
         let mut heard = vec![0; PIPE as usize / 4];
         let mut told = vec![0; 16 * 1024];
         let mut status = None;
@@ -146,7 +161,7 @@ impl Running {
                 biased;
                 () = cancel.cancelled() => break,
                 piece = log.piece(&mut heard) => hear(&heard[..piece?]),
-                piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
+                piece = piece(&mut stdout, &mut told) => take(&told[..piece?]),
                 ended = self.child.wait() => status = Some(ended?),
             }
         }
@@ -174,11 +189,11 @@ impl Running {
         while !log.is_over() || stdout.is_some() {
             tokio::select! {
                 piece = log.piece(&mut heard) => hear(&heard[..piece?]),
-                piece = piece(&mut stdout, &mut told) => keep(&mut answer, &told[..piece?]),
+                piece = piece(&mut stdout, &mut told) => take(&told[..piece?]),
                 () = tokio::time::sleep(LAST_WORDS) => break,
             }
         }
-        Ok(Some((status, answer)))
+        Ok(Some(status))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a build is asked for.
 
+use super::machines::Machines;
 use super::flake::FlakeRef;
 use super::profiles::Entry;
 use crate::host::inputs::FlakeInputs;
@@ -19,6 +20,8 @@ pub struct BuildRequest {
     pub rebuild: bool,
     /// Leave the CPUs to others first, e.g. to a screen that is looked at.
     pub background: bool,
+    /// Other machines and stores.
+    pub machines: Machines,
     /// The user's own arguments for `nix build`.
     pub nix_args: Vec<String>,
     /// mvm's own inputs, told to every call of Nix.

@@ -5,6 +5,7 @@ use crate::event::{EventSink, TaskId};
 use crate::host::inputs::{FlakeInputs, InputsError};
 use crate::host::paths::Paths;
 use crate::host::setup::{self, SetupError};
+use crate::image::machines::Machines;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::profiles::{Amount, Entry, Profiles, ProfilesError};
 use crate::image::request::BuildRequest;
@@ -24,6 +25,8 @@ pub struct BuildWish {
     pub rebuild: bool,
     /// Leave the CPUs to others first, e.g. to a screen that is looked at.
     pub background: bool,
+    /// Other machines and stores.
+    pub machines: Machines,
     /// The user's own arguments for `nix build`.
     pub nix_args: Vec<String>,
 }
@@ -67,6 +70,7 @@ impl BuildWish {
             role: self.role,
             rebuild: self.rebuild,
             background: self.background,
+            machines: self.machines,
             nix_args: self.nix_args,
             inputs: FlakeInputs::find(paths).await?,
         })

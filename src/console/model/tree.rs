@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::derivation::{Derivation, State};
 use crate::event::Activity;
 use crate::event::text::strip;
-use crate::event::words::drv_name;
+use crate::event::words::{drv_name, host_name};
 
 /// Derivations told apart; further ones are only counted.
 pub const MOST: usize = 10_000;
@@ -108,7 +108,7 @@ impl Tree {
         let it = &mut self.all[at];
         self.by_id.remove(&it.id);
         (it.id, it.started, it.ended, it.state) = (id, time, None, State::Running);
-        (it.host, it.usual_ms) = (strip(host), *usual_ms);
+        (it.host, it.usual_ms) = (strip(host_name(host)), *usual_ms);
         it.phase.clear();
         self.by_id.insert(id, at);
         self.running.insert(at);

@@ -9,7 +9,7 @@ fn read(log: &[u8], size: usize) -> (Vec<Kind>, Report) {
     let (sink, mut stream) = EventSink::new(TaskId::new('t'));
     let origin = Origin::default();
     let usual = Usual::from([(("bad".into(), String::new()), 4200), (("bad".into(), "far".into()), 1)]);
-    let mut reader = NixLog::new(&sink, &origin, &usual);
+    let mut reader = NixLog::new(&sink, &origin, &usual, "");
     log.chunks(size).for_each(|piece| reader.feed(piece));
     let report = reader.finish();
     let kinds = std::iter::from_fn(|| stream.try_next()).map(|event| event.kind).collect();
@@ -56,15 +56,58 @@ fn a_log_of_nix_becomes_events_however_it_is_cut_into_pieces() {
     assert!(kinds.contains(&Kind::Progress { id: Some(3), done: 0, expected: 1, running: 0, failed: 1 }));
     assert!(kinds.contains(&Kind::ActivityStopped { id: 3 }), "left open by Nix, closed at the end");
     assert_eq!(report.errors.len(), 1);
-    assert_eq!(
-        report.tails,
-        [("/nix/store/00000000000000000000000000000000-bad.drv".into(), vec!["\x1b[31mredx\x1b[0m".into()])]
-    );
+    let tails: Vec<_> = report.tails.iter().map(|tail| (&*tail.drv, tail.lines.clone())).collect();
+    let lines = ["\x1b[31mredx\x1b[0m".to_owned()].into();
+    assert_eq!(tails, [("/nix/store/00000000000000000000000000000000-bad.drv", lines)]);
     let times: Vec<_> = report.times.iter().map(|build| (&*build.name, &*build.host)).collect();
     assert_eq!(times, [("bad", "")]);
     for size in [1, 7, 100] {
         assert_eq!(read(LOG.as_bytes(), size).0.len(), kinds.len());
     }
+}
+
+/// A builder whose Nix tells of the build again, as `ssh-ng` has it.
+const FAR: &str = r#"@nix {"action":"start","id":1,"type":104}
+@nix {"action":"start","fields":["/nix/store/00000000000000000000000000000000-bad.drv","ssh-ng://far",1,1],"id":2,"type":105}
+@nix {"action":"start","id":3,"type":104}
+@nix {"action":"start","fields":["/nix/store/00000000000000000000000000000000-bad.drv","",1,1],"id":4,"type":105}
+@nix {"action":"result","fields":["build"],"id":4,"type":104}
+@nix {"action":"result","fields":["a line"],"id":4,"type":101}
+@nix {"action":"result","fields":[0,7,0,0],"id":3,"type":105}
+@nix {"action":"stop","id":4}
+@nix {"action":"stop","id":2}
+@nix {"action":"start","fields":["/nix/store/00000000000000000000000000000000-bad.drv","",1,1],"id":5,"type":105}"#;
+
+#[test]
+fn a_build_that_another_machine_tells_of_again_is_one_build_on_that_machine() {
+    let (kinds, report) = read(FAR.as_bytes(), FAR.len());
+    let builds: Vec<_> = kinds
+        .iter()
+        .filter_map(|kind| match kind {
+            Kind::ActivityStarted { id, what: Activity::Build { host, .. }, .. } => {
+                Some((*id, host.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(builds, [(2, "ssh-ng://far"), (5, "")]);
+    assert!(kinds.contains(&Kind::ActivityPhase { id: 2, phase: "build".into() }));
+    let said =
+        |kind: &Kind| matches!(kind, Kind::Log { source: Source::Build { .. }, text } if text == "a line");
+    assert!(kinds.iter().any(said));
+    assert!(!kinds.iter().any(|kind| matches!(kind, Kind::Progress { .. })), "what is counted there");
+    let times: Vec<_> = report.times.iter().map(|build| &*build.host).collect();
+    assert_eq!(times, ["ssh-ng://far"]);
+    assert_eq!(report.tails[0].lines, ["a line"]);
+}
+
+#[test]
+fn a_machine_that_cannot_be_used_is_told_of_once() {
+    let line = r#"@nix {"action":"msg","level":0,"msg":"cannot build on 'ssh://far': error: cannot connect to 'far': refused"}"#;
+    let (kinds, report) = read(format!("{line}\n{line}\n").as_bytes(), 100);
+    assert_eq!(kinds.len(), 1);
+    assert!(matches!(&kinds[0], Kind::Log { source: Source::Mvm { .. }, text } if text.contains("`far`")));
+    assert_eq!((report.unreached.len(), report.errors.len()), (1, 0));
 }
 
 #[test]
@@ -84,7 +127,7 @@ fn forged_activities_phases_and_lines_come_to_an_end() {
     let count = |wanted: fn(&Kind) -> bool| kinds.iter().filter(|kind| wanted(kind)).count();
     assert_eq!(count(|kind| matches!(kind, Kind::ActivityStarted { .. })), MAX_ACTIVITIES);
     assert_eq!(count(|kind| matches!(kind, Kind::ActivityPhase { .. })), usize::from(MAX_PHASES));
-    assert_eq!(report.tails.len(), MAX_TAILS);
+    assert_eq!(report.tails.len(), tails::MAX_TAILS);
     assert!(matches!(kinds.iter().find(|kind| matches!(kind, Kind::Log { .. })),
         Some(Kind::Log { text, .. }) if text.len() == crate::event::text::MAX_LINE));
 }
@@ -98,8 +141,8 @@ fn only_the_last_lines_of_a_build_are_kept_for_its_failure() {
         ));
     }
     let (_, report) = read(log.as_bytes(), 1000);
-    assert_eq!(report.tails[0].1.len(), TAIL_LINES);
-    assert_eq!(report.tails[0].1.last().unwrap(), "99");
+    assert_eq!(report.tails[0].lines.len(), tails::TAIL_LINES);
+    assert_eq!(report.tails[0].lines.back().unwrap(), "99");
 }
 
 proptest! {
