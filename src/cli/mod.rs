@@ -12,6 +12,7 @@ mod exec;
 mod fleet;
 mod gc;
 mod init;
+mod log;
 mod logs;
 mod machine;
 mod offers;
@@ -88,6 +89,8 @@ enum Command {
     Ssh(vm::SshArgs),
     /// Run a command in a VM through the guest agent (quicker than ssh)
     Exec(vm::ExecArgs),
+    /// Show the log of a build, and of each derivation in it
+    Log(log::LogArgs),
     /// Show a VM's console
     Logs(logs::LogsArgs),
     /// Forward a local port to a VM until ^C
@@ -215,6 +218,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => status::status(&mut context, args).await,
         Command::Ssh(args) => vm::ssh(&mut context, args).await,
         Command::Exec(args) => vm::exec(&mut context, args).await,
+        Command::Log(args) => log::log(&mut context, args).await,
         Command::Logs(args) => logs::logs(&mut context, args).await,
         Command::Forward(args) => vm::forward(&mut context, args).await,
         Command::Destroy(args) => vm::destroy(&mut context, args).await,

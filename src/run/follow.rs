@@ -83,7 +83,7 @@ impl Records {
                 continue;
             }
             let old = index < earlier || task.given_ms().is_none_or(|given| given < since);
-            let record = if task.is_own() { None } else { Record::open(&self.dir, task)? };
+            let record = if task.is_own() { None } else { Record::open(&self.dir, task, Depth::Late)? };
             // One that still goes on is shown however long ago it began.
             let record = record.filter(|record| !old || record.is_written());
             self.known.insert(key, record.map_or(Known::Passed, |record| Known::Followed(Box::new(record))));
@@ -95,7 +95,7 @@ impl Records {
 
 /// One record and how far it is read.
 #[derive(Debug)]
-struct Record {
+pub struct Record {
     task: TaskId,
     path: PathBuf,
     file: Growing,
@@ -106,22 +106,38 @@ struct Record {
     garbage: u64,
 }
 
+/// How much of a record's log lines is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// None.
+    Skim,
+    /// Those of late.
+    Late,
+    /// All.
+    Whole,
+}
+
 impl Record {
-    fn open(dir: &Path, task: TaskId) -> io::Result<Option<Self>> {
+    /// The record of a task; `None` when there is none.
+    pub fn open(dir: &Path, task: TaskId, depth: Depth) -> io::Result<Option<Self>> {
         let path = dir.join(format!("{}.jsonl", task.as_str()));
         let Some(file) = Growing::open(&path)? else { return Ok(None) };
-        let skim = file.file().metadata()?.len().saturating_sub(BACKLOG);
+        let skim = match depth {
+            Depth::Skim => u64::MAX,
+            Depth::Late => file.file().metadata()?.len().saturating_sub(BACKLOG),
+            Depth::Whole => 0,
+        };
         Ok(Some(Self { task, path, file, skim, offset: 0, started: None, garbage: 0 }))
     }
 
     /// Whether its writer lives.
-    fn is_written(&self) -> bool {
+    pub fn is_written(&self) -> bool {
         // What cannot be looked at is left alone.
         files::is_locked_elsewhere(self.file.file()).unwrap_or(true)
     }
 
     /// Gives what was added. Returns whether the task is over.
-    fn read(&mut self, each: &mut impl FnMut(Event)) -> bool {
+    pub fn read(&mut self, each: &mut impl FnMut(Event)) -> bool {
         // Looked at first: after that, a writer that is gone adds nothing more.
         let written = self.is_written();
         let mut ended = false;

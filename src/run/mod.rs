@@ -4,6 +4,7 @@ pub mod builder;
 pub mod dev;
 pub mod follow;
 pub mod machine;
+pub mod past;
 pub mod record;
 pub mod replace;
 pub mod restart;

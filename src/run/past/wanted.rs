@@ -1,0 +1,151 @@
+//! Which build somebody means.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Past;
+use crate::artifacts::Artifacts;
+use crate::event::TaskId;
+use crate::event::words::{drv_name, short_duration};
+use crate::image::flake::FlakeRef;
+
+/// How many builds or derivations an error lists.
+const LISTED: usize = 8;
+
+/// A build that somebody means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest, failed ones included.
+    Newest,
+    /// That of a task.
+    Task(TaskId),
+    /// That with an id that begins so.
+    Build(String),
+    /// The newest of a flake, absolute; of any attribute unless one is given.
+    Flake(String),
+}
+
+/// Why there is no such build or derivation.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}\nhelp: {help}")]
+pub struct WantedError {
+    what: String,
+    help: String,
+}
+
+impl FromStr for Wanted {
+    type Err = WantedError;
+
+    fn from_str(text: &str) -> Result<Self, WantedError> {
+        if let Some(task) = TaskId::parse(text) {
+            return Ok(Self::Task(task));
+        }
+        let path = Path::new(text);
+        if let Ok(artifacts) = Artifacts::open(path) {
+            return Ok(Self::Build(artifacts.manifest.build));
+        }
+        let is_id = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if is_id && !path.is_dir() {
+            return Ok(Self::Build(text.into()));
+        }
+        match text.parse::<FlakeRef>() {
+            Ok(flake) => Ok(Self::Flake(flake.display())),
+            Err(error) => Err(WantedError {
+                what: format!("`{text}` is no build: {}", error.to_string().lines().next().unwrap_or_default()),
+                help: "give a build's id, its task (`b-…`), its directory or a flake; without any, the newest is shown"
+                    .into(),
+            }),
+        }
+    }
+}
+
+impl Wanted {
+    /// The one that is meant, of builds in the order of their age.
+    pub fn find<'p>(&self, all: &'p [Past]) -> Result<&'p Past, WantedError> {
+        let fits: Vec<&Past> = all.iter().filter(|past| self.fits(past)).collect();
+        if let Self::Build(begin) = self {
+            let mut ids: Vec<&str> = fits.iter().filter_map(|past| past.build.as_deref()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            if ids.len() > 1 {
+                let what = format!("`{begin}` begins the ids of {} builds", ids.len());
+                return Err(WantedError {
+                    what,
+                    help: format!("write more of one: {}", first(&ids).join(", ")),
+                });
+            }
+        }
+        // Who asks for a log means a time when there was one.
+        let done = fits.iter().find(|past| !past.is_hit()).or(fits.first());
+        done.copied().ok_or_else(|| self.missing(all))
+    }
+
+    fn fits(&self, past: &Past) -> bool {
+        match self {
+            Self::Newest => true,
+            Self::Task(task) => past.task == *task,
+            Self::Build(begin) => past.build.as_ref().is_some_and(|build| build.starts_with(begin)),
+            Self::Flake(flake) => {
+                let rest = past.flake.strip_prefix(flake.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+            }
+        }
+    }
+
+    fn missing(&self, all: &[Past]) -> WantedError {
+        let what = match self {
+            Self::Newest => "there is no record of a build".into(),
+            Self::Task(task) => format!("there is no record of a build by the task `{}`", task.as_str()),
+            Self::Build(id) => format!("there is no record of a build `{id}`"),
+            Self::Flake(flake) => format!("there is no record of a build of `{flake}`"),
+        };
+        let help = match all {
+            [] => "`mvm build --flake DIR` makes one".into(),
+            all => format!("records of the last 50 tasks are kept; the newest builds:\n{}", table(all)),
+        };
+        WantedError { what, help }
+    }
+}
+
+/// Builds, one a line.
+fn table(all: &[Past]) -> String {
+    let now = Timestamp::now();
+    let line = |past: &Past| {
+        let ago = Duration::try_from(now.duration_since(past.began)).unwrap_or_default();
+        let id = past.build.as_ref().map(|build| format!("  {build}")).unwrap_or_default();
+        let (task, ago) = (past.task.as_str(), short_duration(ago));
+        format!("  {task}  {:9}  {ago:>4} ago  {}{id}", past.state(), past.flake)
+    };
+    all.iter().take(LISTED).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The first few, and that there are more.
+fn first(all: &[&str]) -> Vec<String> {
+    let mut listed: Vec<String> = all.iter().take(LISTED).map(|name| (*name).into()).collect();
+    if all.len() > LISTED {
+        listed.push(format!("and {} more", all.len() - LISTED));
+    }
+    listed
+}
+
+/// The error for a derivation that was not built.
+pub fn no_drv(past: &Past, name: &str) -> WantedError {
+    let task = past.task.as_str();
+    let names: Vec<&str> = past.drvs.iter().map(|drv| drv_name(drv)).collect();
+    let help = match names.as_slice() {
+        [] => {
+            "it built nothing; name an earlier build, or the derivation by its path in the Nix store".into()
+        }
+        names => format!("it built {}", first(names).join(", ")),
+    };
+    WantedError { what: format!("the build {task} has no derivation `{name}`"), help }
+}
+
+/// The error for a name that several derivations have.
+pub fn several_drvs(name: &str, drvs: &[&str]) -> WantedError {
+    let what = format!("`{name}` names {} derivations", drvs.len());
+    WantedError { what, help: format!("give the path of one: {}", first(drvs).join(", ")) }
+}
