@@ -158,9 +158,21 @@ pub fn lacking(request: &BuildRequest, message: &str) -> Option<BuildError> {
 fn plain(error: &str) -> String {
     let text = strip(error);
     let text = text.strip_prefix("error:").unwrap_or(&text).trim();
-    // The last lines of a log, which Nix quotes, hold what builders tell Nix itself.
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with("> @nix {"));
-    lines.collect::<Vec<_>>().join("\n")
+    let mut lines = text.lines().peekable();
+    let mut kept = Vec::new();
+    while let Some(line) = lines.next() {
+        if !line.trim_end().ends_with("log lines:") {
+            kept.push(line);
+            continue;
+        }
+        // Nix quotes the last lines of a log, which is shown anyway, and then its own way to see it.
+        while lines.next_if(|line| line.trim_start().starts_with('>')).is_some() {}
+        while lines
+            .next_if(|line| ["For full log", "nix log"].iter().any(|way| line.trim_start().starts_with(way)))
+            .is_some()
+        {}
+    }
+    kept.join("\n").trim_end_matches([';', '\n']).to_owned()
 }
 
 /// What the user can do about it.
@@ -224,4 +236,17 @@ fn add(tree: &Tree, files: &[&Path]) -> String {
 /// Whether a message says that an output, built again, came out differently.
 pub fn differs(report: &Report) -> bool {
     report.errors.iter().any(|error| error.contains("deterministic"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nix_quotes_of_a_log_is_left_out() {
+        let older = "error: builder for 'x' failed with exit code 9;\n       last 2 log lines:\n       > a\n       > @nix { }\n       For full logs, run 'nix log x'.";
+        assert_eq!(plain(older), "builder for 'x' failed with exit code 9");
+        let newer = "error: builder for 'x' failed;\n       last 1 log lines:\n       > a\n       For full logs, run:\n         nix log x\n       and more";
+        assert_eq!(plain(newer), "builder for 'x' failed;\n       and more");
+    }
 }

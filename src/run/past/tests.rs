@@ -96,5 +96,11 @@ fn words_are_told_apart() {
     assert_eq!("4n56d".parse::<Wanted>().unwrap(), Wanted::Build("4n56d".into()));
     let text = flake.to_str().unwrap();
     assert_eq!(text.parse::<Wanted>().unwrap(), Wanted::Flake(text.into()));
-    assert!("/no/such".parse::<Wanted>().unwrap_err().to_string().contains("`/no/such` is no build"));
+    assert!(
+        "/no/such"
+            .parse::<Wanted>()
+            .unwrap_err()
+            .to_string()
+            .contains("`/no/such` is neither a build nor a flake")
+    );
 }

@@ -51,14 +51,11 @@ impl FromStr for Wanted {
         if is_id && !path.is_dir() {
             return Ok(Self::Build(text.into()));
         }
-        match text.parse::<FlakeRef>() {
-            Ok(flake) => Ok(Self::Flake(flake.display())),
-            Err(error) => Err(WantedError {
-                what: format!("`{text}` is no build: {}", error.to_string().lines().next().unwrap_or_default()),
-                help: "give a build's id, its task (`b-…`), its directory or a flake; without any, the newest is shown"
-                    .into(),
-            }),
-        }
+        let flake = text.parse::<FlakeRef>().map_err(|_| WantedError {
+            what: format!("`{text}` is neither a build nor a flake"),
+            help: "give a build's id, its task (`b-…`), its directory or a flake; `mvm log` alone shows the newest".into(),
+        })?;
+        Ok(Self::Flake(flake.display()))
     }
 }
 
