@@ -66,6 +66,9 @@ impl FlakeArgs {
     }
 }
 
+/// Under what `--help` lists the options below.
+const ELSEWHERE: &str = "Other machines";
+
 /// Where to build.
 #[derive(Debug, Clone, Args)]
 pub struct BuilderArgs {
@@ -116,23 +119,22 @@ impl BuilderArgs {
 
 /// Where else to build, store and look.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Other machines")]
 struct MachinesArgs {
     /// Machines that build for this one, as Nix writes them: `ssh://HOST [SYSTEM [KEY [JOBS]]]; …`,
     /// or `@FILE`; '' for none [default: as Nix is configured]
-    #[arg(long, value_name = "MACHINES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "MACHINES", allow_hyphen_values = true, help_heading = ELSEWHERE)]
     builders: Option<NixValue>,
     /// How many builds this machine does at once: a number or `auto`; with 0, other machines do all
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = ELSEWHERE)]
     max_jobs: Option<MaxJobs>,
     /// Build in another store, e.g. `ssh-ng://HOST`; what comes out is copied here
-    #[arg(long, value_name = "STORE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "STORE", allow_hyphen_values = true, help_heading = ELSEWHERE)]
     store: Option<StoreUri>,
     /// Evaluate in another store [default: this machine's]
-    #[arg(long, value_name = "STORE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "STORE", allow_hyphen_values = true, help_heading = ELSEWHERE)]
     eval_store: Option<StoreUri>,
-    /// Binary caches to look into first, with spaces between them; '' for none
-    #[arg(long, value_name = "URIS", allow_hyphen_values = true)]
+    /// Binary caches instead of those Nix is configured with, spaces between them; '' for none
+    #[arg(long, value_name = "URIS", allow_hyphen_values = true, help_heading = ELSEWHERE)]
     substituters: Option<NixValue>,
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::console::model::clock::since;
+use crate::console::model::doing::Doing;
 use crate::event::text::{clean, strip};
 use crate::event::words::{drv_name, duration, host_name, saving};
 use crate::event::{Activity, Event, Kind, Level, Outcome, Source};
@@ -59,6 +60,7 @@ impl Line {
 pub struct Lines {
     verbose: bool,
     building: BTreeMap<u64, (String, Timestamp)>,
+    doing: Doing,
     phase: String,
     since: Instant,
 }
@@ -66,7 +68,13 @@ pub struct Lines {
 impl Lines {
     /// `verbose` shows builders' and Nix's own lines as they come.
     pub fn new(verbose: bool) -> Self {
-        Self { verbose, building: BTreeMap::new(), phase: String::new(), since: Instant::now() }
+        Self {
+            verbose,
+            building: BTreeMap::new(),
+            doing: Doing::default(),
+            phase: String::new(),
+            since: Instant::now(),
+        }
     }
 
     /// The lines for an event, if it deserves any.
@@ -78,6 +86,7 @@ impl Lines {
     }
 
     fn line(&mut self, kind: &Kind, now: Timestamp) -> Option<Line> {
+        self.doing.apply(kind, now);
         match kind {
             Kind::Phase { name } => {
                 self.phase.clone_from(name);
@@ -122,7 +131,11 @@ impl Lines {
     /// A sign of life for somebody who waits.
     pub fn heartbeat(&self) -> Line {
         let names: Vec<&str> = self.building.values().map(|(name, _)| name.as_str()).collect();
-        let what = if names.is_empty() { self.phase.clone() } else { names.join(", ") };
+        let what = match self.doing.last() {
+            _ if !names.is_empty() => names.join(", "),
+            Some((text, _)) => text.to_owned(),
+            None => self.phase.clone(),
+        };
         let text = format!("{what} ({} so far)", duration(self.since.elapsed()));
         Line { tone: Tone::Passing, word: "still", text }
     }

@@ -33,7 +33,8 @@ pub async fn read(
     }
     // A builder's log is here even if another machine built it; only that of another store is not.
     for store in [None, store].into_iter().take(1 + usize::from(store.is_some())) {
-        let mut args: Vec<OsString> = vec!["log".into()];
+        // Nix would go on to look into the caches, and wait for those it cannot reach.
+        let mut args: Vec<OsString> = ["log", "--option", "substituters", ""].map(Into::into).into();
         if let Some(store) = store {
             args.extend(["--store".into(), store.as_str().into()]);
         }

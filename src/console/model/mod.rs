@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod derivation;
+pub mod doing;
 pub mod fleet;
 pub mod task;
 pub mod totals;

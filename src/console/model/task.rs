@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::clock::since;
+use super::doing::Doing;
 use super::totals::Totals;
 use super::transfer::Transfers;
 use super::tree::Tree;
@@ -39,6 +40,8 @@ pub struct TaskModel {
     pub tree: Tree,
     /// Downloads and copies.
     pub transfers: Transfers,
+    /// What else goes on.
+    pub doing: Doing,
     /// What Nix counts.
     pub totals: Totals,
     /// Its log.
@@ -115,6 +118,7 @@ impl TaskModel {
             started: None,
             tree: Tree::default(),
             transfers: Transfers::default(),
+            doing: Doing::default(),
             totals: Totals::default(),
             log: LogBuffer::with_limit(log_limit),
             sources: HashMap::new(),
@@ -159,6 +163,11 @@ impl TaskModel {
     /// Takes an event in. Returns whether anything that shows has changed.
     pub fn apply(&mut self, event: &Event) -> bool {
         let time = event.time;
+        let doing = self.doing.apply(&event.kind, time);
+        self.told(event, time) || doing
+    }
+
+    fn told(&mut self, event: &Event, time: Timestamp) -> bool {
         match &event.kind {
             Kind::TaskStarted { title, kind } => {
                 self.kind = *kind;

@@ -1,5 +1,7 @@
 //! A task as a small tree: what runs, what is done, the last log line.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -46,6 +48,13 @@ fn lines<'a>(model: &'a TaskModel, look: Look, now: Timestamp, height: usize) ->
     let room = height.saturating_sub(2);
     let fetching = model.transfers.running().take(room / 2).map(|transfer| fetch(transfer, look));
     lines.extend(fetching);
+    // Long only where something is amiss, such as a machine that does not answer.
+    if model.tree.running().is_empty()
+        && lines.len() == 1
+        && let Some((text, began)) = model.doing.last()
+    {
+        lines.push(busy(text, look, since(began, now)));
+    }
     let shown = fold(&model.tree, height.saturating_sub(lines.len() + 1));
     if shown.ended > 0 {
         lines.push(sum("✔", Color::Green, format!("{} done", shown.ended), look));
@@ -82,6 +91,12 @@ fn heading<'a>(model: &'a TaskModel, look: Look, now: Timestamp) -> Line<'a> {
 fn sum(sign: &'static str, colour: Color, text: String, look: Look) -> Line<'static> {
     let spans = [Span::styled("├ ", look.dim()), Span::styled(sign, look.style(colour))];
     Line::from_iter(spans.into_iter().chain([Span::styled(format!(" {text}"), look.dim())]))
+}
+
+fn busy<'a>(text: &'a str, look: Look, time: Duration) -> Line<'a> {
+    let sign = Span::styled("⏵ ", look.style(Color::Yellow));
+    let time = Span::styled(format!("  {}", brief(time)), look.dim());
+    Line::from(vec![Span::styled("├ ", look.dim()), sign, Span::raw(text), time])
 }
 
 fn fetch<'a>(transfer: &'a Transfer, look: Look) -> Line<'a> {
@@ -159,6 +174,26 @@ mod tests {
         let mut buffer = Buffer::empty(area);
         draw(&model, Look { colour: false }, Timestamp::from_second(5).unwrap(), area, &mut buffer);
         insta::assert_snapshot!(text(&buffer));
+    }
+
+    #[test]
+    fn what_nix_waits_for_is_shown_while_nothing_is_built() {
+        let what = Activity::Other { text: "connecting to 'ssh://far'".into() };
+        let mut events = vec![
+            (0, Kind::TaskStarted { kind: TaskKind::Build, title: "hello".into() }),
+            (0, Kind::Phase { name: "evaluate".into() }),
+            (1, Kind::ActivityStarted { id: 1, parent: None, what }),
+        ];
+        let shown = |events: &[(i64, Kind)]| {
+            let area = Rect::new(0, 0, 60, 3);
+            let mut buffer = Buffer::empty(area);
+            let model = model(events.to_vec());
+            draw(&model, Look { colour: false }, Timestamp::from_second(46).unwrap(), area, &mut buffer);
+            text(&buffer)
+        };
+        assert_eq!(shown(&events), "⏵ hello  evaluate  46.0s\n├ ⏵ connecting to 'ssh://far'  45.0s\n\n");
+        events.push((2, Kind::ActivityStopped { id: 1 }));
+        assert_eq!(shown(&events), "⏵ hello  evaluate  46.0s\n\n\n");
     }
 
     fn text(buffer: &Buffer) -> String {
