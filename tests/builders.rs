@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use insta::assert_snapshot;
 use mvm::host::child::find_program;
 use mvm::store::Store;
 use serde_json::Value;
@@ -259,4 +260,30 @@ fn a_machine_out_of_reach_is_a_warning_or_an_error_that_names_it() {
     }
     let error = world.fails(["build", "--flake", flake, "--store", "ssh-ng://127.0.0.1"]);
     assert!(error.contains("Connection refused") && error.contains("ssh 127.0.0.1 nix-store"), "{error}");
+}
+
+#[test]
+fn what_could_be_taken_for_an_option_is_refused_with_what_to_give() {
+    let world = World::empty();
+    let dir = flake(&world, "f", "exit 1");
+    let said = |code, args: &[&str]| {
+        let said = world.exits(code, ["build", "--flake", dir.to_str().unwrap()].iter().chain(args));
+        said.lines().take(2).collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(said(2, &["--builders", "--impure"]), @"
+    error: invalid value '--impure' for '--builders <MACHINES>': the value `--impure` begins with `-`
+    help: give a list of machines or caches, or '' for none; options for Nix go after `--`
+    ");
+    assert_snapshot!(said(2, &["--max-jobs", "-1"]), @"
+    error: invalid value '-1' for '--max-jobs <N>': `-1` is no number of builds
+    help: give a number, 0 to build on other machines only, or `auto`
+    ");
+    assert_snapshot!(said(2, &["--store", ""]), @"
+    error: invalid value '' for '--store <STORE>': `` is no store
+    help: give one that Nix knows, e.g. `ssh-ng://HOST` or a directory
+    ");
+    assert_snapshot!(said(1, &["--", "--store", "ssh-ng://far"]), @"
+    error: the Nix argument `--store` cannot be used
+    help: give `--store` to mvm, before the `--`: what comes out is copied here then
+    ");
 }

@@ -98,7 +98,9 @@ fn is_of_store(request: &BuildRequest, error: &str) -> bool {
 /// The derivations that failed. Nix does not say which but in words: those that were built and are named.
 async fn failed(request: &BuildRequest, message: &str, tails: &[Tail], nix: &Nix<'_>) -> Vec<Failed> {
     let mut seen = HashSet::new();
-    let named = |tail: &&Tail| message.contains(tail.drv.as_str()) && seen.insert(tail.drv.clone());
+    // A builder can forge names, and this one goes into a command that people copy.
+    let is_sane = |tail: &Tail| drvlog::is_store_path(&tail.drv) && message.contains(tail.drv.as_str());
+    let named = |tail: &&Tail| is_sane(tail) && seen.insert(tail.drv.clone());
     let named: Vec<&Tail> = tails.iter().filter(named).take(MAX_FAILED).collect();
     let most = MAX_LINES / named.len().max(1);
     let mut failed = Vec::new();

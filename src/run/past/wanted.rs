@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Past;
 use crate::artifacts::Artifacts;
 use crate::event::TaskId;
+use crate::event::text::strip;
 use crate::event::words::{drv_name, short_duration};
 use crate::image::flake::FlakeRef;
 
@@ -131,7 +132,8 @@ fn first(all: &[&str]) -> Vec<String> {
 /// The error for a derivation that was not built.
 pub fn no_drv(past: &Past, name: &str) -> WantedError {
     let task = past.task.as_str();
-    let names: Vec<&str> = past.drvs.iter().map(|drv| drv_name(drv)).collect();
+    let names: Vec<String> = past.drvs.iter().map(|drv| strip(drv_name(drv))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let help = match names.as_slice() {
         [] => {
             "it built nothing; name an earlier build, or the derivation by its path in the Nix store".into()
@@ -144,5 +146,5 @@ pub fn no_drv(past: &Past, name: &str) -> WantedError {
 /// The error for a name that several derivations have.
 pub fn several_drvs(name: &str, drvs: &[&str]) -> WantedError {
     let what = format!("`{name}` names {} derivations", drvs.len());
-    WantedError { what, help: format!("give the path of one: {}", first(drvs).join(", ")) }
+    WantedError { what, help: strip(&format!("give the path of one: {}", first(drvs).join(", "))) }
 }
