@@ -58,7 +58,7 @@ pub struct BuildArgs {
 
 /// Builds and prints the artifacts' directory.
 pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
-    args.builder.wish()?;
+    args.builder.wish_for(&args.flake)?;
     if args.list {
         offers::list(context, &args.flake).await?;
         return Ok(ExitCode::SUCCESS);
@@ -85,7 +85,7 @@ async fn once(
     change: Option<Change>,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let (builder, title) = (args.builder.wish()?, args.flake.flake.clone());
+    let (builder, title) = (args.builder.wish_for(&args.flake)?, args.flake.flake.clone());
     let request = args.flake.request(&context.paths, &args.nix_args).await?;
     let built =
         task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {

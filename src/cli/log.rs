@@ -209,7 +209,7 @@ impl Show<'_> {
         prefix: &str,
     ) -> Result<bool> {
         let store = store.and_then(|store| store.parse::<StoreUri>().ok());
-        let nix = Nix { dir: None, inputs: None, background: false, cancel: self.cancel };
+        let nix = Nix { dir: None, inputs: None, elsewhere: None, background: false, cancel: self.cancel };
         let mut shown = Ok(());
         let there = drvlog::read(path, store.as_ref(), &nix, |line| {
             if shown.is_ok() {

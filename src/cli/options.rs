@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::report::Usage;
 use crate::host::paths::Paths;
-use crate::image::machines::{Machines, MaxJobs, NixValue, StoreUri};
 use crate::image::flake::{FlakeRef, RefError};
+use crate::image::machines::{Machines, MaxJobs, NixValue, StoreUri};
 use crate::image::request::BuildRequest;
 use crate::run::builder::BuilderWish;
 use crate::run::watch::{Manner, OnBusy};
@@ -97,6 +97,17 @@ pub enum BuildPlace {
 }
 
 impl BuilderArgs {
+    /// The VM that is wished for to build a flake.
+    pub fn wish_for(&self, flake: &FlakeArgs) -> Result<Option<BuilderWish>> {
+        let wish = self.wish()?;
+        if wish.is_some() && flake.machines.get() != Machines::default() {
+            let what = "the builder VM knows of no other machines and stores";
+            let help = "leave out `--builder vm`, or the options under \"Other machines\"";
+            return Err(Usage(format!("{what}\nhelp: {help}")).into());
+        }
+        Ok(wish)
+    }
+
     /// The VM that is wished for.
     pub fn wish(&self) -> Result<Option<BuilderWish>> {
         let Self { builder, builder_cpus, builder_mem, builder_disk } = self;

@@ -77,7 +77,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     // Wrong words are said before anything is installed.
     let parsed = args.flake.parse()?;
     args.runtime.config(&args.flake)?;
-    args.builder.wish()?;
+    args.builder.wish_for(&args.flake)?;
     context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
         machine::prepare(context, false, Vec::new()).await?;
@@ -114,7 +114,7 @@ async fn request(context: &Context, args: &RunArgs) -> Result<RunRequest> {
     Ok(RunRequest {
         config: args.runtime.config(&args.flake)?,
         build: args.flake.request(&context.paths, &[]).await?,
-        builder: args.builder.wish()?,
+        builder: args.builder.wish_for(&args.flake)?,
         name: args.name.clone(),
         remove: args.rm,
         cold: args.cold,

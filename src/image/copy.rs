@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::machines::StoreUri;
 use super::error::BuildError;
 use super::log::{NixLog, Report, Usual};
+use super::machines::StoreUri;
 use super::nix::Nix;
 use super::origin::Origin;
 use crate::event::EventSink;

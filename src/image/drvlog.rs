@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::machines::StoreUri;
 use super::error::BuildError;
+use super::machines::StoreUri;
 use super::nix::Nix;
 use crate::event::text::clean;
 

@@ -153,8 +153,7 @@ mod tests {
 
     #[test]
     fn a_build_in_another_store_is_evaluated_here_unless_told_otherwise() {
-        let mut machines =
-            Machines { store: Some("ssh-ng://far".parse().unwrap()), ..Machines::default() };
+        let mut machines = Machines { store: Some("ssh-ng://far".parse().unwrap()), ..Machines::default() };
         assert_eq!(machines.args(), ["--store", "ssh-ng://far", "--eval-store", "auto"]);
         assert_eq!(machines.home(), "ssh-ng://far");
         machines.eval_store = Some("/other".parse().unwrap());

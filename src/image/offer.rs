@@ -159,6 +159,7 @@ mod tests {
             entry: None,
             rebuild: false,
             background: false,
+            machines: Default::default(),
             nix_args: Vec::new(),
             inputs: FlakeInputs::default(),
         };

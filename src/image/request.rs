@@ -1,7 +1,7 @@
 //! What a build is asked for.
 
-use super::machines::Machines;
 use super::flake::FlakeRef;
+use super::machines::Machines;
 use super::profiles::Entry;
 use crate::host::inputs::FlakeInputs;
 
