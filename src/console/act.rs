@@ -176,6 +176,8 @@ pub fn again(model: &Model, ui: &Ui) -> Option<Effect> {
 /// What a change of the watched sources calls for: a rebuild, and the end of one that is of no use any more.
 pub fn follow(model: &mut Model, ui: &Ui) -> Option<Effect> {
     if !ui.watching {
+        // Of what was watched before.
+        model.watch.forget();
         return None;
     }
     if let Some(task) = model.watch.outdated() {
@@ -450,6 +452,8 @@ mod tests {
         tell(&mut model, &machine, changed("a"));
         assert!(follow(&mut model, &ui).is_none(), "nothing is watched");
         ui.watching = true;
+        assert!(follow(&mut model, &ui).is_none(), "it was before");
+        tell(&mut model, &machine, changed("a"));
         match follow(&mut model, &ui) {
             Some(Effect::Work(Job::Run(wish))) => assert_eq!(wish.trigger, Some((vec!["a".into()], 0))),
             other => panic!("{other:?}"),

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{self, Beside, FILES, IMAGE_HELP, MAX_INFO};
+use super::drvlog::is_store_path;
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use crate::artifacts::{Artifacts, Manifest};
@@ -17,17 +18,6 @@ const MOST: u64 = 64 << 30;
 /// Digits of an id: as many as a hash in Nix's store has.
 const DIGITS: usize = 32;
 
-/// Whether a path is of Nix's store, and of nothing below it.
-pub fn is_store_path(path: &Path) -> bool {
-    let name = path.strip_prefix("/nix/store").ok().and_then(Path::to_str);
-    name.and_then(|name| name.split_at_checked(32)).is_some_and(|(hash, name)| {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
-        hash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-            && name.starts_with('-')
-            && name.bytes().all(is_word)
-    })
-}
-
 /// Copies the image in `manifest.store_path`; gives the build, and whether it was there already.
 pub async fn copy(
     place: &dyn Elsewhere,
@@ -37,7 +27,7 @@ pub async fn copy(
 ) -> Result<(Artifacts, bool), BuildError> {
     let out = manifest.store_path.clone();
     let wrong = |what: String| BuildError::Output { what, help: IMAGE_HELP };
-    if !is_store_path(&out) {
+    if !out.to_str().is_some_and(is_store_path) {
         return Err(wrong(format!("{} is no path in the Nix store", out.display())));
     }
     let beside = Beside::new(builds)?;
@@ -69,25 +59,4 @@ pub async fn copy(
     }
     collect::publish(beside, &manifest, builds)?;
     Ok((Artifacts::open(&target).map_err(BuildError::file("read", target))?, false))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_path_of_the_store_itself_is_one() {
-        let hash = "0123456789abcdfghijklmnpqrsvwxyz";
-        assert!(is_store_path(Path::new(&format!("/nix/store/{hash}-mvm-hello"))));
-        for text in [
-            format!("/home/{hash}-x"),
-            format!("/nix/store/{hash}"),
-            format!("/nix/store/{hash}-x/y"),
-            format!("/nix/store/../{hash}-x"),
-            format!("/nix/store/{hash}-x\n"),
-            "/nix/store/é".into(),
-        ] {
-            assert!(!is_store_path(Path::new(&text)), "{text}");
-        }
-    }
 }

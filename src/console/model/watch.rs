@@ -90,6 +90,11 @@ impl Cycles {
         *others += more;
     }
 
+    /// What changed is nobody's concern any more.
+    pub fn forget(&mut self) {
+        self.changed = None;
+    }
+
     /// The rebuild under way that is of no use any more, once.
     pub fn outdated(&mut self) -> Option<TaskId> {
         let busy = self.cycles.iter().rev().find(|cycle| cycle.outcome.is_none())?;
