@@ -132,7 +132,7 @@ fn a_bad_port_is_wrong_usage() {
 fn a_bad_volume_is_wrong_usage() {
     assert_snapshot!(said(&world(), &["run", "--flake", "flake", "-v", "/a:b"]), @"
     exit 2
-    error: invalid value '/a:b' for '--volume <HOST:GUEST[:SIZE]>': the volume `/a:b` has a guest path that is not an absolute directory below /
+    error: invalid value '/a:b' for '--volume <HOST:GUEST[:SIZE][:ro]>': the volume `/a:b` has a guest path that is not an absolute directory below /
     help: write HOST:GUEST[:SIZE][:ro], e.g. `./data:/srv/data` or `./data:/srv/data:512M`
 
     For more information, try '--help'.

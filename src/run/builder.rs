@@ -7,7 +7,7 @@ pub mod disk;
 mod guest;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use crate::event::words::duration;
 use crate::event::{EventSink, TaskId};
 use crate::guest::client::AgentError;
 use crate::host::builder;
+use crate::host::inputs::FlakeInputs;
 use crate::host::paths::Paths;
 use crate::host::tools::ToolsError;
 use crate::image::build as image_build;
@@ -182,6 +183,13 @@ impl Elsewhere for Builder<'_> {
 
     async fn copy(&self, file: &Path, to: &Path, most: u64) -> Result<bool, BuildError> {
         let up = self.up().await?;
+        let real = up.ask(&["readlink", "-f", &file.to_string_lossy()]).await?.1;
+        if let Some(own) = own_file(&self.request.inputs, Path::new(real.trim_end())) {
+            // The kernel, for one: what mvm gave it need not come back.
+            let copied = std::fs::copy(own, to);
+            copied.map_err(|source| BuilderError::File { path: to.into(), source })?;
+            return Ok(true);
+        }
         Ok(up.copy(file, to, most.min(self.wish.disk_mib << 20)).await?)
     }
 }
@@ -270,6 +278,15 @@ impl Builder<'_> {
             flake.tree().zip(flake.nix_dir()).and_then(|(tree, dir)| dir.strip_prefix(&tree.root).ok());
         below.map_or("/tmp".into(), |below| Path::new(SOURCE).join(below).display().to_string())
     }
+}
+
+/// A file of mvm's own inputs, if that is what the path says.
+fn own_file<'p>(inputs: &FlakeInputs, path: &'p Path) -> Option<&'p Path> {
+    let own = inputs.overrides.iter().filter_map(|(_, reference)| reference.strip_prefix("path:"));
+    let below = own.filter_map(|own| path.strip_prefix(own).ok()).next()?;
+    let is_plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+    // What the path says on this machine is what counts.
+    (is_plain && path.symlink_metadata().is_ok_and(|meta| meta.is_file())).then_some(path)
 }
 
 /// Whether a VM has this disk.

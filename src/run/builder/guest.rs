@@ -158,9 +158,6 @@ impl Up {
     /// Copies a file of the VM's, with holes where it has nothing but zeros; false when there is none.
     pub async fn copy(&self, file: &Path, to: &Path, most: u64) -> Result<bool, BuilderError> {
         let file = file.to_string_lossy();
-        if !self.ask(&["test", "-f", &file]).await?.0 {
-            return Ok(false);
-        }
         let failed = |source| BuilderError::File { path: to.into(), source };
         let mut copy = File::create(to).map_err(failed)?;
         let mut session = self.start(words(&["cat", &file]), "/tmp".into())?;
@@ -181,7 +178,7 @@ impl Up {
                 }
                 Event::Stderr(_) => {}
                 Event::Exit(0) => break,
-                Event::Exit(_) => return Ok(false),
+                Event::Exit(_) => return std::fs::remove_file(to).map(|()| false).map_err(failed),
             }
         }
         // The last of it may be a hole.
