@@ -248,6 +248,23 @@ fn a_directory_with_a_size_becomes_a_disk_and_the_original_stays_as_it_is() {
 }
 
 #[test]
+fn a_read_only_volume_stays_as_it_is_whatever_the_guest_tries() {
+    let world = World::new();
+    let flake = world.example("hello");
+    let data = world.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "as it was\n").unwrap();
+    let attempt = "mount -o remount,rw /data; echo changed > /data/file; cat /data/file";
+    // Shared, where that can be, and copied onto a disk.
+    for size in ["", ":64M"] {
+        let volume = format!("{}:/data{size}:ro", data.display());
+        let args = ["-v", &volume, "--user", "root", "--", "sh", "-c", attempt];
+        assert_eq!(world.ok(run_user(&flake, &args)), "as it was\n");
+    }
+    assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "as it was\n");
+}
+
+#[test]
 fn a_directory_without_a_size_is_shared_and_writes_come_back() {
     if !is_root() {
         return;

@@ -37,7 +37,7 @@ pub enum WatchError {
     #[error(
         "`{0}` cannot be watched: it is not a directory of this machine\nhelp: give a local flake, e.g. `--flake .`"
     )]
-    Machines(String),
+    Elsewhere(String),
     /// The system refuses.
     #[error("cannot watch `{root}`: {source}\nhelp: `--poll` looks at the files instead")]
     System {
@@ -68,7 +68,7 @@ pub enum News {
 impl Watching {
     /// Begins to watch a flake's sources, but for what is mvm's own.
     pub async fn begin(flake: &FlakeRef, manner: Manner, paths: &Paths) -> Result<Self, WatchError> {
-        let tree = flake.tree().ok_or_else(|| WatchError::Machines(flake.display()))?.clone();
+        let tree = flake.tree().ok_or_else(|| WatchError::Elsewhere(flake.display()))?.clone();
         let (root, own) = (tree.root.clone(), paths.state().to_path_buf());
         // It may have to list very many files.
         let opened = tokio::task::spawn_blocking(move || Watch::open(&tree, &[&own], manner.poll)).await;
