@@ -70,22 +70,8 @@ impl World {
         dir
     }
 
-    fn request(&self, flake: &str) -> BuildRequest {
-        BuildRequest {
-            flake: flake.parse::<FlakeRef>().unwrap(),
-            profile: None,
-            role: None,
-            entry: None,
-            rebuild: false,
-            background: false,
-            machines: Machines::default(),
-            nix_args: vec!["--substituters".into(), String::new()],
-            inputs: FlakeInputs::default(),
-        }
-    }
-
     fn build(&mut self, flake: &Path) -> Done {
-        let request = self.request(flake.to_str().unwrap());
+        let request = request(flake.to_str().unwrap());
         self.run(&request)
     }
 
@@ -199,14 +185,10 @@ fn a_build_says_how_long_the_last_ones_of_its_name_took() {
     assert_eq!(world.store.median_build_times().unwrap(), before);
 }
 
-/// Run by the test below in a process of its own, whose `nix` counts.
-#[test]
-fn one_build_in_a_process_of_its_own() {
-    let Some(base) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
-    let paths = Paths::at(base.join("state"), base.join("run")).unwrap();
-    let mut store = Store::open(&paths.database()).unwrap().store;
-    let request = BuildRequest {
-        flake: base.join("f").to_str().unwrap().parse().unwrap(),
+/// A request for the default of a flake.
+fn request(flake: &str) -> BuildRequest {
+    BuildRequest {
+        flake: flake.parse::<FlakeRef>().unwrap(),
         profile: None,
         role: None,
         entry: None,
@@ -215,7 +197,16 @@ fn one_build_in_a_process_of_its_own() {
         machines: Machines::default(),
         nix_args: vec!["--substituters".into(), String::new()],
         inputs: FlakeInputs::default(),
-    };
+    }
+}
+
+/// Run by the test below in a process of its own, whose `nix` counts.
+#[test]
+fn one_build_in_a_process_of_its_own() {
+    let Some(base) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let paths = Paths::at(base.join("state"), base.join("run")).unwrap();
+    let mut store = Store::open(&paths.database()).unwrap().store;
+    let request = request(base.join("f").to_str().unwrap());
     println!("HOW {}", run_with(&request, &paths, &mut store, |_, _| {}).how().1);
 }
 
@@ -296,7 +287,7 @@ fn a_directory_may_bear_any_name() {
         let below = world.flake(&format!("{name}/sub {name}"), &[("minimal", GOOD)]);
         git(&flake, &["add", "."]);
         let reference = format!("{}#minimal", below.display());
-        let request = world.request(&reference);
+        let request = request(&reference);
         let done = world.run(&request);
         assert!(done.result.is_ok(), "{name} in git: {:?}", done.result.err().map(|error| error.to_string()));
         // What is changed and not committed counts.
@@ -312,7 +303,7 @@ fn role_and_profile_choose_the_attribute() {
     let Some(mut world) = World::new() else { return };
     let flake = world.flake("f", &[("default", GOOD), ("minimal", GOOD), ("gateway-minimal", GOOD)]);
     let mut attribute = |role: Option<&str>, profile: Option<&str>| {
-        let mut request = world.request(flake.to_str().unwrap());
+        let mut request = request(flake.to_str().unwrap());
         request.role = role.map(Into::into);
         request.profile = profile.map(Into::into);
         let done = world.run(&request);
@@ -325,7 +316,7 @@ fn role_and_profile_choose_the_attribute() {
     let error = attribute(None, Some("minmal")).unwrap_err();
     assert!(error.contains("has no `packages.x86_64-linux.minmal`"), "{error}");
     assert!(error.contains("it offers minimal, "), "{error}");
-    let request = world.request(&format!("{}#nope", flake.display()));
+    let request = request(&format!("{}#nope", flake.display()));
     let error = world.run(&request).error();
     assert!(error.contains("has no `nope`") && error.contains("it offers"), "{error}");
 }
@@ -339,7 +330,7 @@ fn a_changed_mapping_is_another_build_even_where_git_does_not_see_it() {
     let mut mapped_to = |attribute: &str| {
         let text = format!("[[profile]]\nname = \"small\"\nattribute = \"{attribute}\"\n");
         fs::write(flake.join("mvm-profiles.toml"), text).unwrap();
-        let mut request = world.request(flake.to_str().unwrap());
+        let mut request = request(flake.to_str().unwrap());
         request.profile = Some("small".into());
         request.entry = Profiles::of(&request.flake).unwrap().entry(None, Some("small")).cloned();
         let built = world.run(&request).result;
@@ -360,7 +351,7 @@ fn a_module_that_the_flake_does_not_use_is_a_warning() {
     let script = "mkdir $out; printf '\\\\177ELFxx' > $out/vmlinux; echo root > $out/rootfs.ext4";
     let info = "echo '{' '\\\"modules\\\":' '[\\\"a.nix\\\"]' '}' > $out/mvm.json";
     let flake = world.flake("f", &[("default", &format!("{script}; {info}"))]);
-    let mut request = world.request(flake.to_str().unwrap());
+    let mut request = request(flake.to_str().unwrap());
     request.entry = Some(Entry { modules: vec!["a.nix".into(), "b.nix".into()], ..Entry::default() });
     let warnings: Vec<String> = world
         .run(&request)
@@ -402,7 +393,7 @@ fn each_failing_builder_is_reported_by_name_where_several_fail() {
         )
     });
     fs::write(flake.join("flake.nix"), named).unwrap();
-    let mut request = world.request(flake.to_str().unwrap());
+    let mut request = request(flake.to_str().unwrap());
     request.nix_args.push("--keep-going".into());
     let done = world.run(&request);
     let (task, error) = (&done.task, done.error());
@@ -462,7 +453,7 @@ fn cancelling_ends_nix_and_its_builder() {
     let Some(mut world) = World::new() else { return };
     let mark = format!("31536{}", std::process::id());
     let flake = world.flake("f", &[("default", &format!("echo up; sleep {mark}"))]);
-    let request = world.request(flake.to_str().unwrap());
+    let request = request(flake.to_str().unwrap());
     let paths = world.paths.clone();
     let done = run_with(&request, &paths, &mut world.store, |kind, cancel| {
         if matches!(kind, Kind::Log { text, .. } if text == "up") {
@@ -510,7 +501,7 @@ fn a_rebuild_goes_round_the_caches_and_a_different_result_is_a_warning() {
         [("same", GOOD, false), ("other", &*format!("{GOOD}; date +%N > $out/now"), true)]
     {
         let flake = world.flake(dir, &[("default", script)]);
-        let mut request = world.request(flake.to_str().unwrap());
+        let mut request = request(flake.to_str().unwrap());
         request.rebuild = true;
         let first = world.run(&request);
         assert_eq!(first.how(), (false, "rebuilt"));
@@ -532,7 +523,7 @@ fn an_input_that_mvm_overrides_is_part_of_what_is_looked_at() {
     let text = "{ inputs.offline.url = \"flake:mvm-offline\"; outputs = { self, offline }: {
         packages.x86_64-linux.default = offline.packages.x86_64-linux.image; }; }";
     fs::write(flake.join("flake.nix"), text).unwrap();
-    let mut request = world.request(flake.to_str().unwrap());
+    let mut request = request(flake.to_str().unwrap());
     let registry = world.base.path().join("registry.json");
     fs::write(&registry, r#"{"version": 2, "flakes": []}"#).unwrap();
     let overrides = vec![("mvm-offline".into(), format!("path:{}", input.display()))];
@@ -559,7 +550,7 @@ fn an_input_that_mvm_overrides_is_part_of_what_is_looked_at() {
 fn two_builds_of_the_same_at_once_both_work() {
     let Some(world) = World::new() else { return };
     let flake = world.flake("f", &[("default", GOOD)]);
-    let request = world.request(flake.to_str().unwrap());
+    let request = request(flake.to_str().unwrap());
     let dirs: Vec<PathBuf> = std::thread::scope(|scope| {
         let build = || {
             let mut store = Store::open(&world.paths.database()).unwrap().store;

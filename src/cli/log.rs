@@ -1,6 +1,5 @@
 //! `mvm log`.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::artifacts::Artifacts;
 use crate::event::words::drv_name;
 use crate::event::{Event, Kind, Outcome, SCHEMA_VERSION, Source, TaskId};
 use crate::headless::lines::{Line, Lines, Tone};
+use crate::headless::takes_colours;
 use crate::image::drvlog::{self, is_store_path};
 use crate::image::machines::StoreUri;
 use crate::image::nix::Nix;
@@ -53,7 +53,7 @@ pub struct LogArgs {
 /// Shows the log of a build.
 pub async fn log(context: &mut Context, args: LogArgs) -> Result<ExitCode> {
     let cancel = on_interrupt();
-    let show = Show { context, cancel: &cancel, colour: is_coloured() };
+    let show = Show { context, cancel: &cancel, colour: takes_colours(&std::io::stdout()) };
     // What has a path needs no record.
     if let Some(path) = args.drv.as_deref().filter(|drv| args.build.is_none() && is_store_path(drv)) {
         show.kept_by_nix(&TaskId::machine(), path, None, "").await?.then_some(()).with_context(|| {
@@ -90,12 +90,6 @@ fn known(context: &Context, wanted: &Wanted) -> Option<Artifacts> {
     let mut fit = builds.iter().filter(|build| build.id.starts_with(begin.as_str()));
     let (build, None) = (fit.next()?, fit.next()) else { return None };
     Artifacts::open(&context.paths.builds().join(&build.id)).ok()
-}
-
-/// Whether standard output takes colours.
-fn is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// How logs are shown.

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The known key that is nearly the one that was written.
+pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
+    near.copied().filter(|near| strsim::jaro(key, near) > 0.7)
+}
+
 /// `451 ms`, `4.1 s`, `2m 05s`, `3h 02m`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -31,10 +31,15 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often the clocks in a live view move.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
+/// Whether standard error takes colours.
 pub fn colours() -> bool {
+    takes_colours(&io::stderr())
+}
+
+/// Whether a stream takes colours: a terminal, and `NO_COLOR` is not set.
+pub fn takes_colours(stream: &impl IsTerminal) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    !refused && stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Shows a task's events until its last sink is gone, and records them.

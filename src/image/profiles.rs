@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::flake::{FlakeRef, is_attribute};
+use crate::event::words::nearest;
 
 /// The file's name; it lies beside `flake.nix`.
 pub const FILE: &str = "mvm-profiles.toml";
@@ -199,11 +200,10 @@ fn check_keys(table: &toml::Table, known: &[&str], path: &Path) -> Result<(), Pr
 }
 
 fn suggest(key: &str, known: &[&str]) -> String {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
-    match nearest {
-        Some(near) if strsim::jaro(key, near) > 0.7 => format!("did you mean `{near}`?"),
-        _ if known == TABLE => "write entries, each below a line `[[profile]]`".into(),
-        _ => format!("known keys are {}", known.join(", ")),
+    match nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known == TABLE => "write entries, each below a line `[[profile]]`".into(),
+        None => format!("known keys are {}", known.join(", ")),
     }
 }
 

@@ -79,6 +79,11 @@ impl Change {
         Self { more: (paths.len() - named.len()) as u64, paths: named }
     }
 
+    /// The paths for people.
+    pub fn names(&self) -> Vec<String> {
+        self.paths.iter().map(|path| path.display().to_string()).collect()
+    }
+
     /// Both.
     pub fn and(self, other: Self) -> Self {
         let all: BTreeSet<PathBuf> = self.paths.into_iter().chain(other.paths).collect();

@@ -148,8 +148,5 @@ impl Watching {
 
 /// The event of a change.
 pub fn triggered(change: &Change) -> Kind {
-    Kind::WatchTriggered {
-        paths: change.paths.iter().map(|path| path.display().to_string()).collect(),
-        more: change.more,
-    }
+    Kind::WatchTriggered { paths: change.names(), more: change.more }
 }

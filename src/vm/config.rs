@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::spec::{
     HypervisorChoice, NetworkChoice, PortMap, VolumeSpec, parse_cpus, parse_disk, parse_memory,
 };
+use crate::event::words::nearest;
 
 /// Settings of a VM; anything absent has a default. Flags go over files.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -177,10 +178,9 @@ impl RuntimeConfig {
 }
 
 fn suggest(key: &str) -> String {
-    let nearest = KEYS.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
-    match nearest {
-        Some(near) if strsim::jaro(key, near) > 0.7 => format!("did you mean `{near}`?"),
-        _ => format!("known keys are {}", KEYS.join(", ")),
+    match nearest(key, &KEYS) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known keys are {}", KEYS.join(", ")),
     }
 }
 

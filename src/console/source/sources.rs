@@ -52,8 +52,7 @@ async fn tell(flake: &str, paths: &Paths, sink: &EventSink) -> Result<std::conve
     loop {
         match watching.next().await {
             News::Changed(change) => {
-                let paths = change.paths.iter().map(|path| path.display().to_string()).collect();
-                sink.send(Kind::SourcesChanged { paths, more: change.more });
+                sink.send(Kind::SourcesChanged { paths: change.names(), more: change.more });
             }
             News::Note(level, text) => sink.send(Kind::Log { source: Source::Mvm { level }, text }),
         }
