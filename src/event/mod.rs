@@ -4,6 +4,7 @@
 //! `--json` and the task's file on disk are readers of the same stream.
 
 pub mod cluster;
+pub mod fault;
 pub mod line;
 pub mod relay;
 mod stream;

@@ -10,7 +10,7 @@ use super::ids::{PoolId, TenantId};
 mod check;
 pub(crate) mod parse;
 
-pub use parse::{DesiredError, Fault};
+pub use parse::DesiredError;
 
 /// The one version of the schema there is.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Config, Route};
-use crate::fleet::desired::Fault;
+use crate::event::fault::{Fault, shown};
 
 impl Config {
     /// All that is wrong with it.
@@ -108,7 +108,7 @@ impl Route {
         }
         let is_path = |path: &String| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
         if let Some(path) = self.health_path.as_ref().filter(|path| !is_path(path)) {
-            let what = format!("health_path `{}` is no path", crate::fleet::desired::parse::shown(path));
+            let what = format!("health_path `{}` is no path", shown(path));
             faults.push((what, "write one such as \"/healthz\""));
         }
         faults

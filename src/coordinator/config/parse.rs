@@ -1,11 +1,9 @@
 //! From text to a configuration, or to all that is wrong with it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use crate::fleet::desired::Fault;
-use crate::fleet::desired::parse::{shown, suggestion, unknown_field};
+use crate::event::fault::{Fault, Faults};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -30,19 +28,6 @@ pub enum ConfigError {
     },
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() > 1 {
-            write!(f, " in {} places", self.0.len())?;
-        }
-        self.0.iter().try_for_each(|fault| write!(f, "\n{fault}"))
-    }
-}
-
 impl Config {
     /// Reads a file; the paths in it are relative to its directory.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -64,30 +49,15 @@ impl Config {
     /// itself or cannot be is told all at once.
     pub fn parse(text: &str) -> Result<Self, Faults> {
         let read = toml::Deserializer::parse(text).map_err(|error| Faults(vec![fault(text, "", &error)]))?;
-        let config: Self = serde_path_to_error::deserialize(read).map_err(|error| {
-            let path = error.path().to_string();
-            Faults(vec![fault(text, path.trim_end_matches(['.', '?']), error.inner())])
-        })?;
+        let config: Self = serde_path_to_error::deserialize(read)
+            .map_err(|error| Faults(vec![fault(text, &error.path().to_string(), error.inner())]))?;
         let faults = config.faults();
         if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
     }
 }
 
-/// The fault that the parser found.
 fn fault(text: &str, path: &str, error: &toml::de::Error) -> Fault {
-    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let line = line.map_or_else(String::new, |line| format!(", line {line}"));
-    let (message, path) = (error.message(), shown(path));
-    if let Some((field, known)) = unknown_field(message) {
-        let what = format!("unknown key `{}`{line}", shown(field));
-        return Fault { path, what, help: suggestion(field, &known) };
-    }
-    // Ids bring their own advice.
-    let (what, help) = match message.split_once("\nhelp: ") {
-        Some((what, help)) => (what, help),
-        None => (message, advice(message)),
-    };
-    Fault { path, what: format!("{}{line}", shown(what)), help: help.into() }
+    Fault::of_toml(text, path, error, |message| advice(message).into())
 }
 
 fn advice(message: &str) -> &'static str {

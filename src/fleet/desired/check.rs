@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
-use super::parse::{Fault, shown};
 use super::{DesiredState, Pool, SCHEMA_VERSION, Subnet, Tenant};
+use crate::event::fault::{Fault, shown};
 use crate::fleet::ids::TenantId;
 use crate::vm::spec::{MAX_CPUS, MAX_DISK_MIB, MIN_MEMORY_MIB};
 

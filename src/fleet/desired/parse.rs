@@ -3,23 +3,10 @@
 use std::fmt;
 
 use super::DesiredState;
-use crate::event::text::{cut, strip};
+use crate::event::fault::{Fault, shown, suggestion, unknown_field};
 
 /// So many faults are printed; the rest is counted.
 const SHOWN: usize = 20;
-/// So many bytes of a text are shown.
-const QUOTED: usize = 320;
-
-/// One thing that is wrong with a desired state.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Fault {
-    /// Where: `tenants[0].network.ipv4_subnet`; empty for the whole file.
-    pub path: String,
-    /// What is wrong.
-    pub what: String,
-    /// What to do.
-    pub help: String,
-}
 
 /// All that is wrong with a desired state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,33 +72,6 @@ fn advice(message: &str, json: &serde_json::Error) -> String {
         "the file is one JSON object".into()
     } else {
         "write a value of that kind".into()
-    }
-}
-
-/// The field that is not known, and those that are: serde says ``unknown field `a`, expected one of
-/// `b`, `c` ``.
-pub(crate) fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
-    let (field, known) = message.strip_prefix("unknown field `")?.rsplit_once("`, expected ")?;
-    Some((field, known.split('`').skip(1).step_by(2).collect()))
-}
-
-pub(crate) fn suggestion(field: &str, known: &[&str]) -> String {
-    let near = |other: &str| strsim::jaro(field, other);
-    match known.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
-        Some(nearest) if near(nearest) > 0.7 => format!("did you mean `{nearest}`?"),
-        _ => format!("known are `{}`", known.join("`, `")),
-    }
-}
-
-/// Text of the file as it may be printed: one line, no control characters, not too long.
-pub(crate) fn shown(text: &str) -> String {
-    cut(&strip(text).replace(char::is_control, " "), QUOTED).into()
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() { "the file" } else { &self.path };
-        write!(f, "{path}: {}\nhelp: {}", self.what, self.help)
     }
 }
 
