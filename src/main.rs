@@ -8,7 +8,11 @@ use mvm::host::lima;
 fn main() -> ExitCode {
     use clap::Parser;
     use mvm::cli::{self, Cli, report};
+    use mvm::image::bake;
 
+    if let Some(ran) = bake::own().and_then(cli::run_app) {
+        return ran.unwrap_or_else(|error| report::print(&error));
+    }
     let cli = Cli::parse();
     if lima::is_chosen() && cli.is_for_linux() {
         let args: Vec<_> = std::env::args_os().skip(1).collect();

@@ -1,22 +1,30 @@
 //! `mvm build`.
 
-use std::process::ExitCode;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueHint};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, print};
+use super::context::{Context, print, say};
 use super::options::{BuilderArgs, FlakeArgs, WatchArgs};
+use super::report::Usage;
 use super::watch::Session;
 use super::{offers, task};
-use crate::event::TaskKind;
+use crate::event::{EventSink, TaskId, TaskKind};
+use crate::host::child;
+use crate::image::mvmfile::{FILE, Project, build as image};
 use crate::image::watch::Change;
+use crate::run::app::{self, BuildRequest};
 use crate::run::builder;
 use crate::run::watch::triggered;
 
 const EXAMPLES: &str = "\
 Examples:
+  mvm build web                            web/Mvmfile.toml into ./web.elf
   mvm build --flake nix/examples/hello
   mvm build --flake . --profile dev --role worker
   mvm build --flake . --builder vm         in a VM that is gone afterwards
@@ -42,6 +50,16 @@ Role and profile choose packages.<system>.<ROLE>-<PROFILE>, else <PROFILE>, unle
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BuildArgs {
+    /// Directory with an Mvmfile.toml, to build into one file that runs by itself [default: here, if there is one
+    /// and no flake]
+    #[arg(value_hint = ValueHint::DirPath, conflicts_with_all = ["flake", "profile", "role", "watch", "builder", "list", "nix_args"])]
+    dir: Option<PathBuf>,
+    /// The file to write [default: NAME.elf, here]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+    /// Build nothing: open a shell in the image as the last build's failed command left it
+    #[arg(long)]
+    shell: bool,
     #[command(flatten)]
     flake: FlakeArgs,
     #[command(flatten)]
@@ -59,6 +77,13 @@ pub struct BuildArgs {
 /// Builds and prints the artifacts' directory.
 pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
     args.builder.wish_for(&args.flake)?;
+    if let Some(dir) = args.mvmfile() {
+        return app(context, &args, dir).await;
+    }
+    if args.output.is_some() || args.shell {
+        let what = "--output and --shell are for an Mvmfile.toml, and there is none here";
+        return Err(Usage(format!("{what}\nhelp: give its directory: `mvm build DIR`")).into());
+    }
     if args.list {
         offers::list(context, &args.flake).await?;
         return Ok(ExitCode::SUCCESS);
@@ -69,6 +94,48 @@ pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
     let cancel = task::on_interrupt();
     once(context, &args, None, &cancel).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl BuildArgs {
+    /// The directory of the Mvmfile that is meant, if none of a flake is.
+    fn mvmfile(&self) -> Option<PathBuf> {
+        let here = || {
+            let only = Path::new(FILE).exists() && !Path::new("flake.nix").exists();
+            (only && self.flake.is_usual() && !self.list && !self.watch.watch).then(|| ".".into())
+        };
+        self.dir.clone().or_else(here)
+    }
+}
+
+/// Builds an Mvmfile into an app and prints where it is.
+async fn app(context: &mut Context, args: &BuildArgs, dir: PathBuf) -> Result<ExitCode> {
+    let project = Project::read(&dir)?;
+    if args.shell {
+        return shell(context, &project);
+    }
+    let output = args.output.clone().unwrap_or_else(|| format!("{}.elf", project.name).into());
+    let output =
+        std::path::absolute(&output).with_context(|| format!("cannot write `{}`", output.display()))?;
+    let title = project.dir.display().to_string();
+    let request = BuildRequest { project, output, rebuild: args.flake.rebuild };
+    task::run(context, TaskKind::Build, title, async |paths, _, sink, cancel| {
+        Ok(app::build(&request, paths, sink, cancel).await?)
+    })
+    .await?;
+    if !context.json {
+        print(&request.output.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes a shell in the image of a build that failed.
+fn shell(context: &Context, project: &Project) -> Result<ExitCode> {
+    let (sink, _) = EventSink::new(TaskId::new('s'));
+    let chamber = image::look_around(project, &context.paths, &sink)?;
+    say("the image as the failed command left it; what is changed here is not kept by any build");
+    let mvm = child::itself()?;
+    let error: io::Error = Command::new(&mvm).args(chamber.args()).exec();
+    Err(error).with_context(|| format!("cannot run `{}`", mvm.display()))
 }
 
 async fn watch(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::context::{Context, print};
 use super::report::Usage;
+use crate::host::paths::Paths;
+use crate::store::vms::VmRow;
 use crate::vm::console::{ConsoleLine, Follower};
 use crate::vm::lifecycle;
 
@@ -36,26 +38,66 @@ pub struct LogsArgs {
 
 /// Shows the console.
 pub async fn logs(context: &mut Context, args: LogsArgs) -> Result<ExitCode> {
-    let vm = lifecycle::find(&context.store, &args.name)?;
-    let dir = context.paths.vm(&vm.id);
     let since = args.since.as_deref().map(parse_since).transpose()?.unwrap_or(Timestamp::MIN);
-    let mut follower = Follower::new(&dir);
-    let mut begun = false;
-    loop {
-        let running = lifecycle::is_running(&context.paths, &vm.id);
-        for line in follower.read()? {
+    let mut console = Console { since, timestamps: args.timestamps, ..Console::open(context, &args.name)? };
+    if !args.follow {
+        console.rest()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    tokio::select! {
+        shown = console.follow() => shown?,
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A VM's console on its way to standard output.
+pub struct Console<'a> {
+    paths: &'a Paths,
+    vm: VmRow,
+    follower: Follower,
+    since: Timestamp,
+    begun: bool,
+    timestamps: bool,
+    json: bool,
+}
+
+impl<'a> Console<'a> {
+    /// The console of a VM, by name or id, from its beginning.
+    pub fn open(context: &'a Context, name: &str) -> Result<Self> {
+        let vm = lifecycle::find(&context.store, name)?;
+        Ok(Self {
+            paths: &context.paths,
+            follower: Follower::new(&context.paths.vm(&vm.id)),
+            vm,
+            since: Timestamp::MIN,
+            begun: false,
+            timestamps: false,
+            json: context.json,
+        })
+    }
+
+    /// Shows what there is.
+    pub fn rest(&mut self) -> Result<()> {
+        for line in self.follower.read()? {
             // What follows the first line is shown even if the clock was set back since.
-            begun |= line.time >= since;
-            if begun {
-                print(&render(&line, &vm.name, args.timestamps, context.json))?;
+            self.begun |= line.time >= self.since;
+            if self.begun {
+                print(&render(&line, &self.vm.name, self.timestamps, self.json))?;
             }
         }
-        if !args.follow || !running {
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+        Ok(())
+    }
+
+    /// Shows what comes until the VM is over.
+    pub async fn follow(&mut self) -> Result<()> {
+        loop {
+            let running = lifecycle::is_running(self.paths, &self.vm.id);
+            self.rest()?;
+            if !running {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 }

@@ -20,6 +20,7 @@ mod options;
 mod run;
 mod shell;
 mod snapshot;
+mod start;
 mod status;
 mod stdio;
 mod task;
@@ -34,7 +35,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use context::Context;
 
+use crate::host::chamber::BROKEN;
 use crate::host::kvm;
+use crate::image::bake::{App, BakeError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,7 +73,7 @@ pub struct Cli {
 enum Command {
     /// Write a flake to begin with
     Init(init::InitArgs),
-    /// Build a flake into kernel, initrd and root file system; print where they are
+    /// Build a flake into kernel, initrd and root file system, or an Mvmfile.toml into one executable file
     Build(build::BuildArgs),
     /// Build a flake, boot it, and open ssh or run a command in it
     Run(run::RunArgs),
@@ -80,6 +83,8 @@ enum Command {
     Shell(shell::ShellArgs),
     /// Make everything ready without asking: set up, build the dev VM's image
     Bootstrap(dev::BootstrapArgs),
+    /// Boot an app: a file that `mvm build` made of an Mvmfile.toml
+    Start(start::StartArgs),
     /// Shut VMs down
     Stop(vm::StopArgs),
     /// Show versions, VMs and builds
@@ -137,6 +142,9 @@ enum Command {
     /// Runs the least of guests on /dev/kvm (started by mvm, which may end it)
     #[command(hide = true)]
     ProbeKvm,
+    /// Runs a program apart from this machine (started by `mvm build`)
+    #[command(hide = true)]
+    Chamber(crate::host::chamber::Chamber),
     /// Connects standard input and output to a port of a VM (used by ssh)
     #[command(hide = true)]
     Proxy(vm::ProxyArgs),
@@ -160,6 +168,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             kvm::try_guest()?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Chamber(chamber) => {
+            let code = chamber.run().unwrap_or_else(|error| {
+                eprintln!("{error}");
+                BROKEN
+            });
+            return Ok(task::exit_code(code));
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mvm", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
@@ -170,9 +185,20 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         _ => {}
     }
+    in_runtime(dispatch(cli))
+}
+
+/// Runs the app whose launcher this program is, unless mvm itself has started it for one of its purposes.
+pub fn run_app(app: Result<App, BakeError>) -> Option<Result<ExitCode>> {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    let is_internal = Cli::command().find_subcommand(&word).is_some_and(clap::Command::is_hide_set);
+    (!is_internal).then(|| start::alone(app?))
+}
+
+fn in_runtime(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     // One thread: children end with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(dispatch(cli));
+    let code = runtime.block_on(work);
     // A blocked read of standard input must not hold up the exit.
     runtime.shutdown_background();
     code
@@ -214,6 +240,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(&mut context, args).await,
         Command::Dev(args) => dev::dev(&mut context, args).await,
         Command::Bootstrap(args) => dev::bootstrap(&mut context, args).await,
+        Command::Start(args) => start::start(&mut context, args).await,
         Command::Stop(args) => vm::stop(&mut context, args).await,
         Command::Status(args) => status::status(&mut context, args).await,
         Command::Ssh(args) => vm::ssh(&mut context, args).await,
@@ -239,6 +266,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         | Command::Connect(_)
         | Command::Init(_)
         | Command::Shim(_)
+        | Command::Chamber(_)
         | Command::ProbeKvm
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(ExitCode::SUCCESS),

@@ -46,6 +46,12 @@ impl FlakeArgs {
         })
     }
 
+    /// Whether nothing of it was asked for, but perhaps to build anew.
+    pub fn is_usual(&self) -> bool {
+        let Self { flake, profile, role, rebuild: _, machines } = self;
+        flake == "." && profile.is_none() && role.is_none() && machines.get() == Machines::default()
+    }
+
     /// Parses the reference and asks for mvm's own inputs.
     pub async fn request(&self, paths: &Paths, nix_args: &[String]) -> Result<BuildRequest> {
         self.parse()?;

@@ -8,6 +8,22 @@ pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     near.copied().filter(|near| strsim::jaro(key, near) > 0.7)
 }
 
+/// The label nearest to any text, e.g. a directory's name: 1–50 of `[a-z0-9-]`, no dash at its ends; none where
+/// nothing is left.
+pub fn label(text: &str) -> Option<String> {
+    let letters = text.to_lowercase();
+    let letters = letters.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50);
+    let label = letters.collect::<String>().trim_matches('-').to_string();
+    Some(label).filter(|label| !label.is_empty())
+}
+
+/// Whether it is a label: 1–63 of `[a-z0-9-]`, no leading dash.
+pub fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 /// `451 ms`, `4.1 s`, `2m 05s`, `3h 02m`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();

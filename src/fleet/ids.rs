@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::vm::spec::VmName;
+use crate::event::words::is_label;
 
 /// A name that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +84,6 @@ id!(
     /// An instance, unique on its node: `i-<8 hex>`.
     InstanceId, "the instance", "instances are named `i-` and 8 of 0-9 and a-f", is_instance
 );
-
-fn is_label(text: &str) -> bool {
-    text.parse::<VmName>().is_ok()
-}
 
 fn is_instance(text: &str) -> bool {
     text.strip_prefix("i-").is_some_and(|digits| {

@@ -80,3 +80,10 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file())
 }
+
+/// The program mvm itself: the running one, unless that is a test of it.
+pub fn itself() -> io::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let of_test = exe.parent().filter(|dir| dir.ends_with("deps")).and_then(|dir| dir.parent());
+    Ok(of_test.map(|dir| dir.join("mvm")).filter(|file| file.is_file()).unwrap_or(exe))
+}

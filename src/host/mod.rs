@@ -4,7 +4,11 @@ pub mod lima;
 
 #[cfg(target_os = "linux")]
 pub mod builder;
+#[cfg(target_os = "linux")]
+pub mod chamber;
 pub mod child;
+#[cfg(target_os = "linux")]
+pub mod digest;
 #[cfg(target_os = "linux")]
 pub mod doctor;
 #[cfg(target_os = "linux")]

@@ -43,6 +43,9 @@ pub const PACKAGES: [Package; 10] = [
     Package { name: "nftables", provides: "nft" },
 ];
 
+/// What makes a distribution's root directory, for images from an Mvmfile.
+pub const MMDEBSTRAP: Package = Package { name: "mmdebstrap", provides: "mmdebstrap" };
+
 /// Package lists older than this are fetched anew.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 

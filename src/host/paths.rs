@@ -84,6 +84,11 @@ impl Paths {
         self.state.join("dev/builds")
     }
 
+    /// Layers of images from an Mvmfile.
+    pub fn layers(&self) -> PathBuf {
+        self.state.join("dev/layers")
+    }
+
     /// The flake of `mvm dev`.
     pub fn dev_flake(&self) -> PathBuf {
         self.state.join("dev/flake")

@@ -32,6 +32,8 @@ pub enum ProgramError {
         command: String,
         /// How it ended.
         status: String,
+        /// Its exit code, unless a signal ended it.
+        code: Option<i32>,
         /// Its last lines.
         tail: String,
     },
@@ -46,26 +48,42 @@ pub async fn run(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<String, ProgramError> {
-    run_with(command, Some(sink), cancel).await
+    let mut text = String::new();
+    run_with(command, Stdio::null(), cancel, Some(&mut text), |line| sink.info(line)).await?;
+    Ok(text)
 }
 
 /// Runs the command silently; returns what it wrote on stdout.
 pub async fn output(command: &mut Command) -> Result<String, ProgramError> {
-    run_with(command, None, &CancellationToken::new()).await
+    let mut text = String::new();
+    run_with(command, Stdio::null(), &CancellationToken::new(), Some(&mut text), |_| {}).await?;
+    Ok(text)
 }
 
+/// Runs the command and gives `each` line of its output, whichever of the two it comes from.
+pub async fn stream(
+    command: &mut Command,
+    input: Stdio,
+    cancel: &CancellationToken,
+    each: impl FnMut(&str),
+) -> Result<(), ProgramError> {
+    run_with(command, input, cancel, None, each).await
+}
+
+/// What it writes on stdout goes into `text` too.
 async fn run_with(
     command: &mut Command,
-    sink: Option<&EventSink>,
+    input: Stdio,
     cancel: &CancellationToken,
-) -> Result<String, ProgramError> {
-    child::tame(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    mut text: Option<&mut String>,
+    mut each: impl FnMut(&str),
+) -> Result<(), ProgramError> {
+    child::tame(command).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let start = |source| ProgramError::Start { program: program.clone(), source };
     let mut child = command.spawn().map_err(start)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut text = String::new();
     let mut tail = VecDeque::new();
     let read = async {
         let mut out = lines(stdout);
@@ -80,16 +98,14 @@ async fn run_with(
                 *(if is_out { &mut out_open } else { &mut err_open }) = false;
                 continue;
             };
-            if is_out {
+            if let Some(text) = text.as_deref_mut().filter(|_| is_out) {
                 text.push_str(&line);
                 text.push('\n');
             }
             // Of a progress display only the last state is worth a line.
             let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
             let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
-            if let Some(sink) = sink {
-                sink.info(line.clone());
-            }
+            each(&line);
             if tail.len() == TAIL {
                 tail.pop_front();
             }
@@ -113,11 +129,12 @@ async fn run_with(
         }
     };
     if status.success() {
-        return Ok(text);
+        return Ok(());
     }
     let words = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args());
     let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    Err(ProgramError::Failed { command, status: status.to_string(), tail: Vec::from(tail).join("\n") })
+    let tail = Vec::from(tail).join("\n");
+    Err(ProgramError::Failed { command, status: status.to_string(), code: status.code(), tail })
 }
 
 type Lines<R> = tokio::io::Split<BufReader<R>>;

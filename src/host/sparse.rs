@@ -81,7 +81,7 @@ fn data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
 }
 
 /// Writes those pages that hold something, neighbours at once.
-fn write_pages(target: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub fn write_pages(target: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     stretches(bytes, false)
         .into_iter()
         .try_for_each(|(offset, length)| target.write_all_at(&bytes[offset..][..length], at + offset as u64))

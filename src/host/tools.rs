@@ -159,7 +159,7 @@ pub(super) fn is_fresh(stamp: &str, programs: &[Wanted]) -> bool {
 }
 
 /// A line that changes when the file does.
-pub(super) fn fingerprint(file: &Path) -> String {
+pub fn fingerprint(file: &Path) -> String {
     match fs::metadata(file) {
         Ok(meta) => {
             format!("{}\t{}\t{}.{}\n", file.display(), meta.len(), meta.mtime(), meta.mtime_nsec())

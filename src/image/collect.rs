@@ -133,7 +133,7 @@ pub async fn lay_out(
     for (name, path) in &files {
         manifest.files.push(describe(name, path, cancel).await?);
     }
-    let beside = Beside::new(builds)?;
+    let beside = Beside::new(builds).map_err(BuildError::file("make", builds))?;
     for (name, path) in &files {
         let link = beside.0.join(name);
         std::os::unix::fs::symlink(path, &link).map_err(BuildError::file("make", link))?;
@@ -161,7 +161,7 @@ pub(super) fn publish(beside: Beside, manifest: &Manifest, builds: &Path) -> Res
                 if sound(&target).is_some() {
                     return Ok(target);
                 }
-                let old = Beside::new(builds)?;
+                let old = Beside::new(builds).map_err(BuildError::file("make", builds))?;
                 match fs::rename(&target, old.0.join("old")) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(BuildError::file("replace", target)(error));
@@ -208,16 +208,12 @@ pub(super) async fn describe(
 pub(super) struct Beside(pub(super) PathBuf);
 
 impl Beside {
-    pub(super) fn new(builds: &Path) -> Result<Self, BuildError> {
+    pub(super) fn new(builds: &Path) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let me = ProcessId::of(std::process::id()).map(|me| me.start).unwrap_or_default();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = builds.join(format!(".new-{}-{me}-{count}", std::process::id()));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(BuildError::file("make", &path))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 }

@@ -30,7 +30,7 @@ pub async fn copy(
     if !out.to_str().is_some_and(is_store_path) {
         return Err(wrong(format!("{} is no path in the Nix store", out.display())));
     }
-    let beside = Beside::new(builds)?;
+    let beside = Beside::new(builds).map_err(BuildError::file("make", builds))?;
     let mut digest = Sha256::new();
     for (name, required) in FILES {
         let file: PathBuf = beside.0.join(name);

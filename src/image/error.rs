@@ -121,7 +121,7 @@ impl BuildError {
 /// What to do when the disk is full; Nix says it in the C library's words.
 pub const DISK_FULL: &str = "the disk is full: `mvm gc` and `nix-collect-garbage` free space";
 
-fn file_help(error: &io::Error) -> &'static str {
+pub(super) fn file_help(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DISK_FULL,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,6 +1,7 @@
-//! Source → artifacts: a Nix flake is built, or found built already.
+//! Source → artifacts: a Nix flake or an Mvmfile is built, or found built already.
 
 pub mod attribute;
+pub mod bake;
 pub mod build;
 pub mod builders;
 pub mod cache;
@@ -15,6 +16,7 @@ pub mod failure;
 pub mod flake;
 pub mod log;
 pub mod machines;
+pub mod mvmfile;
 pub mod nix;
 pub mod nixmsg;
 pub mod offer;

@@ -1,5 +1,6 @@
 //! Build, then boot, as one task.
 
+pub mod app;
 pub mod builder;
 pub mod dev;
 pub mod follow;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::Artifacts;
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
+use crate::image::bake::BakeError;
 use crate::image::error::BuildError;
 use crate::image::request::BuildRequest;
 use crate::store::Store;
@@ -78,6 +80,9 @@ pub enum RunError {
     /// The build failed.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The app cannot be started.
+    #[error(transparent)]
+    App(#[from] BakeError),
     /// The VM could not be made.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
@@ -128,7 +133,7 @@ impl RunError {
 
     /// Whether the user ended it.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled))
+        matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled) | Self::App(BakeError::Cancelled))
     }
 }
 
@@ -156,9 +161,23 @@ async fn built(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<(VmSpec, Vec<String>), RunError> {
-    // What cannot work is said before a long build.
-    let machine = MachineChoice::new(&request.config, paths).await?;
-    let ports = &request.config.ports;
+    let machine = machine_for(&request.config, paths).await?;
+    let artifacts = builder::build(&request.build, request.builder, paths, store, sink, cancel).await?;
+    let name = request.name.clone().unwrap_or_else(|| VmName::near(&request.build.flake.short_name()));
+    let spec = VmSpec {
+        role: request.build.role.clone(),
+        remove: request.remove,
+        cold: request.cold,
+        started_by: request.started_by,
+        ..spec(&request.config, name, &artifacts, &machine)?
+    };
+    Ok((spec, machine.notes))
+}
+
+/// The machine for what is asked for. What cannot work is said before anything long is begun.
+async fn machine_for(config: &RuntimeConfig, paths: &Paths) -> Result<MachineChoice, RunError> {
+    let machine = MachineChoice::new(config, paths).await?;
+    let ports = &config.ports;
     let twice = |(index, map): (usize, &PortMap)| {
         ports[..index].iter().any(|earlier| earlier.host == map.host && map.host.port() != 0)
     };
@@ -169,16 +188,14 @@ async fn built(
             help: "publish each host port once; mind `ports` in mvm.toml".into(),
         });
     }
-    if let Some(volume) = request.config.volumes.iter().find(|volume| !volume.host.exists()) {
+    if let Some(volume) = config.volumes.iter().find(|volume| !volume.host.exists()) {
         let help = "give a directory, or a file with an ext4 file system".into();
         return Err(RunError::Unavailable {
             what: format!("the volume `{}` does not exist", volume.host.display()),
             help,
         });
     }
-    let artifacts = builder::build(&request.build, request.builder, paths, store, sink, cancel).await?;
-    let spec = spec(request, &artifacts, &machine)?;
-    Ok((spec, machine.notes))
+    Ok(machine)
 }
 
 /// Starts the VM, under the very name of its specification when `exact`, and waits until its guest is
@@ -299,8 +316,13 @@ fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
     format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
 }
 
-fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) -> Result<VmSpec, RunError> {
-    let config = &request.config;
+/// What is to be booted, as the flags and files say that are about the machine.
+fn spec(
+    config: &RuntimeConfig,
+    name: VmName,
+    artifacts: &Artifacts,
+    machine: &MachineChoice,
+) -> Result<VmSpec, RunError> {
     let least = artifacts.manifest.image.min_mem_mib.unwrap_or(MIN_MEMORY_MIB);
     let memory_mib = config.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB.max(least));
     if memory_mib < least {
@@ -309,7 +331,6 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
             help: format!("give at least `--mem {least}`"),
         });
     }
-    let name = request.name.clone().unwrap_or_else(|| VmName::near(&request.build.flake.short_name()));
     Ok(VmSpec {
         id: lifecycle::new_id(),
         name,
@@ -323,12 +344,12 @@ fn spec(request: &RunRequest, artifacts: &Artifacts, machine: &MachineChoice) ->
         network: machine.network,
         egress: config.egress.unwrap_or(true),
         kvm: machine.kvm,
-        role: request.build.role.clone(),
+        role: None,
         boot_timeout_secs: config.boot_timeout_secs.unwrap_or(DEFAULT_BOOT_TIMEOUT_SECS),
-        remove: request.remove,
+        remove: false,
         hypervisor: machine.hypervisor,
-        cold: request.cold,
-        started_by: request.started_by,
+        cold: false,
+        started_by: StartedBy::Run,
         restore_from: None,
         takes_over: None,
         instance: None,

@@ -6,6 +6,7 @@ use crate::event::{EventSink, Kind, Outcome, TaskKind};
 use crate::host::setup::SetupError;
 use crate::image::error::BuildError;
 use crate::run::RunError;
+use crate::run::app::AppError;
 use crate::run::dev::DevError;
 use crate::run::wish::WishError;
 use crate::store::StoreError;
@@ -48,6 +49,13 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let (tail, cancelled, late) = (error.tail(), error.is_cancelled(), error.is_late());
         Self { tail, cancelled, late, ..Self::new(error) }
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        let (tail, cancelled) = (error.tail(), error.is_cancelled());
+        Self { tail, cancelled, ..Self::new(error) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::network::subnet::Subnet;
+use crate::event::words::{is_label, label};
 
 /// Least memory a guest boots with, in MiB, where its image does not say.
 pub const MIN_MEMORY_MIB: u32 = 96;
@@ -26,6 +27,18 @@ pub struct SpecError {
     help: &'static str,
 }
 
+impl SpecError {
+    /// What is wrong.
+    pub fn what(&self) -> String {
+        format!("{} `{}` {}", self.what, self.value, self.why)
+    }
+
+    /// What it should be.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+}
+
 fn bad(what: &'static str, value: &str, why: impl Into<String>, help: &'static str) -> SpecError {
     SpecError { what, value: value.into(), why: why.into(), help }
 }
@@ -38,14 +51,7 @@ pub struct VmName(String);
 impl VmName {
     /// The nearest valid name to any text, e.g. a directory's.
     pub fn near(text: &str) -> Self {
-        let letters: String = text
-            .to_lowercase()
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .take(50)
-            .collect();
-        let trimmed = letters.trim_matches('-');
-        Self(if trimmed.is_empty() { "vm".into() } else { trimmed.into() })
+        Self(label(text).unwrap_or_else(|| "vm".into()))
     }
 
     /// The name with `-<number>` behind it.
@@ -63,10 +69,7 @@ impl FromStr for VmName {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let fits = (1..=63).contains(&text.len())
-            && !text.starts_with('-')
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits {
+        if is_label(text) {
             Ok(Self(text.into()))
         } else {
             Err(bad(

@@ -14,6 +14,7 @@ use kvm_ioctls::Kvm;
 use nix::unistd::{Gid, Group};
 use serde::{Deserialize, Serialize};
 
+use super::child;
 use super::files;
 use super::identity::boot_id;
 use super::paths::Paths;
@@ -98,7 +99,7 @@ pub fn usable(paths: &Paths) -> Result<(), NoKvm> {
     if cfg!(not(target_arch = "x86_64")) {
         return Ok(());
     }
-    remembered(paths, || ask(Command::new(program().map_err(NoKvm::Untried)?).arg(COMMAND), DEADLINE))
+    remembered(paths, || ask(Command::new(child::itself().map_err(NoKvm::Untried)?).arg(COMMAND), DEADLINE))
 }
 
 /// Whether KVM can be used, or why not, with the guest tried anew.
@@ -210,16 +211,6 @@ fn denied(device: &Path) -> NoKvm {
     let name = name.map_or_else(|| group.to_string(), |group| group.name);
     let help = format!("join the group: sudo usermod -aG {name} $USER, then log in again");
     NoKvm::Denied { owner: format!("root and the group `{name}`"), help }
-}
-
-/// The program mvm itself: the running one, unless that is a test of it.
-fn program() -> io::Result<PathBuf> {
-    let exe = std::env::current_exe()?;
-    let beside = exe.ancestors().skip(1).take(2).map(|dir| dir.join("mvm")).find(|file| file.is_file());
-    match exe.file_name().is_some_and(|name| name == "mvm") {
-        true => Ok(exe),
-        false => Ok(beside.unwrap_or(exe)),
-    }
 }
 
 fn has_extension(cpuinfo: &str) -> bool {

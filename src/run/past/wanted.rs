@@ -12,6 +12,7 @@ use crate::event::TaskId;
 use crate::event::text::strip;
 use crate::event::words::{drv_name, short_duration};
 use crate::image::flake::FlakeRef;
+use crate::image::mvmfile;
 
 /// How many builds or derivations an error lists.
 const LISTED: usize = 8;
@@ -51,6 +52,9 @@ impl FromStr for Wanted {
         let is_id = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if is_id && !path.is_dir() {
             return Ok(Self::Build(text.into()));
+        }
+        if let Some(dir) = path.canonicalize().ok().filter(|dir| dir.join(mvmfile::FILE).is_file()) {
+            return Ok(Self::Flake(dir.display().to_string()));
         }
         let flake = text.parse::<FlakeRef>().map_err(|_| WantedError {
             what: format!("`{text}` is neither a build nor a flake"),

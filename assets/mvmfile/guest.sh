@@ -1,0 +1,31 @@
+# Makes a distribution's root a guest of mvm's: its files come on standard input, and the arguments are the
+# users that services run as.
+for user; do
+	getent passwd "$user" >/dev/null || {
+		echo "there is no user \`$user\`, as which a service shall run: add [users.$user] to the Mvmfile" >&2
+		exit 1
+	}
+done
+tar --extract --no-overwrite-dir --keep-directory-symlink --directory /
+
+# busybox is init and what brings the guest down; the distribution's own programs stay as they are.
+ours=/usr/lib/mvm/bin
+ln -sf $ours/busybox /sbin/init
+ln -sf $ours/busybox /sbin/reboot
+[ -e /bin/busybox ] || ln -s $ours/busybox /bin/busybox
+ln -sf busybox $ours/usleep
+
+getent group kvm >/dev/null || groupadd --system kvm
+id mvm >/dev/null 2>&1 || useradd --create-home --user-group --shell /bin/bash mvm
+usermod --append --groups kvm --password '*' mvm
+
+# What differs from VM to VM is kept in memory.
+mkdir -p /root/.ssh /home/mvm/.ssh /srv /mnt
+chmod 700 /root/.ssh /home/mvm/.ssh
+chown mvm: /home/mvm/.ssh
+for home in /root /home/mvm; do
+	ln -sfn /run/mvm/authorized_keys $home/.ssh/authorized_keys
+done
+for file in hostname hosts machine-id resolv.conf; do
+	ln -sfn ../run/mvm/etc/$file /etc/$file
+done

@@ -1,0 +1,158 @@
+//! `mvm start`, and what an app does that is run by itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueHint};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::context::{Context, print, print_json, say};
+use super::logs::Console;
+use super::options::RuntimeArgs;
+use super::{in_runtime, task};
+use crate::event::TaskKind;
+use crate::image::bake::{App, Manifest};
+use crate::run::app::{StartRequest, start as start_app};
+use crate::run::{Running, STOP_DEADLINE};
+use crate::vm::lifecycle;
+use crate::vm::spec::{PortMap, VmName};
+
+const EXAMPLES: &str = "\
+Examples:
+  mvm start web.elf                         boots it; prints its name
+  mvm start web.elf --cpus 2 --memory 512M -p 9090:80
+  mvm start web.elf --volume ./data:/srv/data --config prod.toml
+  mvm start web.elf --attach                stay with it; ^C ends it
+  mvm start web.elf --info                  what is in it
+
+An app is what `mvm build` makes of an Mvmfile.toml: one file, which runs by itself as well
+(`./web.elf`). Its digests are checked before anything of it runs. Flags go over --config,
+and both over what the Mvmfile said.";
+
+/// How to start an app.
+#[derive(Debug, Args)]
+struct HowArgs {
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// The VM's name [default: the app's, numbered while it is taken]
+    #[arg(long, allow_hyphen_values = true)]
+    name: Option<VmName>,
+    /// Boot, even where a ready snapshot could be restored
+    #[arg(long)]
+    cold: bool,
+    /// Start nothing: show what is in the app
+    #[arg(long)]
+    info: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StartArgs {
+    /// The app
+    #[arg(value_hint = ValueHint::FilePath)]
+    elf: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+    /// Stay with it and show its console; the VM ends with this command and leaves nothing
+    #[arg(short, long)]
+    attach: bool,
+    /// Leave nothing of the VM once it is over
+    #[arg(long)]
+    rm: bool,
+}
+
+/// Boots an app.
+pub async fn start(context: &mut Context, args: StartArgs) -> Result<ExitCode> {
+    let app = App::open(&args.elf)?;
+    run(context, app, args.how, args.attach, args.rm).await
+}
+
+/// The command line of an app that is run by itself.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true)]
+struct Alone {
+    #[command(flatten)]
+    how: HowArgs,
+    /// Leave the VM running; its name is printed
+    #[arg(short, long)]
+    detach: bool,
+    /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
+    #[arg(long)]
+    no_tui: bool,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+    /// Show every line as it comes
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Runs an app whose launcher this program is.
+pub fn alone(app: App) -> Result<ExitCode> {
+    let Manifest { name, base, settings, .. } = &app.manifest;
+    let ports = match settings.ports.as_slice() {
+        [] => "nothing".to_string(),
+        ports => ports.join(", "),
+    };
+    let about = format!("{name}: a microVM in one file, from {base}. It publishes {ports} (HOST:GUEST).");
+    let file = app.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let examples = format!(
+        "Examples:\n  ./{file}                       until ^C; its console is shown\n  ./{file} -p 9090:80 --mem 512M\n  ./{file} --detach\n\nIt takes QEMU, or Firecracker and KVM, on this machine (Debian: qemu-system-x86, e2fsprogs)."
+    );
+    let command = Alone::command().bin_name(file).about(about).after_help(examples);
+    let alone = Alone::from_arg_matches(&command.get_matches())?;
+    in_runtime(async {
+        let mut context = Context::open(alone.no_tui, alone.json, alone.verbose)?;
+        run(&mut context, app, alone.how, !alone.detach, false).await
+    })
+}
+
+async fn run(context: &mut Context, app: App, how: HowArgs, attach: bool, rm: bool) -> Result<ExitCode> {
+    if how.info {
+        print_json(&app.manifest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = how.runtime.over(None)?;
+    let title = app.path.display().to_string();
+    let request = StartRequest { app, config, name: how.name, remove: attach || rm, cold: how.cold };
+    context.stdout_taken = attach;
+    let running = task::run(context, TaskKind::Run, title, async |paths, store, sink, cancel| {
+        Ok(start_app(&request, paths, store, sink, cancel).await?)
+    })
+    .await?;
+    for PortMap { host, guest } in &running.ports {
+        if !context.json {
+            say(&format!("port {guest} of the guest is {host}"));
+        }
+    }
+    if attach {
+        return attached(context, running).await;
+    }
+    let name = running.starting.name.clone();
+    running.starting.detach().await?;
+    if !context.json {
+        print(name.as_str())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the VM's console until it is over, or somebody asks for its end.
+async fn attached(context: &mut Context, mut running: Running) -> Result<ExitCode> {
+    let id = running.starting.id.clone();
+    let mut console = Console::open(context, &id)?;
+    let [mut interrupt, mut terminate, mut hangup] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let shown = tokio::select! {
+        shown = console.follow() => shown,
+        () = async { while running.starting.next().await.is_some() {} } => console.rest(),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
+    };
+    if let Some(vm) = context.store.vm(&id)? {
+        lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)).await?;
+    }
+    drop(running);
+    shown.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,193 @@
+//! From an Mvmfile to the layers of its image, each known by what goes into it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::guest::{self, quoted};
+use super::tree::Archive;
+use super::{Content, MvmfileError, Project};
+use crate::host::files::hex;
+use crate::host::packages::MMDEBSTRAP;
+use crate::host::paths::Paths;
+
+/// Changes when the way of making layers does, so that older ones are redone.
+const LAYOUT: &str = "1";
+/// Packages that every guest of a distribution has.
+const ALWAYS: [&str; 1] = ["sudo"];
+/// What no service reads takes a third of the least Debian.
+const LEFT_OUT: [&str; 8] = [
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/groff/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "path-exclude=/usr/share/man/*",
+];
+const FILES: &str = include_str!("../../../assets/mvmfile/files.sh");
+const GUEST: &str = include_str!("../../../assets/mvmfile/guest.sh");
+
+/// One layer: how it is made on top of those below.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Its name for people, a part of a file's name.
+    pub name: String,
+    /// What is done, for people, e.g. a command as it is written.
+    pub what: String,
+    /// How.
+    pub how: How,
+    /// Digest of all that goes into it, what is below included.
+    pub key: String,
+}
+
+/// How a layer is made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// A program makes a whole root directory; its name comes last.
+    Root {
+        /// The program and its arguments before the directory.
+        before: Vec<OsString>,
+        /// Its arguments after it.
+        after: Vec<OsString>,
+    },
+    /// A shell script runs in the image.
+    Script {
+        /// The script.
+        script: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// What it reads on its standard input.
+        input: Option<PathBuf>,
+        /// Whether it may look for other machines.
+        network: bool,
+    },
+}
+
+/// The layers, the lowest first. Files go into archives in `dir`.
+pub(super) fn steps(project: &Project, paths: &Paths, dir: &Path) -> Result<Vec<Step>, MvmfileError> {
+    let file = &project.file;
+    let mut steps = Steps(Vec::new());
+    steps.add("packages", format!("installing the packages of {}", file.base), root(project), "");
+    if !file.users.is_empty() {
+        steps.add("users", "making the users".into(), script(users(project), false), "");
+    }
+    if !file.files.is_empty() {
+        let input = dir.join("files.tar");
+        let mut archive = Archive::create(input.clone())?;
+        let own = format!("{}.elf", project.name);
+        let mut owners = Vec::new();
+        for (path, file) in &file.files {
+            let mode = file.mode.map(|mode| mode.0);
+            match &file.content {
+                Content::Text(text) => archive.text(path.inside(), mode.unwrap_or(0o644), text)?,
+                Content::Source(source) => {
+                    archive.put(path.inside(), &project.dir.join(source), mode, Some(&own))?;
+                }
+            }
+            owners.extend(file.owner.iter().flat_map(|owner| [owner.clone(), path.to_string()]));
+        }
+        let digest = archive.finish()?;
+        let how = How::Script { script: FILES.into(), args: owners, input: Some(input), network: false };
+        steps.add("files", "copying the files".into(), how, &digest);
+    }
+    for (index, command) in file.run.iter().enumerate() {
+        steps.add(
+            &format!("run-{}", index + 1),
+            format!("`{}`", first_line(command)),
+            script(command.clone(), true),
+            "",
+        );
+    }
+    let input = dir.join("guest.tar");
+    let mut archive = Archive::create(input.clone())?;
+    guest::add(&mut archive, paths)?;
+    let mut users: Vec<String> = Vec::new();
+    for (name, service) in &file.services {
+        guest::service(&mut archive, name.as_str(), service)?;
+        users.extend(service.user.iter().map(ToString::to_string));
+    }
+    archive.text("etc/motd", 0o644, &format!("mvm guest {}, from {}\n", project.name, file.base))?;
+    let digest = archive.finish()?;
+    let how = How::Script { script: GUEST.into(), args: users, input: Some(input), network: false };
+    steps.add("guest", "adding the services".into(), how, &digest);
+    Ok(steps.0)
+}
+
+struct Steps(Vec<Step>);
+
+impl Steps {
+    /// Adds a step; `content` stands for what it reads.
+    fn add(&mut self, name: &str, what: String, how: How, content: &str) {
+        let mut digest = Sha256::new();
+        let below = self.0.last().map_or(LAYOUT, |step| &step.key);
+        // Where the archive lies does not matter, what is in it does.
+        let words: Vec<String> = match &how {
+            How::Root { before, after } => {
+                before.iter().chain(after).map(|word| word.to_string_lossy().into_owned()).collect()
+            }
+            How::Script { script, args, network, .. } => {
+                let mut words = vec![script.clone(), network.to_string()];
+                words.extend(args.iter().cloned());
+                words
+            }
+        };
+        for word in [below, content].into_iter().chain(words.iter().map(String::as_str)) {
+            digest.update((word.len() as u64).to_le_bytes());
+            digest.update(word);
+        }
+        let key = hex(&digest.finalize())[..32].to_string();
+        self.0.push(Step { name: name.into(), what, how, key });
+    }
+}
+
+fn script(script: String, network: bool) -> How {
+    How::Script { script, args: Vec::new(), input: None, network }
+}
+
+fn root(project: &Project) -> How {
+    let file = &project.file;
+    let mut packages: Vec<&str> =
+        ALWAYS.into_iter().chain(file.packages.iter().map(|it| it.as_str())).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let mut before: Vec<OsString> = vec![MMDEBSTRAP.provides.into()];
+    before
+        .extend(["--mode=root", "--format=directory", "--variant=minbase", "--verbose"].map(OsString::from));
+    before.extend(LEFT_OUT.map(|rule| format!("--dpkgopt={rule}").into()));
+    // The state is private: apt's own user could not write there.
+    before.push("--aptopt=APT::Sandbox::User \"root\"".into());
+    before.push(format!("--include={}", packages.join(",")).into());
+    before.push(file.base.suite.clone().into());
+    How::Root { before, after: file.mirror.iter().map(OsString::from).collect() }
+}
+
+/// The commands that make the users.
+fn users(project: &Project) -> String {
+    let mut text = String::new();
+    for (name, account) in &project.file.users {
+        text += "useradd --create-home --user-group";
+        if let Some(uid) = account.uid {
+            text += &format!(" --uid {uid}");
+        }
+        if let Some(home) = &account.home {
+            text += &format!(" --home-dir {}", quoted(home.as_str()));
+        }
+        let shell = account.shell.as_ref().map_or("/bin/sh", |shell| shell.as_str());
+        text += &format!(" --shell {}", quoted(shell));
+        if !account.groups.is_empty() {
+            let groups: Vec<&str> = account.groups.iter().map(|group| group.as_str()).collect();
+            text += &format!(" --groups {}", groups.join(","));
+        }
+        text += &format!(" {name}\n");
+    }
+    text
+}
+
+fn first_line(command: &str) -> String {
+    let mut lines = command.trim().lines();
+    let first = lines.next().unwrap_or_default().to_string();
+    if lines.next().is_some() { first + " …" } else { first }
+}
