@@ -10,6 +10,7 @@ use super::options::RuntimeArgs;
 use super::{cluster, machine, run, task};
 use crate::event::TaskKind;
 use crate::host::doctor::{self, Status};
+use crate::host::setup::SetupOptions;
 use crate::image::build;
 use crate::run::dev;
 use crate::vm::lifecycle;
@@ -72,7 +73,7 @@ pub async fn dev(context: &mut Context, args: DevArgs) -> Result<ExitCode> {
     let vm = match dev::running(&context.paths, &mut context.store).await? {
         Some(vm) => vm,
         None => {
-            machine::prepare(context, false, Vec::new()).await?;
+            machine::prepare(context, SetupOptions::usual()).await?;
             let title = "the dev VM".to_string();
             let running = task::run(context, TaskKind::Run, title, async |paths, store, sink, cancel| {
                 Ok(dev::start(config, args.recreate, paths, store, sink, cancel).await?)
@@ -99,7 +100,7 @@ pub struct BootstrapArgs {}
 
 /// Makes everything ready, without asking.
 pub async fn bootstrap(context: &mut Context, _: BootstrapArgs) -> Result<ExitCode> {
-    machine::prepare(context, false, Vec::new()).await?;
+    machine::prepare(context, SetupOptions::usual()).await?;
     image(context, false).await?;
     let report = doctor::doctor(&context.paths).await;
     let code = if report.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -15,6 +15,7 @@ use super::context::{Context, print, print_json};
 use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
+use crate::image::mvmfile::layers;
 use crate::run::builder::disk;
 use crate::run::{dev, record};
 use crate::store::vms::VmRow;
@@ -34,7 +35,7 @@ pub struct GcArgs {
     /// Only say what would go, and why
     #[arg(long)]
     dry_run: bool,
-    /// Remove every build that no running VM uses, however young
+    /// Remove every build that no running VM uses, and every layer of an Mvmfile's image, however young
     #[arg(long)]
     builds: bool,
 }
@@ -66,6 +67,7 @@ pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
             remove(context, item)?;
         }
         collect::sweep(&context.paths.builds());
+        collect::sweep(&context.paths.layers());
         record::prune(&context.paths, record::MOST_FILES)?;
     }
     let total = waste.iter().map(|item| item.bytes).sum();
@@ -166,6 +168,19 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
                 kind: WasteKind::BuilderStore,
             });
         }
+    }
+    for (path, rest) in layers::unused(&paths.layers()) {
+        let rested = rest > BUILD_REST;
+        if !rested && !all_builds {
+            continue;
+        }
+        waste.push(Waste {
+            what: format!("layer {}", name_of(&path)),
+            why: if rested { "not used for 14 days" } else { "the next build makes it again" }.into(),
+            bytes: files::disk_usage(&path),
+            path,
+            kind: WasteKind::Directory,
+        });
     }
     let known: HashSet<&str> =
         vms.iter().map(|vm| vm.id.as_str()).chain(builds.iter().map(|build| build.id.as_str())).collect();

@@ -16,8 +16,9 @@ Examples:
   mvm init                                a shell and ssh, here
   mvm init web --template gateway         a page on port 8080, in the directory web
   mvm init api --template python          then: mvm setup --with python
+  mvm init web --template debian          no Nix: an Mvmfile.toml, built into one file
 
-What is written is a flake with comments, for who has never seen Nix. It takes all it needs
+What is written is a flake, or an Mvmfile, with comments, for who has never seen one. It takes all it needs
 from this machine. Files that are there are left alone, and nothing is written then.";
 
 #[derive(Debug, Args)]
@@ -58,6 +59,10 @@ fn next(args: &InitArgs) -> Result<Vec<String>> {
     let dir = shlex::try_quote(&dir)?.into_owned();
     let flake = if dir == "." { String::new() } else { format!(" --flake {dir}") };
     let mut next = Vec::new();
+    if args.template == Template::Debian {
+        let dir = if dir == "." { String::new() } else { format!(" {dir}") };
+        return Ok(vec!["mvm setup --with mvmfile".into(), format!("mvm build{dir}"), "./web.elf".into()]);
+    }
     if Tree::find(&args.dir)?.git {
         // Nix sees nothing else of a git tree.
         next.push(format!("git add {dir}"));

@@ -14,7 +14,7 @@ use crate::host::setup::{self, SetupOptions};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n  mvm setup --with python       for the template of `mvm init --template python`\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.\nWith --recreate all of it is laid out anew, and the dev VM's image is built from scratch."
+    after_help = "Examples:\n  mvm setup\n  mvm setup --yes --recreate\n  mvm setup --with python       for the template of `mvm init --template python`\n  mvm setup --with mvmfile      for `mvm build` of an Mvmfile.toml\n\nInstalls Debian packages (asking first), unpacks a kernel and lays out the tools that\nimages are made from. Nothing is done twice; what an earlier setup left half-done is mended.\nWith --recreate all of it is laid out anew, and the dev VM's image is built from scratch."
 )]
 pub struct SetupArgs {
     /// Do not ask before packages are installed
@@ -23,19 +23,48 @@ pub struct SetupArgs {
     /// Lay out kernel and tools anew, and build the default root file system from scratch
     #[arg(long)]
     recreate: bool,
-    /// Lay out a language for guests too, taken from this machine; may be repeated
-    #[arg(long, value_enum, value_name = "LANGUAGE")]
-    with: Vec<Language>,
+    /// Make ready for more than flakes of mvm's own take; may be repeated
+    #[arg(long, value_enum, value_name = "WHAT")]
+    with: Vec<Extra>,
+}
+
+/// What not everybody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Extra {
+    /// Python 3 with its standard library, taken from this machine for guests
+    Python,
+    /// Node, likewise
+    Node,
+    /// Debian's mmdebstrap, for images from an Mvmfile.toml
+    Mvmfile,
+}
+
+impl SetupArgs {
+    fn options(&self) -> SetupOptions {
+        let language = |extra: &Extra| match extra {
+            Extra::Python => Some(Language::Python),
+            Extra::Node => Some(Language::Node),
+            Extra::Mvmfile => None,
+        };
+        SetupOptions {
+            install: true,
+            recreate: self.recreate,
+            with: self.with.iter().filter_map(language).collect(),
+            mvmfile: self.with.contains(&Extra::Mvmfile),
+        }
+    }
 }
 
 /// Prepares the machine; without `--yes` it asks before installing.
 pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
-    let missing: Vec<_> = setup::missing(&args.with).iter().map(|package| package.name).collect();
+    let options = args.options();
+    let missing: Vec<_> =
+        setup::missing(&options.with, options.mvmfile).iter().map(|package| package.name).collect();
     if !missing.is_empty() && !args.yes && !vm::confirm(&format!("Install {}?", missing.join(" ")), "--yes")?
     {
         return Ok(ExitCode::FAILURE);
     }
-    let changed = prepare(context, args.recreate, args.with).await?;
+    let changed = prepare(context, options).await?;
     if args.recreate {
         dev::image(context, true).await?;
     }
@@ -46,8 +75,7 @@ pub async fn setup(context: &mut Context, args: SetupArgs) -> Result<ExitCode> {
 }
 
 /// Installs and lays out what is missing, without asking. Returns whether anything was.
-pub async fn prepare(context: &mut Context, recreate: bool, with: Vec<Language>) -> Result<bool> {
-    let options = SetupOptions { install: true, recreate, with };
+pub async fn prepare(context: &mut Context, options: SetupOptions) -> Result<bool> {
     let title = "prepare this machine".to_string();
     let done = task::run(context, TaskKind::Setup, title, async |paths, _, sink, cancel| {
         Ok(setup::setup(paths, options, sink, cancel).await?)

@@ -13,6 +13,7 @@ use super::watch::Session;
 use super::{machine, task, vm};
 use crate::event::words::duration;
 use crate::event::{Level, TaskKind};
+use crate::host::setup::SetupOptions;
 use crate::image::flake::FlakeRef;
 use crate::image::watch::Change;
 use crate::run::replace::replace;
@@ -80,7 +81,7 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<ExitCode> {
     args.builder.wish_for(&args.flake)?;
     context.stdout_taken = !args.detach && !args.watch.watch;
     if args.setup {
-        machine::prepare(context, false, Vec::new()).await?;
+        machine::prepare(context, SetupOptions::usual()).await?;
     }
     if args.watch.watch {
         return watch(context, &args, &parsed).await;

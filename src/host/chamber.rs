@@ -13,7 +13,7 @@ use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{chdir, chroot};
 
 /// What the process exits with when the program could not even be started.
@@ -103,6 +103,9 @@ impl Chamber {
 
     /// Runs the program to its end; gives its exit code, as a shell would.
     pub fn run(&self) -> Result<i32, ChamberError> {
+        // Who started mvm in the background may have had it ignored; here it is how mvm's own end is heard of.
+        // SAFETY: no handler is installed, and there is none whose place it takes.
+        unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.map_err(at("hear signals in", "/"))?;
         chdir(&self.dir).map_err(at("enter", &self.dir))?;
         let apart = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
         unshare(apart).map_err(at("leave the namespaces of", "/"))?;

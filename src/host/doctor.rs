@@ -12,7 +12,7 @@ use super::kvm;
 use super::layout;
 use super::lima;
 use super::nix;
-use super::packages::{PACKAGES, Package, QEMU};
+use super::packages::{MMDEBSTRAP, PACKAGES, Package, QEMU};
 use super::paths::Paths;
 use super::program;
 use super::tools;
@@ -68,7 +68,7 @@ pub async fn doctor(paths: &Paths) -> Report {
     let firecracker = firecracker::find(paths).map(|file| file.to_string_lossy().into_owned());
     let firecracker = firecracker.as_deref().unwrap_or("firecracker");
     let nix = nix::find().map_or("nix".into(), |file| file.to_string_lossy().into_owned());
-    let (nix, qemu, firecracker, virtiofsd) = tokio::join!(
+    let (nix, qemu, firecracker, virtiofsd, mmdebstrap) = tokio::join!(
         version_of("Nix", &nix, Status::Missing, "run `mvm setup`"),
         version_of("QEMU", QEMU.provides, Status::Missing, "run `mvm setup`"),
         version_of(
@@ -78,6 +78,12 @@ pub async fn doctor(paths: &Paths) -> Report {
             "QEMU is used in its place; where KVM is usable, `mvm setup` fetches it"
         ),
         virtiofsd(),
+        version_of(
+            "mmdebstrap",
+            MMDEBSTRAP.provides,
+            Status::Warning,
+            "`mvm setup --with mvmfile` installs it, to build from an Mvmfile.toml"
+        ),
     );
     let firecracker = new_enough(firecracker);
     let checks = vec![
@@ -96,6 +102,7 @@ pub async fn doctor(paths: &Paths) -> Report {
         packages(),
         tap_network(),
         virtiofsd,
+        mmdebstrap,
         lima().await,
         state(paths),
         disk(paths),

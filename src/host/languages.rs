@@ -40,7 +40,7 @@ const NODE_PARTS: [&str; 4] = ["acorn", "acorn-walk", "cjs-module-lexer", "undic
 const NODE_SHARE: &str = "/usr/share/nodejs";
 
 /// What guests can be given besides the tools they all have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// Python 3 with its standard library
     Python,

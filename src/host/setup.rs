@@ -15,7 +15,7 @@ use super::kernel::{self, KernelError};
 use super::languages::{self, Language};
 use super::layout;
 use super::offline;
-use super::packages::{self, Package};
+use super::packages::{self, MMDEBSTRAP, Package};
 use super::paths::Paths;
 use super::program::ProgramError;
 use super::tools::{self, ToolsError};
@@ -33,6 +33,15 @@ pub struct SetupOptions {
     pub recreate: bool,
     /// Languages for guests besides those that are laid out.
     pub with: Vec<Language>,
+    /// Whether images shall be built from an Mvmfile too.
+    pub mvmfile: bool,
+}
+
+impl SetupOptions {
+    /// All that is missing, and nothing besides.
+    pub fn usual() -> Self {
+        Self { install: true, recreate: false, with: Vec::new(), mvmfile: false }
+    }
 }
 
 /// What setup did.
@@ -121,7 +130,7 @@ pub async fn setup(
 ) -> Result<Done, SetupError> {
     let _lock = lock(paths, sink, cancel).await?;
     let mut done = Done::default();
-    let missing = missing(&options.with);
+    let missing = missing(&options.with, options.mvmfile);
     if !missing.is_empty() {
         done.packages = missing.iter().map(|package| package.name).collect();
         if !options.install {
@@ -161,12 +170,11 @@ pub async fn refresh(paths: &Paths, sink: &EventSink) -> Result<(), SetupError> 
     Ok(())
 }
 
-/// The packages that are not installed, with those of these languages.
-pub fn missing(with: &[Language]) -> Vec<Package> {
+/// The packages that are not installed, with those of these languages, and of Mvmfiles if wished.
+pub fn missing(with: &[Language], mvmfile: bool) -> Vec<Package> {
     let mut missing = packages::missing();
-    missing.extend(
-        with.iter().map(|language| language.package()).filter(|package| package.installed().is_none()),
-    );
+    let more = with.iter().map(|language| language.package()).chain(mvmfile.then_some(MMDEBSTRAP));
+    missing.extend(more.filter(|package| package.installed().is_none()));
     missing
 }
 
@@ -204,7 +212,7 @@ mod tests {
         let _held = Lock::try_take(&paths.state().join("setup.lock")).unwrap().unwrap();
         let (sink, mut stream) = EventSink::new(TaskId::new('s'));
         let cancel = CancellationToken::new();
-        let options = SetupOptions { install: false, recreate: false, with: Vec::new() };
+        let options = SetupOptions { install: false, recreate: false, with: Vec::new(), mvmfile: false };
         let second = setup(&paths, options, &sink, &cancel);
         let watch = async {
             let event = stream.next().await.unwrap();

@@ -227,19 +227,28 @@ impl Drop for Beside {
 
 /// Removes what builds that were killed have left in `builds`.
 pub fn sweep(builds: &Path) {
-    for entry in fs::read_dir(builds).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(".new-")).and_then(|rest| {
-            let mut numbers = rest.split('-');
-            Some((numbers.next()?.parse::<u32>().ok()?, numbers.next()?.parse::<u64>().ok()?))
-        });
-        if let Some((pid, start)) = owner
-            && ProcessId::of(pid).is_none_or(|process| process.start != start)
-        {
+    for (path, living) in begun(builds) {
+        if !living {
             // Another build may sweep at the same time.
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(path);
         }
     }
+}
+
+/// Whether a build is at work in `builds`.
+pub fn is_busy(builds: &Path) -> bool {
+    begun(builds).any(|(_, living)| living)
+}
+
+/// What builds have begun in `builds`, and whether their processes live.
+fn begun(builds: &Path) -> impl Iterator<Item = (PathBuf, bool)> {
+    fs::read_dir(builds).into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let mut numbers = name.to_str()?.strip_prefix(".new-")?.split('-');
+        let (pid, start) = (numbers.next()?.parse::<u32>().ok()?, numbers.next()?.parse::<u64>().ok()?);
+        let living = ProcessId::of(pid).is_some_and(|process| process.start == start);
+        Some((entry.path(), living))
+    })
 }
 
 #[cfg(test)]
@@ -276,6 +285,7 @@ mod tests {
         let builds = tempfile::tempdir().unwrap();
         fs::create_dir(builds.path().join(".new-999999999-1-0")).unwrap();
         let mine = Beside::new(builds.path()).unwrap();
+        assert!(is_busy(builds.path()));
         sweep(builds.path());
         assert!(mine.0.exists());
         assert_eq!(fs::read_dir(builds.path()).unwrap().count(), 1);

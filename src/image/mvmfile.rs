@@ -3,7 +3,7 @@
 pub mod build;
 pub mod error;
 mod guest;
-mod layers;
+pub mod layers;
 mod parse;
 mod stage;
 mod tree;

@@ -1,4 +1,4 @@
-//! Flakes to begin with, written whole or not at all.
+//! Projects to begin with, written whole or not at all.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -32,8 +32,13 @@ const NODE: [File; 4] = [
     ("server.js", include_str!("../../assets/templates/node/server.js")),
     GITIGNORE,
 ];
+const DEBIAN: [File; 3] = [
+    ("Mvmfile.toml", include_str!("../../assets/templates/debian/Mvmfile.toml")),
+    ("site/index.html", include_str!("../../assets/templates/debian/site/index.html")),
+    (".gitignore", include_str!("../../assets/templates/debian/gitignore")),
+];
 
-/// A flake to begin with.
+/// A project to begin with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Template {
     /// A shell and ssh
@@ -45,6 +50,8 @@ pub enum Template {
     Python,
     /// A Node service on port 8080 (takes `mvm setup --with node`)
     Node,
+    /// No flake but an Mvmfile: nginx on Debian, on port 8080 (takes `mvm setup --with mvmfile`)
+    Debian,
 }
 
 /// Why a template was not written.
@@ -81,13 +88,14 @@ impl Template {
             Self::Gateway => &GATEWAY,
             Self::Python => &PYTHON,
             Self::Node => &NODE,
+            Self::Debian => &DEBIAN,
         }
     }
 
     /// The language its guests take from this machine.
     pub fn language(self) -> Option<Language> {
         match self {
-            Self::Hello | Self::Gateway => None,
+            Self::Hello | Self::Gateway | Self::Debian => None,
             Self::Python => Some(Language::Python),
             Self::Node => Some(Language::Node),
         }

@@ -11,6 +11,7 @@ use crate::cluster::plan::Plan;
 use crate::cluster::status::{PartState, parts};
 use crate::cluster::{down, up};
 use crate::event::TaskKind;
+use crate::host::setup::SetupOptions;
 
 #[derive(Debug, Args)]
 #[command(
@@ -28,7 +29,7 @@ pub async fn up(context: &mut Context, args: UpArgs) -> Result<()> {
     Plan::read(&context.paths)?;
     let runs = parts(&context.paths).iter().all(|part| part.state == PartState::Running);
     if !runs {
-        machine::prepare(context, false, Vec::new()).await?;
+        machine::prepare(context, SetupOptions::usual()).await?;
     }
     let within = Duration::from_secs(args.timeout);
     let title = "start the cluster".to_string();

@@ -19,7 +19,7 @@ use crate::event::{Activity, EventSink, Kind, Source};
 use crate::host::chamber::{BROKEN, Chamber};
 use crate::host::files::{remove_dir_if_there, write_atomic};
 use crate::host::program::{self, ProgramError};
-use crate::image::collect::Beside;
+use crate::image::collect::{self, Beside};
 
 /// What a layer holds.
 const CONTENT: &str = "fs";
@@ -297,16 +297,16 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
     Ok((kib, inodes))
 }
 
-/// Layers, and what failed steps left, that nobody used for so long, with the time of their last use.
-pub fn rested(dir: &Path, rest: Duration) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    // What another command makes right now bears a leading dot.
-    let layers = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
-    let is_rested = |path: &PathBuf| {
-        let used = path.metadata().and_then(|meta| meta.modified()).ok();
-        used.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= rest)
+/// Layers, and what failed steps left, with the time since they were last of use; none while a build is at work.
+pub fn unused(dir: &Path) -> Vec<(PathBuf, Duration)> {
+    if collect::is_busy(dir) {
+        return Vec::new();
+    }
+    let rest = |entry: fs::DirEntry| {
+        let visible = !entry.file_name().as_encoded_bytes().starts_with(b".");
+        let used = entry.metadata().and_then(|meta| meta.modified()).ok().filter(|_| visible)?;
+        // A clock that went backwards makes it fresh.
+        Some((entry.path(), used.elapsed().unwrap_or_default()))
     };
-    layers.filter(is_rested).collect()
+    fs::read_dir(dir).into_iter().flatten().flatten().filter_map(rest).collect()
 }

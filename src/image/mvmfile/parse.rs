@@ -63,7 +63,7 @@ impl Mvmfile {
             faults.push(Fault { path, what, help: help.into() });
         };
         for (path, file) in &self.files {
-            let at = format!("files.{path:?}");
+            let at = format!("files.\"{path}\"");
             if let Some(taken) = TAKEN.iter().find(|taken| Path::new(path.inside()).starts_with(taken)) {
                 let what = format!("/{taken} of a guest is not part of its image");
                 add(at.clone(), what, "put the file elsewhere, and have a service or a command use it there");
