@@ -128,7 +128,8 @@ impl Show<'_> {
 
     /// The log of one derivation: from Nix once it is whole there, else what came by.
     async fn derivation(&self, past: &Past, drv: &str, follow: bool) -> Result<()> {
-        let over = past.outcome.is_some();
+        // Nix knows nothing of layers.
+        let over = past.outcome.is_some() && is_store_path(drv);
         if over && self.kept_by_nix(&past.task, drv, past.store.as_deref(), "").await? {
             return Ok(());
         }

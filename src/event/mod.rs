@@ -100,9 +100,9 @@ pub enum Kind {
         /// One line for people, e.g. `nix/examples/hello#minimal`.
         title: String,
     },
-    /// A flake is to be built.
+    /// A flake or an Mvmfile is to be built.
     BuildAsked {
-        /// The flake, made absolute, with its attribute if one was given.
+        /// The flake, made absolute, with its attribute if one was given; or the Mvmfile's directory.
         flake: String,
         /// The store that is built in, if it is another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +160,7 @@ pub enum Kind {
     ArtifactsReady {
         /// The build's id.
         build: String,
-        /// The directory that holds them.
+        /// The directory that holds them, or the app that they are in.
         path: PathBuf,
         /// True when nothing had to be built.
         cached: bool,
@@ -362,9 +362,9 @@ pub enum Activity {
         /// The store path.
         path: String,
     },
-    /// A derivation is built.
+    /// A derivation is built, or a layer of an Mvmfile's image.
     Build {
-        /// The derivation's store path.
+        /// The derivation's store path, or the layer's directory.
         drv: String,
         /// The machine that builds it; empty for this one.
         host: String,
@@ -391,9 +391,9 @@ pub enum Activity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Source {
-    /// The builder of a derivation.
+    /// The builder of a derivation, or what makes a layer.
     Build {
-        /// The derivation's store path.
+        /// The derivation's store path, or the layer's directory.
         drv: String,
     },
     /// Nix itself.

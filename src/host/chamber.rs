@@ -16,6 +16,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{chdir, chroot};
 
+use super::child;
+
 /// What the process exits with when the program could not even be started.
 pub const BROKEN: i32 = 125;
 /// Most layers below a root: the kernel takes one page of options.
@@ -138,6 +140,7 @@ impl Chamber {
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                child::keep_only_standard_streams();
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
                 mount(Some(c"proc"), proc.as_c_str(), Some(c"proc"), flags, None::<&std::ffi::CStr>)?;
                 if let Some(root) = &inside {

@@ -158,7 +158,7 @@ impl Tree {
         let is_path = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
         let words = error.split(|c| !is_path(c)).map(|word| word.trim_end_matches('.'));
         let mut changed = false;
-        for word in words.filter(|word| word.ends_with(".drv")) {
+        for word in words.filter(|word| word.contains('/')) {
             // A colour may stand right before it.
             let word = &word[word.find('/').unwrap_or(0)..];
             let Some(at) = self.find(word).filter(|at| self.all[*at].above.is_none()) else { continue };

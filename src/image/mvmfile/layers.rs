@@ -27,8 +27,8 @@ const CONTENT: &str = "fs";
 const RECORD: &str = "layer.json";
 /// How many of a step's last lines an error shows.
 const TAIL: usize = 200;
-/// What a failed step leaves is in a directory of this beginning.
-const FAILED: &str = "failed-";
+/// What is known of a step that failed: its directory has this in place of the other.
+const FAILED: &str = "failed.json";
 
 /// A layer that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,7 @@ pub(super) struct Layer {
 /// What is known of a step that failed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Failed {
+    project: PathBuf,
     below: Vec<Layer>,
     network: bool,
 }
@@ -123,8 +124,11 @@ impl Layers<'_> {
             .and_then(|content| Ok(nix::unistd::syncfs(content)?))
             .and_then(|()| write_atomic(&beside.0.join(RECORD), &json, 0o600))
             .and_then(|()| match fs::rename(&beside.0, &target) {
-                // Another build has made the same.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                // Another build has made the same, or has failed to.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => match self.find(step) {
+                    Some(_) => Ok(()),
+                    None => fs::remove_dir_all(&target).and_then(|()| fs::rename(&beside.0, &target)),
+                },
                 renamed => renamed,
             });
         kept.map_err(MvmfileError::file("keep", target))?;
@@ -185,11 +189,11 @@ impl Layers<'_> {
             }
             How::Script { network, .. } => *network,
         };
-        let kept = kept(&self.dir, self.project);
-        let record = Failed { below: below.to_vec(), network };
+        let kept = self.dir.join(name(step));
+        let record = Failed { project: self.project.dir.clone(), below: below.to_vec(), network };
         let moved = remove_dir_if_there(&kept).and_then(|()| {
             let json = serde_json::to_vec(&record)?;
-            write_atomic(&beside.0.join(RECORD), &json, 0o600)?;
+            write_atomic(&beside.0.join(FAILED), &json, 0o600)?;
             fs::rename(&beside.0, &kept)
         });
         if let Err(error) = moved {
@@ -201,10 +205,8 @@ impl Layers<'_> {
 
     /// A shell in the image as a failed step left it.
     pub fn look_around(&self) -> Result<Chamber, MvmfileError> {
-        let kept = kept(&self.dir, self.project);
-        let record =
-            fs::read(kept.join(RECORD)).ok().and_then(|json| serde_json::from_slice::<Failed>(&json).ok());
-        let failed = record.ok_or_else(|| MvmfileError::NothingKept { dir: self.project.dir.clone() })?;
+        let nothing = || MvmfileError::NothingKept { dir: self.project.dir.clone() };
+        let (kept, failed) = self.kept().next().ok_or_else(nothing)?;
         // What was interrupted may have left something there.
         let work = kept.join("work");
         remove_dir_if_there(&work)
@@ -218,8 +220,18 @@ impl Layers<'_> {
 
     /// Forgets what an earlier build of the project left when it failed.
     pub fn forget_failed(&self) -> Result<(), MvmfileError> {
-        let kept = kept(&self.dir, self.project);
-        remove_dir_if_there(&kept).map_err(MvmfileError::file("remove", kept))
+        self.kept()
+            .try_for_each(|(dir, _)| remove_dir_if_there(&dir).map_err(MvmfileError::file("remove", dir)))
+    }
+
+    /// What failed steps of the project have left.
+    fn kept(&self) -> impl Iterator<Item = (PathBuf, Failed)> {
+        let dirs = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let read = |dir: PathBuf| {
+            let failed: Failed = serde_json::from_slice(&fs::read(dir.join(FAILED)).ok()?).ok()?;
+            (failed.project == self.project.dir).then_some((dir, failed))
+        };
+        dirs.filter_map(read)
     }
 
     /// Runs a program on the image of all these layers, joined in an empty directory that it is told.
@@ -243,14 +255,19 @@ impl Layers<'_> {
         Ok(program::stream(&mut command, Stdio::null(), self.cancel, |_| {}).await?)
     }
 
-    /// Tells that a step began, and that it ended.
-    async fn activity<T>(&self, id: u64, step: &Step, work: impl Future<Output = T>) -> T {
+    /// Tells that a step began, and that it ended well: otherwise the whole task ends.
+    async fn activity<T, E>(
+        &self,
+        id: u64,
+        step: &Step,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let what =
             Activity::Build { drv: self.path(step), host: String::new(), usual_ms: None, needs: Vec::new() };
         self.sink.send(Kind::ActivityStarted { id, parent: None, what });
-        let result = work.await;
+        let result = work.await?;
         self.sink.send(Kind::ActivityStopped { id });
-        result
+        Ok(result)
     }
 
     /// By what events name a layer.
@@ -268,13 +285,7 @@ fn lower(layers: &[Layer]) -> Vec<PathBuf> {
     layers.iter().rev().map(|layer| Path::new(&layer.dir).join(CONTENT)).collect()
 }
 
-/// Where a project's failed step is kept.
-fn kept(dir: &Path, project: &Project) -> PathBuf {
-    use sha2::Digest;
-    let digest = sha2::Sha256::digest(project.dir.as_os_str().as_encoded_bytes());
-    dir.join(format!("{FAILED}{}-{}", &crate::host::files::hex(&digest)[..8], project.name))
-}
-
+/// A path as a shell takes it.
 fn as_word(dir: &Path) -> String {
     let text = dir.display().to_string();
     shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
