@@ -88,6 +88,11 @@ impl App {
         if !fits {
             return Err(damaged("its trailer does not fit its length"));
         }
+        let mut gap = vec![0; (end - trailer.offset - trailer.length) as usize];
+        file.read_exact_at(&mut gap, trailer.offset + trailer.length).map_err(io())?;
+        if gap.iter().any(|byte| *byte != 0) {
+            return Err(damaged("something lies between its manifest and its trailer"));
+        }
         let mut json = vec![0; trailer.length as usize];
         file.read_exact_at(&mut json, trailer.offset).map_err(io())?;
         if hex(&Sha256::digest(&json)) != trailer.digest() {

@@ -191,3 +191,68 @@ fn first_line(command: &str) -> String {
     let first = lines.next().unwrap_or_default().to_string();
     if lines.next().is_some() { first + " …" } else { first }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A state with all that setup lays out, of no content, and a project.
+    fn keys(dir: &Path, mvmfile: &str) -> Vec<(String, String)> {
+        let paths = Paths::at(dir.join("s"), dir.join("r")).unwrap();
+        let (tools, skeleton) = (paths.host_tools(), paths.offline_flake().join("guest"));
+        let project = dir.join("web");
+        for dir in ["build/bin", "guest/bin", "guest/lib"].map(|name| tools.join(name)) {
+            fs::create_dir_all(dir).unwrap();
+        }
+        fs::create_dir_all(&skeleton).unwrap();
+        fs::create_dir_all(&project).unwrap();
+        for file in ["build/bin/busybox", "guest/bin/mvm-guest", "guest/lib/ld-linux.so.2"] {
+            fs::write(tools.join(file), file).unwrap();
+        }
+        for file in ["inittab", "rehearse", "start", "stop", "supervise", "sshd", "poweroff"] {
+            fs::write(skeleton.join(file), file).unwrap();
+        }
+        fs::write(project.join(super::super::FILE), mvmfile).unwrap();
+        let project = Project::read(&project).unwrap();
+        let steps = steps(&project, &paths, dir).unwrap();
+        steps.into_iter().map(|step| (step.name, step.key)).collect()
+    }
+
+    const WEB: &str = "
+        packages = ['nginx']
+        run = ['make', 'make install']
+        [users.web]
+        [files]
+        '/srv/page' = 'page'
+        [services.web]
+        run = 'exec web'
+    ";
+
+    /// The names of the layers that are others once something has changed.
+    fn others(change: impl FnOnce(&Path) -> String) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("web")).unwrap();
+        fs::write(dir.path().join("web/page"), "1").unwrap();
+        let before = keys(dir.path(), WEB);
+        assert_eq!(keys(dir.path(), WEB), before);
+        let changed = change(dir.path());
+        let after = keys(dir.path(), &changed);
+        after.into_iter().filter(|step| !before.contains(step)).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_changed_service_is_one_layer_and_what_lies_above_a_change_is_made_again() {
+        assert_eq!(others(|_| WEB.replace("exec web", "exec web -v")), ["guest"]);
+        assert_eq!(others(|_| WEB.replace("make install", "make all")), ["run-2", "guest"]);
+        let page = |dir: &Path| {
+            fs::write(dir.join("web/page"), "2").unwrap();
+            WEB.into()
+        };
+        assert_eq!(others(page), ["files", "run-1", "run-2", "guest"]);
+        assert_eq!(others(|_| WEB.replace("'nginx'", "'nginx', 'curl'")).len(), 6);
+        // Neither the order of packages nor what a VM gets is part of any.
+        assert!(others(|_| WEB.replace("'nginx'", "'nginx', 'nginx'") + "[resources]\ncpus = 2").is_empty());
+    }
+}
