@@ -19,6 +19,7 @@ mod guest;
 mod hand;
 mod idle;
 mod log;
+mod mvmfile;
 mod place;
 mod plan;
 mod process;
@@ -38,7 +39,7 @@ use place::Place;
 
 type Measure = fn(&Place) -> Result<Claim>;
 
-const CLAIMS: [(&str, Measure); 31] = [
+const CLAIMS: [(&str, Measure); 32] = [
     ("build", build::measure),
     ("exec", guest::measure),
     ("boot", boot::measure),
@@ -56,6 +57,7 @@ const CLAIMS: [(&str, Measure); 31] = [
     ("watch-many", watch::measure_many),
     ("watch-idle", watch::measure_idle),
     ("builder", builder::measure),
+    ("mvmfile", mvmfile::measure),
     ("plan", plan::measure),
     ("plan-growth", plan::measure_growth),
     ("agent", agent::measure),

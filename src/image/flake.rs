@@ -216,8 +216,14 @@ fn escape(path: &[u8]) -> String {
     })
 }
 
-/// Where else a flake is: in a parent, or a few levels below.
+/// What else there is to build: an Mvmfile, or a flake in a parent or a few levels below.
 fn suggestion(dir: &Path) -> String {
+    if dir.join("Mvmfile.toml").is_file() {
+        return format!(
+            "it has an Mvmfile.toml: `mvm build {}` makes an app of it, for `mvm start`",
+            dir.display()
+        );
+    }
     if let Some(parent) = dir.ancestors().skip(1).find(|dir| dir.join("flake.nix").is_file()) {
         return format!("there is one in `{}`: use --flake {}", parent.display(), parent.display());
     }

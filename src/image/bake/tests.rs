@@ -12,6 +12,9 @@ use super::*;
 const PROGRAM: &[u8] = b"\x7fELF program mvm's launcher mark: an app has\0 and its end";
 const ROOTFS: usize = 3 * 1024 * 1024 + 17;
 
+/// What is changed in a manifest.
+type Change = dyn Fn(&mut serde_json::Value);
+
 struct Bakery {
     dir: TempDir,
 }
@@ -153,9 +156,9 @@ fn files_that_are_no_apps_are_told_from_damaged_ones() {
 #[test]
 fn manifests_that_ask_for_what_cannot_be_are_refused() {
     let bakery = Bakery::new();
-    let refused = |change: &dyn Fn(&mut serde_json::Value)| bakery.with_manifest(change).unwrap();
+    let refused = |change: &Change| bakery.with_manifest(change).unwrap();
     assert_eq!(bakery.with_manifest(|_| {}), None);
-    let cases: [(&str, &dyn Fn(&mut serde_json::Value)); 9] = [
+    let cases: [(&str, &Change); 9] = [
         ("`../../etc/passwd` is out of place", &|json| json["parts"][1]["name"] = "../../etc/passwd".into()),
         ("is out of place", &|json| json["parts"][1]["offset"] = 0.into()),
         ("is out of place", &|json| json["parts"][2]["length"] = u64::MAX.into()),

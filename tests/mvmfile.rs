@@ -1,0 +1,236 @@
+//! Mvmfiles built with a real Debian, and apps run by themselves: no Nix in any of it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Running, World, http_get, is_root, published, stderr, wait_until};
+
+/// A state that shares its layers with the other tests here; none, and a word about it, where none can be made.
+fn world() -> Option<World> {
+    if !is_root() {
+        println!("SKIPPED: building from an Mvmfile takes root");
+        return None;
+    }
+    let world = World::new();
+    world.ok(["setup", "--yes", "--with", "mvmfile"]);
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layers");
+    fs::create_dir_all(&shared).unwrap();
+    fs::create_dir_all(world.state().join("dev")).unwrap();
+    std::os::unix::fs::symlink(shared, world.state().join("dev/layers")).unwrap();
+    Some(world)
+}
+
+/// A project with this Mvmfile.
+fn project(world: &World, name: &str, text: &str) -> PathBuf {
+    let dir = world.path(name);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("Mvmfile.toml"), text).unwrap();
+    dir
+}
+
+/// Builds a project; gives the app, and what was said.
+fn build(world: &World, dir: &Path, more: &[&str]) -> (PathBuf, String) {
+    let output = world.mvm([&["build", dir.to_str().unwrap()], more].concat()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    (support::stdout(&output).trim().into(), stderr(&output))
+}
+
+/// An app by itself, on a machine whose PATH has no mvm, in a state of its own.
+fn alone(world: &World, app: &Path, args: &[&str]) -> Command {
+    let mut command = world.program(app);
+    command.env("MVM_STATE_DIR", world.path("alone")).env("PATH", "/usr/bin:/bin").args(args);
+    command
+}
+
+/// Where a line says that a port of the guest is.
+fn address(line: &str) -> SocketAddr {
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// What builds that are over have left half-done among the layers; other tests are at work there too.
+fn half_layers(world: &World) -> Vec<PathBuf> {
+    let entries = fs::read_dir(world.state().join("dev/layers")).unwrap().flatten();
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let pid = name.strip_prefix(".new-").and_then(|rest| rest.split('-').next());
+        pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    };
+    entries.map(|entry| entry.path()).filter(is_left).collect()
+}
+
+#[test]
+fn the_debian_template_becomes_an_app_that_serves_by_itself_and_under_mvm() {
+    let Some(world) = world() else { return };
+    world.ok(["init", "web", "--template", "debian"]);
+    let dir = world.path("web");
+    let (app, _) = build(&world, &dir, &[]);
+    assert_eq!(app, world.path("web.elf"));
+
+    // By itself, where there is nothing of mvm's, until it is interrupted.
+    let elsewhere = world.path("elsewhere/app");
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    fs::copy(&app, &elsewhere).unwrap();
+    let mut running = Running::start(alone(&world, &elsewhere, &["-p", "0:80"]));
+    let port = address(&running.line("port 80 of the guest is"));
+    assert!(http_get(port).contains("Hello from a microVM."));
+    running.signal(Signal::SIGINT);
+    let (status, said) = running.end();
+    assert!(status.success(), "{said}");
+    assert!(!world.path("alone/vms").exists() || fs::read_dir(world.path("alone/vms")).unwrap().count() == 0);
+
+    // Killed, it takes its VM with it.
+    let mut running = Running::start(alone(&world, &elsewhere, &["-p", "0:80"]));
+    let line = running.line("web restored in");
+    assert!(line.contains("restored"), "{line}");
+    running.signal(Signal::SIGKILL);
+    running.end();
+    world.expect_no_process();
+
+    // Under mvm, with other settings than its own.
+    fs::create_dir(world.path("data")).unwrap();
+    fs::write(world.path("data/note"), "from the host").unwrap();
+    fs::write(world.path("more.toml"), "cpus = 2\nmemory = \"320M\"\nports = [\"0:80\"]\n").unwrap();
+    let args =
+        ["start", "web.elf", "--config", "more.toml", "--memory", "288M", "--volume", "data:/mnt/data:16M"];
+    let name = world.ok(args);
+    let vm = world.vm(name.trim());
+    assert_eq!((vm["name"].as_str(), vm["spec"]["cpus"].as_u64()), (Some("web"), Some(2)));
+    assert_eq!(vm["spec"]["memory_mib"], 288);
+    assert!(http_get(published(&vm)).contains("Hello from a microVM."));
+    let script = "cat /mnt/data/note; echo; stat -c %U /home/keeper/now.txt; id -u; sudo id -u; ls /etc/nginx/sites-enabled";
+    assert_eq!(world.ok(["ssh", "web", "--", "sh", "-c", script]), "from the host\nkeeper\n1001\n0\n");
+    world.ok(["stop", "web"]);
+
+    // Another service is one layer; and nothing changed is no work at all.
+    let text = fs::read_to_string(dir.join("Mvmfile.toml")).unwrap();
+    fs::write(dir.join("Mvmfile.toml"), text.replace("sleep 60", "sleep 61")).unwrap();
+    let (_, said) = build(&world, &dir, &[]);
+    let begun: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("build ")).collect();
+    assert_eq!(begun, ["guest"], "{said}");
+    assert!(build(&world, &dir, &[]).1.contains("(nothing changed)"));
+    assert!(half_layers(&world).is_empty());
+}
+
+#[test]
+fn a_failing_command_shows_its_output_and_its_layer_is_there_to_look_at() {
+    let Some(world) = world() else { return };
+    let text = |last: &str| format!("run = ['echo {} >/srv/first', '{last}']", world.path("").display());
+    let dir = project(&world, "app", &text("cat /srv/first; echo half >/srv/half; echo so wrong; exit 3"));
+    let dir = dir.to_str().unwrap();
+    let said = world.fails(["build", dir]);
+    assert!(said.contains("so wrong\nerror: `cat /srv/first; echo half"), "{said}");
+    assert!(said.contains("failed (exit status: 3) in ") && said.contains("mvm build"), "{said}");
+    assert!(!world.path("app.elf").exists());
+
+    let mut shell = Running::start(world.mvm(["build", dir, "--shell"]));
+    shell.write("cat /srv/half; exit 5\n");
+    let (status, said) = shell.end();
+    assert!(status.code() == Some(5) && said.ends_with("half"), "{said}");
+    assert!(world.ok(["log", "--drv", "run-2"]).ends_with("so wrong\n"));
+    assert!(world.ok(["log", dir]).contains("failed `cat"));
+
+    project(&world, "app", &text("test -e /srv/first && ! test -e /srv/half"));
+    let (_, said) = build(&world, Path::new(dir), &[]);
+    assert!(said.contains("as they were: packages, run-1"), "{said}");
+    let said = world.fails(["build", dir, "--shell"]);
+    assert!(said.contains("no command of"), "{said}");
+}
+
+#[test]
+fn what_a_build_cannot_get_is_told_by_name() {
+    let Some(world) = world() else { return };
+    let unreachable = project(&world, "far", "mirror = 'http://127.0.0.1:1/debian'");
+    let said = world.fails(["build", unreachable.to_str().unwrap()]);
+    assert!(
+        said.contains("error: cannot install the packages of debian:bookworm: Failed to fetch"),
+        "{said}"
+    );
+    let unknown = project(&world, "unknown", "packages = ['no-such-thing']");
+    let said = world.fails(["build", unknown.to_str().unwrap()]);
+    assert!(said.contains("error: debian:bookworm has no package `no-such-thing`"), "{said}");
+    let nobody = project(&world, "nobody", "[services.web]\nrun = 'true'\nuser = 'ghost'");
+    let said = world.fails(["build", nobody.to_str().unwrap()]);
+    assert!(said.contains("there is no user `ghost`"), "{said}");
+    let wrong = project(&world, "wrong", "[resources]\nmemory = '1'");
+    let said = world.fails(["build", wrong.to_str().unwrap()]);
+    assert!(said.contains("the memory size `1` is outside"), "{said}");
+}
+
+#[test]
+fn a_build_that_is_killed_or_interrupted_leaves_nothing_that_runs_and_the_next_one_goes_on() {
+    let Some(world) = world() else { return };
+    let text = format!("run = ['echo {}; exec sleep 1000']", world.path("").display());
+    let dir = project(&world, "app", &text);
+    for (signal, code) in [(Signal::SIGKILL, None), (Signal::SIGINT, Some(130))] {
+        let mut running = Running::start(world.mvm(["--verbose", "build", dir.to_str().unwrap()]));
+        running.line("run-1> ");
+        running.signal(signal);
+        assert_eq!(running.end().0.code(), code);
+        world.expect_no_process();
+        assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(world.path("").to_str().unwrap()));
+    }
+    project(&world, "app", "run = ['true']");
+    let (app, said) = build(&world, &dir, &[]);
+    assert!(said.contains("as they were: packages"), "{said}");
+    assert!(app.exists() && half_layers(&world).is_empty());
+}
+
+#[test]
+fn an_app_that_was_cut_or_altered_is_not_run_by_mvm_nor_by_itself() {
+    let Some(world) = world() else { return };
+    let (app, _) = build(&world, &project(&world, "app", ""), &[]);
+    let whole = fs::read(&app).unwrap();
+    let info: Value = serde_json::from_str(&world.ok(["start", "app.elf", "--info"])).unwrap();
+    let parts = info["parts"].as_array().unwrap();
+    let at = |index: usize| parts[index]["offset"].as_u64().unwrap() as usize;
+    let mut altered = whole.clone();
+    altered[at(3) + 100_000] ^= 1;
+    let cut = &whole[..whole.len() - 100];
+    for (bytes, said) in
+        [(altered.as_slice(), "digest of its part `rootfs.ext4` does not fit"), (cut, "is no app of mvm's")]
+    {
+        fs::write(&app, bytes).unwrap();
+        for output in [world.mvm(["start", "app.elf"]).output(), alone(&world, &app, &[]).output()] {
+            let output = output.unwrap();
+            let text = stderr(&output);
+            assert!(output.status.code() == Some(1) && text.contains(said), "{text}");
+        }
+    }
+    assert!(world.vms().is_empty());
+    // What is there is not taken for built: it is made whole again.
+    let (_, said) = build(&world, &world.path("app"), &[]);
+    assert!(said.contains("(built)"), "{said}");
+    assert_eq!(fs::read(&app).unwrap().len(), whole.len());
+}
+
+#[test]
+fn layers_that_nobody_uses_are_collected() {
+    let world = World::new();
+    let layer = world.state().join("dev/layers/00-packages");
+    fs::create_dir_all(layer.join("fs")).unwrap();
+    assert!(!world.ok(["gc"]).contains("layer"));
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(15 * 24 * 3600);
+    fs::File::open(&layer).unwrap().set_modified(old).unwrap();
+    assert!(world.ok(["gc"]).contains("removed layer 00-packages (not used for 14 days)"));
+    wait_until(support::DEADLINE, "the layer's end", || !layer.exists());
+}
+
+#[test]
+fn without_root_it_is_said_that_building_takes_it() {
+    if !is_root() {
+        println!("SKIPPED: becoming another user takes root");
+        return;
+    }
+    let world = World::of_user(65_534);
+    let dir = project(&world, "app", "");
+    let said = world.fails(["build", dir.to_str().unwrap()]);
+    assert!(said.contains("takes root") && said.contains("help: run `sudo mvm build`"), "{said}");
+}
