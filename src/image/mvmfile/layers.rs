@@ -212,7 +212,7 @@ impl Layers<'_> {
         remove_dir_if_there(&work)
             .and_then(|()| fs::create_dir(&work))
             .map_err(MvmfileError::file("make", &work))?;
-        let command = vec!["/bin/sh".into()];
+        let command = vec!["/bin/bash".into(), "--norc".into()];
         let mut chamber = Chamber { dir: self.dir.clone(), command, ..Chamber::default() };
         self.within(&mut chamber, &failed.below, &kept, failed.network);
         Ok(chamber)
