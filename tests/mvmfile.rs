@@ -106,7 +106,7 @@ fn the_debian_template_becomes_an_app_that_serves_by_itself_and_under_mvm() {
     assert_eq!(vm["spec"]["memory_mib"], 288);
     assert!(http_get(published(&vm)).contains("Hello from a microVM."));
     let script = "cat /mnt/data/note; echo; stat -c %U /home/keeper/now.txt; id -u; sudo id -u; ls /etc/nginx/sites-enabled";
-    assert_eq!(world.ok(["ssh", "web", "--", "sh", "-c", script]), "from the host\nkeeper\n1001\n0\n");
+    assert_eq!(world.ok(["ssh", "web", "--", "sh", "-c", script]), "from the host\nkeeper\n1000\n0\n");
     world.ok(["stop", "web"]);
 
     // Another service is one layer; and nothing changed is no work at all.
@@ -139,7 +139,7 @@ fn a_failing_command_shows_its_output_and_its_layer_is_there_to_look_at() {
 
     project(&world, "app", &text("test -e /srv/first && ! test -e /srv/half"));
     let (_, said) = build(&world, Path::new(dir), &[]);
-    assert!(said.contains("as they were: packages, run-1"), "{said}");
+    assert!(said.contains("as they were: packages, users, run-1"), "{said}");
     let said = world.fails(["build", dir, "--shell"]);
     assert!(said.contains("no command of"), "{said}");
 }
@@ -147,7 +147,7 @@ fn a_failing_command_shows_its_output_and_its_layer_is_there_to_look_at() {
 #[test]
 fn what_a_build_cannot_get_is_told_by_name() {
     let Some(world) = world() else { return };
-    let unreachable = project(&world, "far", "mirror = 'http://127.0.0.1:1/debian'");
+    let unreachable = project(&world, "far", "sources = ['http://127.0.0.1:1/debian']");
     let said = world.fails(["build", unreachable.to_str().unwrap()]);
     assert!(
         said.contains("error: cannot install the packages of debian:bookworm: Failed to fetch"),
@@ -212,6 +212,161 @@ fn an_app_that_was_cut_or_altered_is_not_run_by_mvm_nor_by_itself() {
 }
 
 #[test]
+fn what_the_image_is_given_is_there_in_the_guest_with_its_owners_and_rights() {
+    let Some(world) = world() else { return };
+    let dir = project(
+        &world,
+        "app",
+        r#"
+        packages = ["iputils-ping"]
+        run = [
+            "printf '#!/bin/sh\\nexec sleep 1000\\n' >/usr/local/bin/waiter; chmod +x /usr/local/bin/waiter",
+            "ln /etc/hostname.own /etc/hostname.hard; cp -p /bin/true /srv/true; chmod 4711 /srv/true",
+        ]
+        [users.web]
+        uid = 1000
+        [files]
+        "/etc/hostname.own" = { text = "x", mode = "640", owner = "web:www-data" }
+        "/srv/tool" = { source = "tool", mode = "4755", owner = "mvm" }
+        "/srv/tree" = { source = "tree", owner = "web" }
+        [services.waiter]
+        run = "exec waiter"
+        user = "mvm"
+        [services.dying]
+        run = "echo $GREETING >>/srv/tree/said; cat <(echo through /dev/fd) >>/srv/tree/said; exit 3"
+        env = { GREETING = "it's me" }
+        user = "web"
+        "#,
+    );
+    let bash = fs::read_to_string(dir.join("Mvmfile.toml"))
+        .unwrap()
+        .replace("run = \"echo", "run = \"#!/bin/bash\\necho");
+    fs::write(dir.join("Mvmfile.toml"), bash).unwrap();
+    fs::create_dir_all(dir.join("tree/deep")).unwrap();
+    fs::write(dir.join("tree/deep/file with space"), "1").unwrap();
+    fs::write(dir.join("tool"), "#!/bin/sh\n").unwrap();
+    build(&world, &dir, &[]);
+    world.ok(["start", "app.elf", "--network", "user"]);
+    let stat = "cd /srv; stat -c '%a %U:%G %n' /etc/hostname.own tool tree 'tree/deep/file with space' true; \
+        stat -c %h /etc/hostname.own; ping -c1 127.0.0.1 >/dev/null && echo pings";
+    assert_eq!(
+        world.ok(["exec", "app", "--", "sh", "-c", stat]),
+        "640 web:www-data /etc/hostname.own\n4755 mvm:root tool\n755 web:root tree\n\
+         644 web:root tree/deep/file with space\n4711 root:root true\n2\npings\n"
+            .replace("mvm:root", "mvm:mvm")
+            .replace("web:root", "web:web")
+    );
+    // One that ends is started again.
+    wait_until(support::DEADLINE, "a service's second start", || {
+        world
+            .ok(["exec", "app", "--", "cat", "/srv/tree/said"])
+            .starts_with("it's me\nthrough /dev/fd\nit's me\n")
+    });
+    let waiter = "for d in /proc/[0-9]*; do read -r name <$d/comm; [ $name != sleep ] || stat -c %U $d; done";
+    assert!(world.ok(["exec", "app", "--", "sh", "-c", waiter]).contains("mvm\n"));
+}
+
+#[test]
+fn commands_in_an_image_leave_this_machine_as_it_is() {
+    let Some(world) = world() else { return };
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let before = (read("/etc/hosts"), read("/etc/resolv.conf"), read("/proc/sys/kernel/hostname"));
+    let mark = world.path("mark");
+    let text = format!(
+        r#"run = [
+            "echo 127.0.0.9 there >>/etc/hosts; ! hostname elsewhere; ! echo x >/proc/sys/kernel/hostname",
+            "! mknod /srv/disk b 8 0; ! mount -t tmpfs none /mnt; ! test -e {0}; chmod 600 /dev/null",
+            "! grep there /etc/hosts",
+        ]"#,
+        mark.display()
+    );
+    fs::write(&mark, "").unwrap();
+    build(&world, &project(&world, "app", &text), &[]);
+    assert_eq!((read("/etc/hosts"), read("/etc/resolv.conf"), read("/proc/sys/kernel/hostname")), before);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata("/dev/null").unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o666);
+}
+
+#[test]
+fn a_rebuild_makes_every_layer_anew_and_uses_it() {
+    let Some(world) = world() else { return };
+    let text = format!("run = ['date +%s%N >/srv/made # {}']", world.path("").display());
+    let dir = project(&world, "app", &text);
+    let made = |more: &[&str]| {
+        build(&world, &dir, more);
+        world.ok(["start", "app.elf", "--name", "app", "--rm", "--network", "user"]);
+        let made = world.ok(["exec", "app", "--", "cat", "/srv/made"]);
+        world.ok(["stop", "app"]);
+        made
+    };
+    let first = made(&[]);
+    assert_eq!(made(&[]), first);
+    assert_ne!(made(&["--rebuild"]), first);
+    // Of the apps that were at this place only the last is unpacked.
+    assert_eq!(fs::read_dir(world.state().join("dev/builds")).unwrap().count(), 1);
+    assert!(half_layers(&world).is_empty());
+}
+
+#[test]
+fn two_builds_of_a_project_at_once_both_end_well() {
+    let Some(world) = world() else { return };
+    let text = format!("run = ['sleep 0.2 # {}']", world.path("").display());
+    let dir = project(&world, "app", &text);
+    let dir = dir.to_str().unwrap();
+    let both =
+        ["one.elf", "two.elf"].map(|output| Running::start(world.mvm(["build", dir, "--output", output])));
+    for running in both {
+        let (status, said) = running.end();
+        assert!(status.success(), "{said}");
+    }
+    let parts = |name: &str| {
+        serde_json::from_str::<Value>(&world.ok(["start", name, "--info"])).unwrap()["parts"].clone()
+    };
+    assert_eq!(parts("one.elf"), parts("two.elf"));
+    // An app in its own project is not part of itself.
+    project(&world, "app", "[files]\n'/srv' = '.'");
+    let inside = format!("{dir}/own.elf");
+    build(&world, Path::new(dir), &["--output", &inside]);
+    let (_, said) = build(&world, Path::new(dir), &["--output", &inside]);
+    assert!(said.contains("(nothing changed)"), "{said}");
+}
+
+#[test]
+fn a_step_that_exits_like_mvm_itself_is_a_failing_step() {
+    let Some(world) = world() else { return };
+    let dir = project(&world, "app", "run = ['exit 125']");
+    let said = world.fails(["build", dir.to_str().unwrap()]);
+    assert!(said.contains("`exit 125` failed (exit status: 125)"), "{said}");
+}
+
+#[test]
+fn an_app_serves_a_user_without_rights_and_goes_on_when_its_file_is_gone() {
+    let Some(world) = world() else { return };
+    let text =
+        "packages = ['nginx-light']\nports = [80]\n[services.nginx]\nrun = \"exec nginx -g 'daemon off;'\"";
+    let (app, _) = build(&world, &project(&world, "app", text), &[]);
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let own = home.path().join("app.elf");
+    fs::copy(app, &own).unwrap();
+    let mut command = Command::new(&own);
+    std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    std::os::unix::process::CommandExt::gid(&mut command, 65_534);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
+    command
+        .env("MVM_STATE_DIR", home.path().join("state"))
+        .env("XDG_RUNTIME_DIR", home.path())
+        .args(["-p", "0:80"]);
+    let mut running = Running::start(command);
+    let port = address(&running.line("port 80 of the guest is"));
+    fs::remove_file(&own).unwrap();
+    assert!(http_get(port).contains("nginx"));
+    running.signal(Signal::SIGTERM);
+    let (status, said) = running.end();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
 fn layers_that_nobody_uses_are_collected() {
     let world = World::new();
     let layer = world.state().join("dev/layers/00-packages");
@@ -219,8 +374,12 @@ fn layers_that_nobody_uses_are_collected() {
     assert!(!world.ok(["gc"]).contains("layer"));
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(15 * 24 * 3600);
     fs::File::open(&layer).unwrap().set_modified(old).unwrap();
+    // Not while a build may have need of them.
+    let at_work = mvm::host::files::Lock::try_share(&world.state().join("dev/layers/lock")).unwrap().unwrap();
+    assert!(!world.ok(["gc"]).contains("removed layer") && layer.exists());
+    drop(at_work);
     assert!(world.ok(["gc"]).contains("removed layer 00-packages (not used for 14 days)"));
-    wait_until(support::DEADLINE, "the layer's end", || !layer.exists());
+    assert!(!layer.exists());
 }
 
 #[test]

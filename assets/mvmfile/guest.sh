@@ -15,10 +15,6 @@ ln -sf $ours/busybox /sbin/reboot
 [ -e /bin/busybox ] || ln -s $ours/busybox /bin/busybox
 ln -sf busybox $ours/usleep
 
-getent group kvm >/dev/null || groupadd --system kvm
-id mvm >/dev/null 2>&1 || useradd --create-home --user-group --shell /bin/bash mvm
-usermod --append --groups kvm --password '*' mvm
-
 # What differs from VM to VM is kept in memory.
 mkdir -p /root/.ssh /home/mvm/.ssh /srv /mnt
 chmod 700 /root/.ssh /home/mvm/.ssh

@@ -1,7 +1,5 @@
 //! `mvm build`.
 
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -34,8 +32,25 @@ Examples:
   mvm build --flake . --store ssh-ng://me@far
   mvm build --flake github:owner/repo#guest -- --option cores 2
 
-The directory with the artifacts is printed on standard output. With --json the
+The directory with the artifacts, or the file, is printed on standard output. With --json the
 events are, and the last of them names it.
+
+An `Mvmfile.toml`, of which all may be left out (`mvm init --template debian` writes one with comments):
+
+  name = \"web\"
+  base = \"debian:bookworm\"
+  sources = [\"https://mirror.example/debian\"]
+  packages = [\"nginx-light\"]
+  run = [\"shell commands in the image\"]
+  ports = [\"8080:80\"]
+  [files]
+  \"/srv/site\" = \"site\"
+  \"/etc/motd\" = { text = \"hello\\n\", mode = \"644\", owner = \"USER:GROUP\" }
+  [users.keeper]             # uid, groups, home, shell
+  [services.nginx]           # run, user, dir, env
+  run = \"exec nginx -g 'daemon off;'\"
+  [resources]                # cpus, memory, disk
+  memory = \"256M\"
 
 Role and profile choose packages.<system>.<ROLE>-<PROFILE>, else <PROFILE>, unless
 `mvm-profiles.toml` beside the flake has an entry for the two:
@@ -101,7 +116,7 @@ impl BuildArgs {
     fn mvmfile(&self) -> Option<PathBuf> {
         let here = || {
             let only = Path::new(FILE).exists() && !Path::new("flake.nix").exists();
-            (only && self.flake.is_usual() && !self.list && !self.watch.watch).then(|| ".".into())
+            (only && self.flake.flake == "." && !self.list && !self.watch.watch).then(|| ".".into())
         };
         self.dir.clone().or_else(here)
     }
@@ -109,9 +124,17 @@ impl BuildArgs {
 
 /// Builds an Mvmfile into an app and prints where it is.
 async fn app(context: &mut Context, args: &BuildArgs, dir: PathBuf) -> Result<ExitCode> {
+    let nix_only = !args.flake.is_usual() || args.builder.wish()?.is_some() || !args.nix_args.is_empty();
+    if nix_only {
+        let what = "an Mvmfile.toml is built without Nix, on this machine";
+        return Err(Usage(format!(
+            "{what}\nhelp: leave out the options that are about Nix and the builder VM"
+        ))
+        .into());
+    }
     let project = Project::read(&dir)?;
     if args.shell {
-        return shell(context, &project);
+        return shell(context, &project).await;
     }
     let output = args.output.clone().unwrap_or_else(|| format!("{}.elf", project.name).into());
     let output =
@@ -128,14 +151,15 @@ async fn app(context: &mut Context, args: &BuildArgs, dir: PathBuf) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Becomes a shell in the image of a build that failed.
-fn shell(context: &Context, project: &Project) -> Result<ExitCode> {
+/// A shell in the image of a build that failed; gives its exit code.
+async fn shell(context: &Context, project: &Project) -> Result<ExitCode> {
     let (sink, _) = EventSink::new(TaskId::new('s'));
-    let chamber = image::look_around(project, &context.paths, &sink)?;
+    let (chamber, _held) = image::look_around(project, &context.paths, &sink).await?;
     say("the image as the failed command left it; what is changed here is not kept by any build");
     let mvm = child::itself()?;
-    let error: io::Error = Command::new(&mvm).args(chamber.args()).exec();
-    Err(error).with_context(|| format!("cannot run `{}`", mvm.display()))
+    let status = Command::new(&mvm).args(chamber.args()).status();
+    let status = status.with_context(|| format!("cannot run `{}`", mvm.display()))?;
+    Ok(task::exit_code(status.code().unwrap_or_default()))
 }
 
 async fn watch(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {

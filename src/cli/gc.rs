@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::context::{Context, print, print_json};
+use super::context::{Context, print, print_json, say};
 use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
@@ -57,17 +57,19 @@ enum WasteKind {
     Build(String),
     Directory,
     BuilderStore,
+    Layer,
 }
 
 /// Removes what is not in use.
 pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
-    let waste = find(context, args.builds)?;
+    let mut waste = find(context, args.builds)?;
     if !args.dry_run {
         for item in &waste {
             remove(context, item)?;
         }
+        remove_layers(context, &mut waste)?;
         collect::sweep(&context.paths.builds());
-        collect::sweep(&context.paths.layers());
+
         record::prune(&context.paths, record::MOST_FILES)?;
     }
     let total = waste.iter().map(|item| item.bytes).sum();
@@ -179,7 +181,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             why: if rested { "not used for 14 days" } else { "the next build makes it again" }.into(),
             bytes: files::disk_usage(&path),
             path,
-            kind: WasteKind::Directory,
+            kind: WasteKind::Layer,
         });
     }
     let known: HashSet<&str> =
@@ -230,10 +232,29 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
             context.store.remove_build(id)?;
         }
         WasteKind::Directory => whole(&item.path)?,
+        // All at once, so that nobody uses one whose lower ones are gone.
+        WasteKind::Layer => {}
         // One that a build has stays, and goes the next time.
         WasteKind::BuilderStore => drop(
             disk::remove(&item.path).with_context(|| format!("cannot remove `{}`", item.path.display()))?,
         ),
+    }
+    Ok(())
+}
+
+/// Removes the layers among the waste; while a build is at work they stay, and are none.
+fn remove_layers(context: &Context, waste: &mut Vec<Waste>) -> Result<()> {
+    let is_layer = |item: &Waste| matches!(item.kind, WasteKind::Layer);
+    let found: Vec<PathBuf> =
+        waste.iter().filter(|item| is_layer(item)).map(|item| item.path.clone()).collect();
+    let dir = context.paths.layers();
+    if !dir.exists() {
+        return Ok(());
+    }
+    let removed = layers::remove(&dir, &found);
+    if !removed.with_context(|| format!("cannot remove layers in `{}`", dir.display()))? {
+        say("note: a build from an Mvmfile is at work: its layers stay");
+        waste.retain(|item| !is_layer(item));
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use context::Context;
 
-use crate::host::chamber::BROKEN;
+use crate::host::chamber::{BROKEN, COMPLAINT};
 use crate::host::kvm;
 use crate::image::bake::{App, BakeError};
 
@@ -170,7 +170,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Chamber(chamber) => {
             let code = chamber.run().unwrap_or_else(|error| {
-                eprintln!("{error}");
+                eprintln!("{COMPLAINT}{error}");
                 BROKEN
             });
             return Ok(task::exit_code(code));
@@ -190,7 +190,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 /// Runs the app whose launcher this program is, unless mvm itself has started it for one of its purposes.
 pub fn run_app(app: Result<App, BakeError>) -> Option<Result<ExitCode>> {
-    let word = std::env::args().nth(1).unwrap_or_default();
+    let word = std::env::args_os().nth(1).unwrap_or_default();
     let is_internal = Cli::command().find_subcommand(&word).is_some_and(clap::Command::is_hide_set);
     (!is_internal).then(|| start::alone(app?))
 }

@@ -74,9 +74,6 @@ pub async fn start(context: &mut Context, args: StartArgs) -> Result<ExitCode> {
 struct Alone {
     #[command(flatten)]
     how: HowArgs,
-    /// Leave the VM running; its name is printed
-    #[arg(short, long)]
-    detach: bool,
     /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
     #[arg(long)]
     no_tui: bool,
@@ -98,13 +95,13 @@ pub fn alone(app: App) -> Result<ExitCode> {
     let about = format!("{name}: a microVM in one file, from {base}. It publishes {ports} (HOST:GUEST).");
     let file = app.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let examples = format!(
-        "Examples:\n  ./{file}                       until ^C; its console is shown\n  ./{file} -p 9090:80 --mem 512M\n  ./{file} --detach\n\nIt takes QEMU, or Firecracker and KVM, on this machine (Debian: qemu-system-x86, e2fsprogs)."
+        "Examples:\n  ./{file}                       until ^C; its console is shown\n  ./{file} -p 9090:80 --mem 512M\n  ./{file} --info                what is in it\n\nThe VM ends with this command. It takes QEMU, or Firecracker and KVM, on this machine (Debian: qemu-system-x86, e2fsprogs)."
     );
     let command = Alone::command().bin_name(file).about(about).after_help(examples);
     let alone = Alone::from_arg_matches(&command.get_matches())?;
     in_runtime(async {
         let mut context = Context::open(alone.no_tui, alone.json, alone.verbose)?;
-        run(&mut context, app, alone.how, !alone.detach, false).await
+        run(&mut context, app, alone.how, true, false).await
     })
 }
 

@@ -18,7 +18,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = match arguments[..] {
-        [] => Line::find(),
+        [] => {
+            name_streams();
+            Line::find()
+        }
         ["--channel", path] => Line::open(Path::new(path)),
         ["--channel-fd", number] => match number.parse() {
             Ok(number) => inherited(number),
@@ -52,6 +55,15 @@ fn main() -> ExitCode {
             eprintln!("mvm-guest: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Makes the links by which programs find their own descriptors: the kernel makes none.
+fn name_streams() {
+    let fd = "/proc/self/fd";
+    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        // There already, or nothing to be done.
+        let _ = std::os::unix::fs::symlink(format!("{fd}{target}"), format!("/dev/{name}"));
     }
 }
 

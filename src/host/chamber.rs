@@ -1,25 +1,31 @@
-//! A program apart from this machine: its own mounts and processes, and, if wished, a root directory made of
-//! layers. Whatever happens to it, nothing of it stays mounted or running.
+//! A program apart from this machine: its own mounts, processes and names, and, if wished, a root directory made
+//! of layers in which it is root as in a container: without the rights that reach the machine itself. Whatever
+//! happens to it, nothing of it stays mounted or running.
 //!
 //! It takes root, and a process of its own with one thread: `mvm chamber` is that.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::mount::{MsFlags, mount};
+use nix::errno::Errno;
+use nix::libc::{PR_CAPBSET_DROP, c_int, prctl};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{chdir, chroot};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{chdir, pivot_root};
 
 use super::child;
 
 /// What the process exits with when the program could not even be started.
 pub const BROKEN: i32 = 125;
+/// How the line begins that says why.
+pub const COMPLAINT: &str = "mvm chamber: ";
 /// Most layers below a root: the kernel takes one page of options.
 pub const MOST_LAYERS: usize = 80;
 
@@ -38,9 +44,18 @@ const PASSED: [&str; 10] = [
     "NO_PROXY",
     "TERM",
 ];
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Files of this machine by which programs find others, where the image has none of its own.
+/// Devices of the kernel's that harm nobody, by major and minor number.
+const DEVICES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// Files of this machine by which programs find others.
 const NAMES: [&str; 2] = ["resolv.conf", "hosts"];
+/// Parts of /proc that are this machine's, whoever looks.
+const SHARED_PROC: [&CStr; 4] = [c"/proc/sys", c"/proc/sysrq-trigger", c"/proc/irq", c"/proc/bus"];
+/// What root may do in a container, as its makers have agreed upon, but for making devices: chown, dac_override,
+/// fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, audit_write, setfcap.
+const CAPABILITIES: [c_int; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31];
+/// Numbers of capabilities, those to come included.
+const ALL_CAPABILITIES: std::ops::Range<c_int> = 0..64;
 
 /// A program and where it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -63,7 +78,7 @@ pub struct Chamber {
     /// Run the program with that as its root directory
     #[arg(long, requires = "root")]
     pub enter: bool,
-    /// Let it find other machines by name
+    /// Let it reach other machines
     #[arg(long)]
     pub network: bool,
     /// The program and its arguments
@@ -109,7 +124,11 @@ impl Chamber {
         // SAFETY: no handler is installed, and there is none whose place it takes.
         unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.map_err(at("hear signals in", "/"))?;
         chdir(&self.dir).map_err(at("enter", &self.dir))?;
-        let apart = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+        let mut apart = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS;
+        apart.set(CloneFlags::CLONE_NEWNET, !self.network);
         unshare(apart).map_err(at("leave the namespaces of", "/"))?;
         let nothing = None::<&str>;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -117,37 +136,27 @@ impl Chamber {
         if let Some(root) = &self.root {
             self.join(root)?;
             if self.enter {
-                furnish(root, self.network)?;
+                enter(root, self.network)?;
             }
         }
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
-        let inside = self.root.as_deref().filter(|_| self.enter);
-        if inside.is_some() {
+        if self.enter {
             let passed = PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
             command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
             command.env("DEBIAN_FRONTEND", "noninteractive").envs(passed);
         }
-        // Its processes see none but each other.
-        let proc = inside.unwrap_or(Path::new("/")).join("proc");
-        let proc = CString::new(proc.as_os_str().as_bytes()).map_err(at("mount", "proc"))?;
-        let inside = inside
-            .map(|root| CString::new(root.as_os_str().as_bytes()))
-            .transpose()
-            .map_err(at("enter", "the root"))?;
+        let confined = self.enter;
         // SAFETY: this process has one thread, and what is called are system calls on memory that is there.
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 child::keep_only_standard_streams();
+                // Its processes see none but each other.
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-                mount(Some(c"proc"), proc.as_c_str(), Some(c"proc"), flags, None::<&std::ffi::CStr>)?;
-                if let Some(root) = &inside {
-                    chroot(root.as_c_str())?;
-                    chdir(c"/")?;
-                }
-                Ok(())
+                mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&CStr>)?;
+                if confined { confine() } else { Ok(()) }
             });
         }
         let status = command.status().map_err(at("run", &self.command[0]))?;
@@ -175,47 +184,96 @@ impl Chamber {
     }
 }
 
-/// Puts into a root directory what programs expect of a machine; none of it is written into a layer.
-fn furnish(root: &Path, network: bool) -> Result<(), ChamberError> {
-    let tree = |name: &str, kind: &str, options: &str| {
-        let path = root.join(name);
-        fs::create_dir_all(&path).map_err(at("make", &path))?;
+/// Has this process be in another root directory, with what programs expect of a machine: none of that is
+/// written into a layer.
+fn enter(root: &Path, network: bool) -> Result<(), ChamberError> {
+    let read = |name: &str| Some((name.to_string(), fs::read(Path::new("/etc").join(name)).ok()?));
+    let names: Vec<_> = NAMES.into_iter().filter(|_| network).filter_map(read).collect();
+    // From here on links lead nowhere but into the image.
+    chdir(root).map_err(at("enter", root))?;
+    pivot_root(".", ".").map_err(at("enter", root))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(at("leave", "/"))?;
+    chdir("/").map_err(at("enter", root))?;
+
+    let tree = |path: &str, kind: &str, options: &str| {
+        fs::create_dir_all(path).map_err(at("make", path))?;
         let flags = MsFlags::MS_NOSUID;
-        mount(Some(kind), &path, Some(kind), flags, Some(options)).map_err(at("mount", &path))
+        mount(Some(kind), path, Some(kind), flags, Some(options)).map_err(at("mount", path))
     };
-    let bind = |from: &Path, to: &Path| {
-        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(at("mount", to))
-    };
-    tree("dev", "tmpfs", "mode=0755")?;
-    for name in DEVICES {
-        let device = root.join("dev").join(name);
-        fs::write(&device, "").map_err(at("make", &device))?;
-        bind(&Path::new("/dev").join(name), &device)?;
+    fs::create_dir_all("/proc").map_err(at("make", "/proc"))?;
+    tree("/dev", "tmpfs", "mode=0755")?;
+    for (name, major, minor) in DEVICES {
+        let path = format!("/dev/{name}");
+        let anybody = Mode::from_bits_truncate(0o666);
+        mknod(path.as_str(), SFlag::S_IFCHR, anybody, makedev(major, minor)).map_err(at("make", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(at("make", &path))?;
     }
     for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
     ] {
-        let link = root.join("dev").join(name);
-        std::os::unix::fs::symlink(target, &link).map_err(at("make", &link))?;
+        std::os::unix::fs::symlink(target, name).map_err(at("make", name))?;
     }
-    tree("dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620")?;
-    for name in ["dev/shm", "tmp"] {
-        tree(name, "tmpfs", "mode=1777")?;
-    }
-    tree("run", "tmpfs", "mode=0755")?;
-    if network {
-        for name in NAMES {
-            let (from, to) = (Path::new("/etc").join(name), root.join("etc").join(name));
-            // A link would lead out of the root.
-            if from.exists() && !to.is_symlink() {
-                fs::OpenOptions::new().create(true).append(true).open(&to).map_err(at("make", &to))?;
-                bind(&from, &to)?;
-            }
-        }
+    tree("/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620")?;
+    tree("/dev/shm", "tmpfs", "mode=1777")?;
+    tree("/tmp", "tmpfs", "mode=1777")?;
+    tree("/run", "tmpfs", "mode=0755")?;
+    for (name, content) in names {
+        let (own, place) = (format!("/run/.{name}"), format!("/etc/{name}"));
+        fs::write(&own, content).map_err(at("write", &own))?;
+        fs::OpenOptions::new().create(true).append(true).open(&place).map_err(at("make", &place))?;
+        let bind = MsFlags::MS_BIND;
+        mount(Some(own.as_str()), place.as_str(), None::<&str>, bind, None::<&str>)
+            .map_err(at("mount", &place))?;
     }
     Ok(())
+}
+
+/// Gives up what reaches this machine itself.
+fn confine() -> io::Result<()> {
+    let none = None::<&CStr>;
+    for path in SHARED_PROC {
+        let bound = mount(Some(path), path, none, MsFlags::MS_BIND, none);
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        match bound.and_then(|()| mount(none, path, none, read_only, none)) {
+            // Not every kernel has all of them.
+            Err(Errno::ENOENT) => {}
+            frozen => frozen?,
+        }
+    }
+    for capability in ALL_CAPABILITIES.filter(|number| !CAPABILITIES.contains(number)) {
+        // SAFETY: it takes numbers only. One that the kernel does not know it refuses.
+        unsafe { prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        chamber: Chamber,
+    }
+
+    #[test]
+    fn a_chamber_is_what_its_arguments_say() {
+        let chamber = Chamber {
+            dir: "/layers".into(),
+            lower: vec!["b/fs".into(), "a/fs".into()],
+            upper: Some("c/fs".into()),
+            work: Some("c/work".into()),
+            root: Some("c/root".into()),
+            enter: true,
+            network: true,
+            command: vec!["/bin/sh".into(), "-ec".into(), "echo --network".into()],
+        };
+        assert_eq!(Line::parse_from(chamber.args()).chamber, chamber);
+    }
 }

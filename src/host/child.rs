@@ -81,9 +81,12 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file())
 }
 
+/// The running program, which is there even if its file was removed or replaced since.
+pub const RUNNING: &str = "/proc/self/exe";
+
 /// The program mvm itself: the running one, unless that is a test of it.
 pub fn itself() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let of_test = exe.parent().filter(|dir| dir.ends_with("deps")).and_then(|dir| dir.parent());
-    Ok(of_test.map(|dir| dir.join("mvm")).filter(|file| file.is_file()).unwrap_or(exe))
+    Ok(of_test.map(|dir| dir.join("mvm")).filter(|file| file.is_file()).unwrap_or_else(|| RUNNING.into()))
 }

@@ -114,8 +114,34 @@ pub struct Lock(File);
 impl Lock {
     /// Takes the lock, or returns `None` when somebody holds it.
     pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+        Self::of(Self::open(path)?, libc::F_WRLCK)
+    }
+
+    /// Takes the lock as one of several, or returns `None` when somebody holds it alone.
+    pub fn try_share(path: &Path) -> io::Result<Option<Self>> {
+        Self::of(Self::open(path)?, libc::F_RDLCK)
+    }
+
+    /// Lets others share it from here on.
+    pub fn share(self) -> io::Result<Self> {
+        fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK)))?;
+        Ok(self)
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        // Whoever may write in its directory could have put a link there.
+        options.custom_flags(libc::O_NOFOLLOW).open(path)
+    }
+
+    fn of(file: File, kind: libc::c_int) -> io::Result<Option<Self>> {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
             Ok(_) => Ok(Some(Self(file))),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -139,14 +165,14 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
 
 /// Whether somebody holds the lock on an open file by another descriptor than this one.
 pub fn is_locked_elsewhere(file: &File) -> io::Result<bool> {
-    let mut lock = whole_file();
+    let mut lock = whole_file(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-fn whole_file() -> libc::flock {
+fn whole_file(kind: libc::c_int) -> libc::flock {
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
@@ -168,6 +194,19 @@ mod tests {
         assert!(is_locked(&path).unwrap());
         drop(lock);
         assert!(!is_locked(&path).unwrap());
+    }
+
+    #[test]
+    fn a_shared_lock_keeps_out_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let alone = Lock::try_take(&path).unwrap().unwrap();
+        assert!(Lock::try_share(&path).unwrap().is_none());
+        let first = alone.share().unwrap();
+        let second = Lock::try_share(&path).unwrap();
+        assert!(second.is_some() && Lock::try_take(&path).unwrap().is_none());
+        drop((first, second));
+        assert!(Lock::try_take(&path).unwrap().is_some());
     }
 
     #[test]

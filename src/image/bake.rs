@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::ImageInfo;
 use crate::host::digest::Cancelled;
 use crate::host::files::hex;
-use crate::image::error::file_help;
+
 pub use open::{App, own};
-pub use write::{Recipe, bake};
+pub use write::{Output, Recipe, bake};
 
 /// Version of the manifest; it only grows.
 const VERSION: u32 = 1;
@@ -137,7 +137,7 @@ pub enum BakeError {
         path: PathBuf,
     },
     /// A file cannot be written or read.
-    #[error("cannot {action} `{}`: {source}\nhelp: {}", path.display(), file_help(source))]
+    #[error("cannot {action} `{}`: {source}\nhelp: is it the right place, is there space left on it, and may you write there?", path.display())]
     File {
         /// What was tried.
         action: &'static str,

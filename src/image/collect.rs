@@ -18,10 +18,24 @@ use crate::host::identity::ProcessId;
 pub(super) const FILES: [(&str, bool); 3] = [("vmlinux", true), ("rootfs.ext4", true), ("initrd", false)];
 /// The link in a build's directory that keeps Nix from collecting it.
 pub const ROOT: &str = "root";
+/// Largest file of an image, in bytes.
+pub(super) const LARGEST: u64 = 64 << 30;
+/// Digits of an id: as many as a hash in Nix's store has.
+const DIGITS: usize = 32;
 /// Longest `mvm.json`.
 pub(super) const MAX_INFO: u64 = 64 * 1024;
 pub(super) const IMAGE_HELP: &str =
     "an image's output holds vmlinux, rootfs.ext4 and, where the kernel needs one, initrd (see lib.mkGuest)";
+
+/// The id of a build that has none by its Nix store path: a digest of what it is.
+pub(super) fn id_of(files: &[FileEntry], image: &ImageInfo) -> String {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(format!("{} {}\n", file.name, file.sha256));
+    }
+    digest.update(serde_json::to_vec(image).unwrap_or_default());
+    hex(&digest.finalize())[..DIGITS].to_string()
+}
 
 /// Hash part of a store path.
 pub fn store_hash(path: &Path) -> Option<&str> {
@@ -227,28 +241,19 @@ impl Drop for Beside {
 
 /// Removes what builds that were killed have left in `builds`.
 pub fn sweep(builds: &Path) {
-    for (path, living) in begun(builds) {
-        if !living {
+    for entry in fs::read_dir(builds).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(".new-")).and_then(|rest| {
+            let mut numbers = rest.split('-');
+            Some((numbers.next()?.parse::<u32>().ok()?, numbers.next()?.parse::<u64>().ok()?))
+        });
+        if let Some((pid, start)) = owner
+            && ProcessId::of(pid).is_none_or(|process| process.start != start)
+        {
             // Another build may sweep at the same time.
-            let _ = fs::remove_dir_all(path);
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-/// Whether a build is at work in `builds`.
-pub fn is_busy(builds: &Path) -> bool {
-    begun(builds).any(|(_, living)| living)
-}
-
-/// What builds have begun in `builds`, and whether their processes live.
-fn begun(builds: &Path) -> impl Iterator<Item = (PathBuf, bool)> {
-    fs::read_dir(builds).into_iter().flatten().flatten().filter_map(|entry| {
-        let name = entry.file_name();
-        let mut numbers = name.to_str()?.strip_prefix(".new-")?.split('-');
-        let (pid, start) = (numbers.next()?.parse::<u32>().ok()?, numbers.next()?.parse::<u64>().ok()?);
-        let living = ProcessId::of(pid).is_some_and(|process| process.start == start);
-        Some((entry.path(), living))
-    })
 }
 
 #[cfg(test)]
@@ -285,7 +290,6 @@ mod tests {
         let builds = tempfile::tempdir().unwrap();
         fs::create_dir(builds.path().join(".new-999999999-1-0")).unwrap();
         let mine = Beside::new(builds.path()).unwrap();
-        assert!(is_busy(builds.path()));
         sweep(builds.path());
         assert!(mine.0.exists());
         assert_eq!(fs::read_dir(builds.path()).unwrap().count(), 1);

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{self, Beside, FILES, IMAGE_HELP, MAX_INFO};
@@ -11,12 +10,6 @@ use super::drvlog::is_store_path;
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use crate::artifacts::{Artifacts, Manifest};
-use crate::host::files::hex;
-
-/// Largest file of an image, in bytes.
-const MOST: u64 = 64 << 30;
-/// Digits of an id: as many as a hash in Nix's store has.
-const DIGITS: usize = 32;
 
 /// Copies the image in `manifest.store_path`; gives the build, and whether it was there already.
 pub async fn copy(
@@ -31,12 +24,10 @@ pub async fn copy(
         return Err(wrong(format!("{} is no path in the Nix store", out.display())));
     }
     let beside = Beside::new(builds).map_err(BuildError::file("make", builds))?;
-    let mut digest = Sha256::new();
     for (name, required) in FILES {
         let file: PathBuf = beside.0.join(name);
-        if place.copy(&out.join(name), &file, MOST).await? {
+        if place.copy(&out.join(name), &file, collect::LARGEST).await? {
             let entry = collect::describe(name, &file, cancel).await?;
-            digest.update(format!("{name} {}\n", entry.sha256));
             manifest.files.push(entry);
         } else if required {
             return Err(wrong(format!("the output {} has no {name}", out.display())));
@@ -51,8 +42,7 @@ pub async fn copy(
     }
     place.copy(&out.join("mvm.json"), &beside.0.join("mvm.json"), MAX_INFO).await?;
     manifest.image = collect::image_info(&beside.0)?;
-    digest.update(serde_json::to_vec(&manifest.image).unwrap_or_default());
-    manifest.build = hex(&digest.finalize())[..DIGITS].to_string();
+    manifest.build = collect::id_of(&manifest.files, &manifest.image);
     let target = builds.join(&manifest.build);
     if let Some(artifacts) = collect::sound(&target) {
         return Ok((artifacts, true));

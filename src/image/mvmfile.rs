@@ -5,6 +5,7 @@ pub mod error;
 mod guest;
 pub mod layers;
 mod parse;
+mod sources;
 mod stage;
 mod tree;
 mod words;
@@ -16,7 +17,7 @@ use serde::Deserialize;
 
 use super::profiles::Amount;
 pub use error::MvmfileError;
-pub use words::{Base, GuestPath, Label, Mode, Package, Port, User};
+pub use words::{Base, Distribution, GuestPath, Label, Mode, Package, Port, User};
 
 /// The file's name.
 pub const FILE: &str = "Mvmfile.toml";
@@ -30,8 +31,9 @@ pub struct Mvmfile {
     /// The distribution it begins with.
     #[serde(default)]
     pub base: Base,
-    /// Where the distribution is fetched from; as this machine is set up when absent.
-    pub mirror: Option<String>,
+    /// Where packages come from, as addresses or as lines for apt; the distribution's own archives when absent.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// Packages besides the least there can be.
     #[serde(default)]
     pub packages: Vec<Package>,

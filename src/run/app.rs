@@ -7,17 +7,20 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunError, Running, boot, machine_for, refuse_taken, spec};
-use crate::event::fault::{Fault, Faults};
+use crate::artifacts::Manifest;
+use crate::event::fault::{Fault, Faults, shown};
 use crate::event::{EventSink, Kind};
 use crate::host::child::itself;
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
-use crate::image::bake::{App, BakeError, Recipe, Settings, bake};
+use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
 use crate::image::mvmfile::{self, MvmfileError, Project, build};
 use crate::image::profiles::Amount;
-use crate::store::Store;
 use crate::store::builds::BuildRow;
+use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
+use crate::vm::lifecycle::LifecycleError;
+use crate::vm::snapshot::{Snapshot, ready};
 use crate::vm::spec::{SpecError, VmName, VmSpec, parse_cpus, parse_disk, parse_memory};
 
 /// What to build.
@@ -85,8 +88,9 @@ pub async fn build(
     let BuildRequest { project, output, rebuild } = request;
     // What cannot run is said before a long build.
     let settings = settings(project)?;
+    let place = Output::take(output)?;
     sink.send(Kind::BuildAsked { flake: project.dir.display().to_string(), store: None });
-    let plan = build::plan(project, paths, sink).await?;
+    let plan = build::plan(project, place.files().into(), paths, sink, cancel).await?;
     let launcher = itself().map_err(MvmfileError::file("find", "mvm"))?;
     let key = key(&plan.key, &project.name, &settings, &fingerprint(&launcher));
     let ready = |cached, how: &str| {
@@ -119,7 +123,7 @@ pub async fn build(
         launcher,
         files,
     };
-    bake(recipe, output, cancel).await?;
+    bake(recipe, place, cancel).await?;
     ready(false, if *rebuild { "rebuilt" } else { "built" });
     Ok(())
 }
@@ -140,9 +144,14 @@ pub async fn start(
     let own = config_of(&app.manifest.settings).map_err(|error| {
         RunError::App(BakeError::Damaged {
             path: app.path.clone(),
-            what: format!("of its settings, {}", error.what()),
+            what: format!("of its settings, {}", shown(&error.what())),
         })
     })?;
+    // Who sees its ports is for the user to say.
+    if let Some(port) = own.ports.iter().find(|port| !port.host.ip().is_loopback()) {
+        let what = format!("it publishes {port}, which is not on loopback");
+        return Err(BakeError::Damaged { path: app.path.clone(), what }.into());
+    }
     let config = own.overlaid(config.clone());
     let machine = machine_for(&config, paths).await?;
     sink.phase("verify");
@@ -159,14 +168,32 @@ pub async fn start(
             used_ms: now,
             duration_ms: started.elapsed().as_millis() as i64,
         })
-        .map_err(crate::vm::lifecycle::LifecycleError::from)?;
+        .map_err(LifecycleError::from)?;
     let how = if known { "unpacked before" } else { "unpacked" };
     let (build, path) = (manifest.build.clone(), artifacts.dir.clone());
     sink.send(Kind::ArtifactsReady { build, path, cached: known, how: how.into() });
     let wished = name.clone().unwrap_or_else(|| VmName::near(&app.manifest.name));
     let spec = VmSpec { remove: *remove, cold: *cold, ..spec(&config, wished, &artifacts, &machine)? };
     machine.notes.into_iter().for_each(|note| sink.info(note));
-    boot(paths, store, spec, name.is_some(), sink, cancel).await
+    let running = boot(paths, store, spec, name.is_some(), sink, cancel).await?;
+    retire(&artifacts.manifest, paths, store).map_err(LifecycleError::from)?;
+    Ok(running)
+}
+
+/// Removes what earlier apps at the same place have unpacked, unless a VM has need of it.
+fn retire(newest: &Manifest, paths: &Paths, store: &mut Store) -> Result<(), StoreError> {
+    let used: Vec<String> = store.vms()?.into_iter().map(|vm| vm.build).collect();
+    let builds = store.builds()?.into_iter().filter(|build| build.flake == newest.flake);
+    for build in builds.filter(|build| build.id != newest.build && !used.contains(&build.id)) {
+        let of_it = |snapshot: &Snapshot| snapshot.manifest.fit.build == build.id;
+        let dirs = ready::list(paths).into_iter().filter(of_it).map(|snapshot| snapshot.dir);
+        for dir in dirs.chain([paths.builds().join(&build.id)]) {
+            // `mvm gc` finds what stays.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        store.remove_build(&build.id)?;
+    }
+    Ok(())
 }
 
 /// How an app of the project runs, if all of it can be.
@@ -177,7 +204,7 @@ fn settings(project: &Project) -> Result<Settings, MvmfileError> {
         cpus: text(&file.resources.cpus),
         memory: text(&file.resources.memory),
         disk: text(&file.resources.disk),
-        ports: file.ports.iter().map(|port| port.map.clone()).collect(),
+        ports: file.ports.iter().map(ToString::to_string).collect(),
     };
     config_of(&settings).map_err(|error| MvmfileError::Invalid {
         path: project.dir.join(mvmfile::FILE),

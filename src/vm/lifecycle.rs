@@ -161,8 +161,12 @@ fn spawn(paths: &Paths, spec: &VmSpec) -> Result<(Child, BufReader<UnixStream>),
     let log = std::fs::File::create(&log_path).map_err(file(&log_path))?;
     let (ours, theirs) = StdUnixStream::pair().map_err(LifecycleError::Spawn)?;
     let program = std::env::current_exe().map_err(LifecycleError::Spawn)?;
-    let mut command = Command::new(program);
-    command.arg("shim").args([&spec.id, spec.name.as_str()]).args([paths.state(), paths.runtime()]);
+    let mut command = Command::new(child::RUNNING);
+    command
+        .arg0(program)
+        .arg("shim")
+        .args([&spec.id, spec.name.as_str()])
+        .args([paths.state(), paths.runtime()]);
     command.current_dir("/").stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(log.try_clone().map_err(LifecycleError::Spawn)?).stderr(log);
     // SAFETY: setsid and close_range are async-signal-safe and touch nothing of the parent's.

@@ -5,26 +5,25 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::write::only_place;
 use super::{BakeError, LAUNCHER, LONGEST, Manifest, PAGE, Part, TRAILER, Trailer, VERSION, aligned};
 use crate::artifacts::{Artifacts, FileEntry, Manifest as BuildManifest};
+use crate::event::fault::shown;
+use crate::host::child::RUNNING;
 use crate::host::digest::{Cancellable, Digesting};
 use crate::host::files::hex;
 use crate::host::sparse::write_pages;
 use crate::image::attribute::system;
 use crate::image::collect::{self, Beside, FILES};
 
-/// The running program.
-const SELF: &str = "/proc/self/exe";
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
-/// Digits of a build's id.
-const DIGITS: usize = 32;
-/// Largest file that is booted, in bytes.
-const LARGEST: u64 = 64 << 30;
+
+/// Most memory an image may need, in MiB: 1 TiB.
+const MOST_MEMORY_MIB: u32 = 1 << 20;
 
 /// What a program knows of itself. A launcher's has its last byte changed: so one whose end is missing does
 /// not take itself for mvm.
@@ -47,6 +46,13 @@ pub(super) fn marked(program: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Where `needle` is in `bytes`, if it is there just once.
+fn only_place(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let mut places = memmem::find_iter(bytes, needle);
+    let place = places.next()?;
+    places.next().is_none().then_some(place)
+}
+
 /// An app whose manifest fits.
 #[derive(Debug)]
 pub struct App {
@@ -62,8 +68,8 @@ pub fn own() -> Option<Result<App, BakeError>> {
     if mark()[31] != MARKED {
         return None;
     }
-    let path = std::env::current_exe().unwrap_or_else(|_| SELF.into());
-    Some(App::read(Path::new(SELF), path))
+    let path = std::env::current_exe().unwrap_or_else(|_| RUNNING.into());
+    Some(App::read(Path::new(RUNNING), path))
 }
 
 impl App {
@@ -110,7 +116,8 @@ impl App {
         let manifest: Manifest =
             serde_json::from_slice(&json).map_err(|error| damaged(&format!("its manifest: {error}")))?;
         if manifest.arch != std::env::consts::ARCH {
-            let what = format!("is for {}, and this machine is {}", manifest.arch, std::env::consts::ARCH);
+            let what =
+                format!("is for {}, and this machine is {}", shown(&manifest.arch), std::env::consts::ARCH);
             return Err(foreign(what, "run it on such a machine, or build it here"));
         }
         let app = Self { file, manifest, path: path.clone() };
@@ -131,19 +138,25 @@ impl App {
             let twice = parts[..index].iter().any(|earlier| earlier.name == part.name);
             let next = part.offset.checked_add(part.length);
             match next {
-                Some(next) if known && !twice && part.offset == at && next <= end && part.size <= LARGEST => {
+                Some(next)
+                    if known
+                        && !twice
+                        && part.offset == at
+                        && next <= end
+                        && part.size <= collect::LARGEST =>
+                {
                     at = aligned(next).unwrap_or(u64::MAX);
                 }
                 _ => {
-                    return Err(format!(
-                        "its part `{}` is out of place",
-                        crate::event::fault::shown(&part.name)
-                    ));
+                    return Err(format!("its part `{}` is out of place", shown(&part.name)));
                 }
             }
         }
         let missing = FILES.iter().find(|(name, must)| *must && parts.iter().all(|part| part.name != *name));
         match missing {
+            _ if self.manifest.image.min_mem_mib.is_some_and(|mib| mib > MOST_MEMORY_MIB) => {
+                Err("it asks for more memory than a machine can have".into())
+            }
             Some((name, _)) => Err(format!("it has no {name}")),
             None if at != end => Err("something lies between its parts and its manifest".into()),
             None => Ok(()),
@@ -185,36 +198,33 @@ impl App {
         builds: &Path,
         cancel: &CancellationToken,
     ) -> Result<(Artifacts, bool), BakeError> {
-        let mut digest = Sha256::new();
-        let files: Vec<&Part> = self.manifest.parts.iter().filter(|part| part.name != LAUNCHER).collect();
-        for part in &files {
-            digest.update(format!("{} {}\n", part.name, part.content_sha256));
-        }
-        digest.update(serde_json::to_vec(&self.manifest.image).unwrap_or_default());
-        let build = hex(&digest.finalize())[..DIGITS].to_string();
-        let target = builds.join(&build);
-        if let Some(artifacts) = collect::sound(&target) {
-            return Ok((artifacts, true));
-        }
-        let beside = Beside::new(builds).map_err(BakeError::file("make", builds))?;
-        for part in &files {
-            self.unpack_part(part, beside.0.join(&part.name), cancel).await?;
-        }
+        let parts: Vec<&Part> = self.manifest.parts.iter().filter(|part| part.name != LAUNCHER).collect();
         let entry = |part: &&Part| FileEntry {
             name: part.name.clone(),
             size: part.size,
             sha256: part.content_sha256.clone(),
         };
+        let files: Vec<FileEntry> = parts.iter().map(entry).collect();
+        let build = collect::id_of(&files, &self.manifest.image);
+        let target = builds.join(&build);
+        if let Some(artifacts) = collect::sound(&target) {
+            return Ok((artifacts, true));
+        }
+        collect::sweep(builds);
+        let beside = Beside::new(builds).map_err(BakeError::file("make", builds))?;
+        for part in &parts {
+            self.unpack_part(part, beside.0.join(&part.name), cancel).await?;
+        }
         let manifest = BuildManifest {
             build,
             flake: self.path.display().to_string(),
-            attribute: self.manifest.base.clone(),
+            attribute: shown(&self.manifest.base),
             profile: None,
             role: None,
             system: system(),
             nix_version: String::new(),
             store_path: self.path.clone(),
-            files: files.iter().map(entry).collect(),
+            files,
             image: self.manifest.image.clone(),
             created: self.manifest.created,
         };
@@ -247,6 +257,8 @@ impl App {
                 }
                 write_pages(&target, &piece[..read], at)?;
             }
+            // Later starts look at its size only.
+            target.sync_all()?;
             Ok(content.count() == size && hex(&content.finish().1) == wanted)
         });
         let unpacked = unpacked.await.map_err(io::Error::other).and_then(|unpacked| unpacked);

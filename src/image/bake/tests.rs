@@ -44,7 +44,8 @@ impl Bakery {
             launcher: self.path("mvm"),
             files: ["vmlinux", "rootfs.ext4"].map(|name| (name, self.path(name))).into(),
         };
-        run(bake(recipe, &self.path("web.elf"), &CancellationToken::new()))
+        let output = Output::take(&self.path("web.elf"))?;
+        run(bake(recipe, output, &CancellationToken::new()))
     }
 
     fn app(&self) -> Vec<u8> {

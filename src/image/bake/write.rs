@@ -1,12 +1,11 @@
 //! Writing an app.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use memchr::memmem;
 use tokio_util::sync::CancellationToken;
 
 use super::{BakeError, LAUNCHER, Manifest, Part, Settings, Trailer, VERSION, aligned, open};
@@ -36,36 +35,70 @@ pub struct Recipe {
     pub files: Vec<(&'static str, PathBuf)>,
 }
 
-/// Writes an app as `output`, whole or not at all.
-pub async fn bake(recipe: Recipe, output: &Path, cancel: &CancellationToken) -> Result<Manifest, BakeError> {
-    let (output, cancel) = (output.to_path_buf(), cancel.clone());
-    let at = output.clone();
-    let written = tokio::task::spawn_blocking(move || write(recipe, &output, &cancel));
+/// A file that is about to be an app: nobody else writes it meanwhile.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    beside: PathBuf,
+    lock: Lock,
+}
+
+impl Output {
+    /// Takes the place of a file, which may be there.
+    pub fn take(path: &Path) -> Result<Self, BakeError> {
+        let fail = || BakeError::file("write", path);
+        let (Some(dir), Some(name), false) = (path.parent(), path.file_name(), path.is_dir()) else {
+            return Err(fail()(io::ErrorKind::IsADirectory.into()));
+        };
+        let dir = dir.canonicalize().map_err(fail())?;
+        // One name, so that the next build writes over what a killed one left.
+        let mut part = std::ffi::OsString::from(".");
+        part.push(name);
+        part.push(".part");
+        let beside = dir.join(part);
+        // Twice, as somebody may just have put his into its place.
+        for _ in 0..2 {
+            let Some(lock) = Lock::try_take(&beside).map_err(fail())? else { break };
+            let (ours, there) = (lock.file().metadata().map_err(fail())?, beside.symlink_metadata());
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Self { path: dir.join(name), beside, lock });
+            }
+        }
+        Err(BakeError::Busy { path: path.into() })
+    }
+
+    /// The files that are written.
+    pub fn files(&self) -> [PathBuf; 2] {
+        [self.path.clone(), self.beside.clone()]
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // It is no more once it is the app.
+        let ours = self.lock.file().metadata().map(|meta| meta.ino());
+        let there = self.beside.symlink_metadata().map(|meta| meta.ino());
+        if ours.is_ok_and(|ours| there.is_ok_and(|there| ours == there)) {
+            // The next build writes over it.
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// Writes an app, whole or not at all.
+pub async fn bake(recipe: Recipe, output: Output, cancel: &CancellationToken) -> Result<Manifest, BakeError> {
+    let (at, cancel) = (output.path.clone(), cancel.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        let manifest = write(recipe, &output, &cancel)?;
+        fs::rename(&output.beside, &output.path).map_err(BakeError::file("write", &output.path))?;
+        Ok(manifest)
+    });
     written.await.map_err(|error| BakeError::file("write", at)(io::Error::other(error)))?
 }
 
-fn write(recipe: Recipe, output: &Path, cancel: &CancellationToken) -> Result<Manifest, BakeError> {
-    // One name, so that the next build writes over what a killed one left.
-    let mut name = std::ffi::OsString::from(".");
-    name.push(output.file_name().unwrap_or_default());
-    name.push(".part");
-    let beside = output.with_file_name(name);
-    let lock = Lock::try_take(&beside).map_err(BakeError::file("write", &beside))?;
-    let _lock = lock.ok_or_else(|| BakeError::Busy { path: output.into() })?;
-    let written = write_beside(recipe, &beside, cancel).and_then(|manifest| {
-        fs::rename(&beside, output).map_err(BakeError::file("write", output))?;
-        Ok(manifest)
-    });
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
-fn write_beside(recipe: Recipe, path: &Path, cancel: &CancellationToken) -> Result<Manifest, BakeError> {
-    let failed = || BakeError::file("write", path);
-    let file = OpenOptions::new().write(true).open(path).map_err(failed())?;
+fn write(recipe: Recipe, output: &Output, cancel: &CancellationToken) -> Result<Manifest, BakeError> {
+    let failed = || BakeError::file("write", &output.path);
+    let file = output.lock.file();
     file.set_len(0).map_err(failed())?;
     let mut app = Writer { file, at: 0, parts: Vec::new() };
     let launcher = open::marked(&recipe.launcher).map_err(BakeError::file("read", &recipe.launcher))?;
@@ -91,13 +124,13 @@ fn write_beside(recipe: Recipe, path: &Path, cancel: &CancellationToken) -> Resu
 }
 
 /// An app that is being written.
-struct Writer {
-    file: File,
+struct Writer<'a> {
+    file: &'a File,
     at: u64,
     parts: Vec<Part>,
 }
 
-impl Writer {
+impl Writer<'_> {
     /// Goes on where the next part may begin; what is left out is a hole, which reads as zeros.
     fn align(&mut self) -> io::Result<u64> {
         self.at = aligned(self.at).ok_or(io::ErrorKind::FileTooLarge)?;
@@ -105,7 +138,7 @@ impl Writer {
     }
 
     fn launcher(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut writer = Digesting::new(&self.file);
+        let mut writer = Digesting::new(self.file);
         writer.write_all(bytes)?;
         let (length, digest) = (writer.count(), hex(&writer.finish().1));
         self.push(LAUNCHER, length, digest.clone(), length, digest);
@@ -115,7 +148,7 @@ impl Writer {
     fn part(&mut self, name: &str, content: impl Read) -> io::Result<()> {
         self.align()?;
         let mut content = Digesting::new(content);
-        let mut packed = zstd::Encoder::new(Digesting::new(BufWriter::new(&self.file)), LEVEL)?;
+        let mut packed = zstd::Encoder::new(Digesting::new(BufWriter::new(self.file)), LEVEL)?;
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         packed.multithread(u32::try_from(threads.min(8)).unwrap_or(1))?;
         io::copy(&mut content, &mut packed)?;
@@ -134,7 +167,7 @@ impl Writer {
     fn end(mut self, manifest: &Manifest) -> io::Result<()> {
         let offset = self.align()?;
         let json = serde_json::to_vec(manifest)?;
-        let mut writer = Digesting::new(&self.file);
+        let mut writer = Digesting::new(self.file);
         writer.write_all(&json)?;
         let (length, sha256) = (writer.count(), writer.finish().1);
         self.at += length;
@@ -143,11 +176,4 @@ impl Writer {
         self.file.set_permissions(Permissions::from_mode(0o755))?;
         self.file.sync_all()
     }
-}
-
-/// Where `needle` is in `bytes`, if it is there just once.
-pub(super) fn only_place(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let mut places = memmem::find_iter(bytes, needle);
-    let place = places.next()?;
-    places.next().is_none().then_some(place)
 }

@@ -8,23 +8,24 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::layers::{Layer, Layers};
+use super::layers::{self, Layer, Layers};
 use super::stage::{Step, steps};
 use super::{MvmfileError, Project};
 use crate::artifacts::{GUEST_CONTRACT, ImageInfo};
 use crate::event::EventSink;
 use crate::host::chamber::Chamber;
 use crate::host::child::{find_program, itself};
-use crate::host::files::hex;
+use crate::host::files::{Lock, hex};
 use crate::host::packages::MMDEBSTRAP;
 use crate::host::paths::Paths;
 use crate::host::{kernel, layout, program, setup};
-use crate::image::collect::{self, Beside};
+use crate::image::collect::Beside;
 
 /// ssh's port, which every guest listens on.
 const SSH: u16 = 22;
 /// The least a guest of a distribution boots with, in MiB.
 const MIN_MEMORY_MIB: u32 = 128;
+const MKE2FS: &str = "mke2fs";
 /// Seeds that make the file system the same whenever its content is.
 const UUID: &str = "6d766d00-726f-4f74-8000-000000000003";
 const HASH_SEED: &str = "6d766d00-726f-4f74-8000-000000000004";
@@ -33,6 +34,7 @@ const HASH_SEED: &str = "6d766d00-726f-4f74-8000-000000000004";
 pub struct Plan {
     steps: Vec<Step>,
     work: Beside,
+    held: Lock,
     /// Digest of all that goes into it.
     pub key: String,
 }
@@ -48,13 +50,18 @@ pub struct Image {
     /// What it says of itself.
     pub info: ImageInfo,
     _work: Beside,
+    _held: Lock,
 }
 
-/// Looks at all that goes into an image.
-pub async fn plan(project: &Project, paths: &Paths, sink: &EventSink) -> Result<Plan, MvmfileError> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err(MvmfileError::NotRoot);
-    }
+/// Looks at all that goes into an image; the files `but` do not.
+pub async fn plan(
+    project: &Project,
+    but: Vec<PathBuf>,
+    paths: &Paths,
+    sink: &EventSink,
+    cancel: &CancellationToken,
+) -> Result<Plan, MvmfileError> {
+    refuse_others()?;
     if layout::stamp(&paths.host_tools()).is_none() || kernel::version(paths).is_none() {
         return Err(MvmfileError::NotPrepared);
     }
@@ -62,11 +69,14 @@ pub async fn plan(project: &Project, paths: &Paths, sink: &EventSink) -> Result<
         return Err(MvmfileError::NoTool);
     }
     setup::refresh(paths, sink).await?;
-    let layers = paths.layers();
-    // Made here, so that what a killed build left is removed.
-    let work = Beside::new(&layers).map_err(MvmfileError::file("make", &layers))?;
-    collect::sweep(&layers);
-    let steps = steps(project, paths, &work.0)?;
+    let dir = paths.layers();
+    let held = layers::hold(&dir, cancel).await?;
+    let work = Beside::new(&dir).map_err(MvmfileError::file("make", &dir))?;
+    let (its, at, stop) = (project.clone(), paths.clone(), cancel.clone());
+    // There may be much to read.
+    let steps = tokio::task::spawn_blocking(move || steps(&its, &at, &but, &stop)).await;
+    let steps =
+        steps.map_err(|error| MvmfileError::file("read", &project.dir)(std::io::Error::other(error)))??;
     let mut digest = Sha256::new();
     digest.update(steps.last().map_or("", |step| &step.key));
     digest.update(serde_json::to_vec(&info(project)).unwrap_or_default());
@@ -75,7 +85,7 @@ pub async fn plan(project: &Project, paths: &Paths, sink: &EventSink) -> Result<
     }
     // The kernel's modules change with it.
     digest.update(layout::stamp(&paths.kernel()).unwrap_or_default());
-    Ok(Plan { steps, work, key: hex(&digest.finalize()) })
+    Ok(Plan { steps, work, held, key: hex(&digest.finalize()) })
 }
 
 /// Builds the image: the layers that are not there, or all of them, and its files.
@@ -98,7 +108,7 @@ pub async fn build(
                 found.push(step.name.as_str());
                 layer
             }
-            None => layers.make(id as u64, step, &made).await?,
+            None => layers.make(id as u64, step, &made, rebuild).await?,
         };
         made.push(layer);
     }
@@ -113,15 +123,24 @@ pub async fn build(
         layers.on(&made, &root, |root| mke2fs(root, &rootfs, &made)),
     )?;
     let kernel = paths.kernel().join("vmlinux");
-    Ok(Image { kernel, initrd, rootfs, info: info(project), _work: plan.work })
+    Ok(Image { kernel, initrd, rootfs, info: info(project), _work: plan.work, _held: plan.held })
 }
 
-/// A shell in the image as the last build's failed step left it, for `mvm chamber`.
-pub fn look_around(project: &Project, paths: &Paths, sink: &EventSink) -> Result<Chamber, MvmfileError> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err(MvmfileError::NotRoot);
-    }
-    layers(project, paths, sink, &CancellationToken::new())?.look_around()
+/// A shell in the image as the last build's failed step left it, for `mvm chamber`, and what keeps it there.
+pub async fn look_around(
+    project: &Project,
+    paths: &Paths,
+    sink: &EventSink,
+) -> Result<(Chamber, [Lock; 2]), MvmfileError> {
+    refuse_others()?;
+    let cancel = CancellationToken::new();
+    let held = layers::hold(&paths.layers(), &cancel).await?;
+    let (chamber, lock) = layers(project, paths, sink, &cancel)?.look_around()?;
+    Ok((chamber, [held, lock]))
+}
+
+fn refuse_others() -> Result<(), MvmfileError> {
+    if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(MvmfileError::NotRoot) }
 }
 
 fn layers<'a>(
@@ -168,7 +187,8 @@ fn mke2fs(root: &Path, file: &Path, layers: &[Layer]) -> Vec<OsString> {
     let inodes = layers.iter().map(|layer| layer.inodes).sum::<u64>() + 64;
     let kib: u64 = layers.iter().map(|layer| layer.kib).sum();
     let size = kib + kib / 16 + inodes / 2 + 1024;
-    let mut command: Vec<OsString> = vec!["mke2fs".into()];
+    let program = find_program(MKE2FS).unwrap_or_else(|| MKE2FS.into());
+    let mut command: Vec<OsString> = vec![program.into()];
     command.extend(["-q", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "mvm-root"].map(OsString::from));
     // It is only ever read: no journal.
     command.extend(["-O", "^has_journal,^resize_inode", "-U", UUID].map(OsString::from));

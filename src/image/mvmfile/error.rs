@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::event::fault::Faults;
+use crate::host::digest::Cancelled;
 use crate::host::packages::MMDEBSTRAP;
 use crate::host::program::ProgramError;
 use crate::host::setup::SetupError;
@@ -45,11 +46,32 @@ pub enum MvmfileError {
     )]
     NotRoot,
     /// The tool is missing.
-    #[error("`{}` is not installed\nhelp: run `mvm setup --with mvmfile`", MMDEBSTRAP.provides)]
+    #[error("`{}` is not installed\nhelp: run `mvm setup --with mvmfile` as root", MMDEBSTRAP.provides)]
     NoTool,
+    /// The distribution's keys are missing.
+    #[error(
+        "the keys of {base} are not on this machine (`{keys}`)\nhelp: install the package {package}, or give `sources` of your own in the Mvmfile"
+    )]
+    NoKeys {
+        /// The distribution.
+        base: String,
+        /// The file.
+        keys: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// A file was written to while it was read.
+    #[error("a file of the project was changed while it was read\nhelp: build again")]
+    Changed,
+    /// The root file system could not be made.
+    #[error("cannot make the root file system: {message}\nhelp: is there space left? `mvm gc` frees some")]
+    Rootfs {
+        /// What the tool said.
+        message: String,
+    },
     /// Setup never ran here.
     #[error(
-        "this machine is not prepared: the kernel and tools that images are made of are not laid out\nhelp: run `mvm setup --with mvmfile`"
+        "this machine is not prepared: the kernel and tools that images are made of are not laid out\nhelp: run `mvm setup --with mvmfile` as root, whose state this is"
     )]
     NotPrepared,
     /// A package does not exist.
@@ -64,7 +86,7 @@ pub enum MvmfileError {
     },
     /// The packages could not be installed.
     #[error(
-        "cannot install the packages of {base}: {message}\nhelp: is the release's name right, and its mirror in reach? `mirror` in the Mvmfile names another; what was half-done is removed"
+        "cannot install the packages of {base}: {message}\nhelp: is the release's name right, and are its archives in reach? `sources` in the Mvmfile names others; what was half-done is removed"
     )]
     Packages {
         /// The distribution.
@@ -95,6 +117,12 @@ pub enum MvmfileError {
         dir: PathBuf,
         /// What the system said.
         message: String,
+    },
+    /// Somebody looks around already.
+    #[error("a shell is open in what a command of `{}` has left\nhelp: end that one first", dir.display())]
+    ShellOpen {
+        /// The project's directory.
+        dir: PathBuf,
     },
     /// There is nothing to look at.
     #[error("no command of `{}` has failed since its last build\nhelp: `mvm build` builds it", dir.display())]
@@ -138,13 +166,16 @@ impl MvmfileError {
 
     /// Whether the user ended it.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Program(ProgramError::Cancelled))
+        matches!(self, Self::Cancelled)
     }
 
     /// Makes an error of a failed file operation.
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |source| match Cancelled::caused(&source) {
+            true => Self::Cancelled,
+            false => Self::File { action, path, source },
+        }
     }
 }
 

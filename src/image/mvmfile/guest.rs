@@ -1,6 +1,6 @@
 //! What makes a distribution's root a guest of mvm's: agent, init, ssh, services.
 
-use super::tree::Archive;
+use super::tree::Files;
 use super::{MvmfileError, Service};
 use crate::host::paths::Paths;
 
@@ -26,19 +26,19 @@ const TEXTS: [(u32, &str, &str); 3] = [
 ];
 
 /// Adds the guest's own files, as setup has laid them out.
-pub(super) fn add(archive: &mut Archive, paths: &Paths) -> Result<(), MvmfileError> {
+pub(super) fn add(files: &mut Files, paths: &Paths) -> Result<(), MvmfileError> {
     let skeleton = paths.offline_flake().join("guest");
     for (mode, name, place) in SKELETON {
-        archive.put(place, &skeleton.join(name), Some(mode), None)?;
+        files.put(place, &skeleton.join(name), Some(mode), &[])?;
     }
     for (mode, place, text) in TEXTS {
-        archive.text(place, mode, text)?;
+        files.text(place, mode, text);
     }
     let busybox = paths.host_tools().join("build/bin/busybox");
-    archive.put("usr/lib/mvm/bin/busybox", &busybox, Some(0o755), None)?;
+    files.put("usr/lib/mvm/bin/busybox", &busybox, Some(0o755), &[])?;
     let tools = paths.host_tools().join("guest");
     // The distribution has libraries of the same names, older ones perhaps.
-    archive.put(LIBRARIES, &tools.join("lib"), None, None)?;
+    files.put(LIBRARIES, &tools.join("lib"), None, &[])?;
     let loader = loader(&tools.join("lib"))?;
     let bin = tools.join("bin");
     let mut names: Vec<String> = Vec::new();
@@ -48,7 +48,7 @@ pub(super) fn add(archive: &mut Archive, paths: &Paths) -> Result<(), MvmfileErr
     }
     names.sort();
     for name in names {
-        archive.put(&format!("{PROGRAMS}/{name}"), &bin.join(&name), Some(0o755), None)?;
+        files.put(&format!("{PROGRAMS}/{name}"), &bin.join(&name), Some(0o755), &[])?;
         let place = match name.as_str() {
             "mvm-guest" => format!("usr/bin/{name}"),
             // Where dropbear looks for it.
@@ -58,19 +58,19 @@ pub(super) fn add(archive: &mut Archive, paths: &Paths) -> Result<(), MvmfileErr
         let text = format!(
             "#!/bin/sh\nexec /{LIBRARIES}/{loader} --argv0 {name} --library-path /{LIBRARIES} /{PROGRAMS}/{name} \"$@\"\n"
         );
-        archive.text(&place, 0o755, &text)?;
+        files.text(&place, 0o755, text);
     }
     Ok(())
 }
 
 /// Adds a service of the image's own.
-pub(super) fn service(archive: &mut Archive, name: &str, service: &Service) -> Result<(), MvmfileError> {
+pub(super) fn service(files: &mut Files, name: &str, service: &Service) {
     let script = match service.run.starts_with("#!") {
         true => service.run.clone(),
         false => format!("#!/bin/sh\n{}\n", service.run),
     };
-    archive.text(&format!("etc/service/{name}/script"), 0o755, &script)?;
-    archive.text(&format!("etc/service/{name}/run"), 0o755, &run(name, service))
+    files.text(&format!("etc/service/{name}/script"), 0o755, script);
+    files.text(&format!("etc/service/{name}/run"), 0o755, run(name, service));
 }
 
 /// What starts a service's script as it shall run.

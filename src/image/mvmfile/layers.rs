@@ -3,21 +3,24 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
 use super::stage::{How, Step};
+use super::tree::Files;
 use super::{MvmfileError, Project};
 use crate::event::{Activity, EventSink, Kind, Source};
-use crate::host::chamber::{BROKEN, Chamber};
-use crate::host::files::{remove_dir_if_there, write_atomic};
+use crate::host::chamber::{BROKEN, COMPLAINT, Chamber};
+use crate::host::files::{Lock, remove_dir_if_there, remove_file_if_there, write_atomic};
 use crate::host::program::{self, ProgramError};
 use crate::image::collect::{self, Beside};
 
@@ -27,8 +30,16 @@ const CONTENT: &str = "fs";
 const RECORD: &str = "layer.json";
 /// How many of a step's last lines an error shows.
 const TAIL: usize = 200;
-/// What is known of a step that failed: its directory has this in place of the other.
+/// What is known of a step that failed.
 const FAILED: &str = "failed.json";
+/// How the name of a failed step's directory goes on.
+const FAILED_END: &str = ".failed";
+/// Held by who uses layers, with others, and by who removes some, alone.
+const LOCK: &str = "lock";
+/// How the names of directories begin that are of no use any more, or not yet.
+const UNUSED: [&str; 2] = [".new-", ".old-"];
+/// How often is looked whether layers can be used.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A layer that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +80,14 @@ impl Layers<'_> {
         (layer.dir == name(step)).then_some(layer)
     }
 
-    /// Makes the layer of a step on top of those below.
-    pub async fn make(&self, id: u64, step: &Step, below: &[Layer]) -> Result<Layer, MvmfileError> {
+    /// Makes the layer of a step on top of those below; in the place of one that is there, if wished.
+    pub async fn make(
+        &self,
+        id: u64,
+        step: &Step,
+        below: &[Layer],
+        replace: bool,
+    ) -> Result<Layer, MvmfileError> {
         let beside = Beside::new(&self.dir).map_err(MvmfileError::file("make", &self.dir))?;
         let content = beside.0.join(CONTENT);
         for dir in [CONTENT, "work", "root"].map(|name| beside.0.join(name)) {
@@ -79,9 +96,9 @@ impl Layers<'_> {
         // It is the guest's `/`.
         fs::set_permissions(&content, fs::Permissions::from_mode(0o755))
             .map_err(MvmfileError::file("make", &content))?;
-        let (chamber, input) = self.chamber(step, below, &beside.0);
-        let input = match input {
-            Some(path) => File::open(path).map_err(MvmfileError::file("read", path))?.into(),
+        let (chamber, files) = self.chamber(step, below, &beside.0);
+        let input = match files {
+            Some((files, digest)) => self.archive(files, digest, beside.0.join("archive.tar")).await?.into(),
             None => Stdio::null(),
         };
         self.activity(id, step, async {
@@ -108,48 +125,67 @@ impl Layers<'_> {
         for dir in ["work", "root"].map(|name| beside.0.join(name)) {
             remove_dir_if_there(&dir).map_err(MvmfileError::file("remove", &dir))?;
         }
-        self.keep(step, &beside)
+        self.keep(step, &beside, replace).await
+    }
+
+    /// Writes what a step reads.
+    async fn archive(&self, files: &Files, digest: &str, path: PathBuf) -> Result<File, MvmfileError> {
+        let (files, digest, cancel) = (files.clone(), digest.to_string(), self.cancel.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            files.write(&path, &digest, &cancel)?;
+            let file = File::open(&path).map_err(MvmfileError::file("read", &path))?;
+            // It goes when it was read.
+            remove_file_if_there(&path).map_err(MvmfileError::file("remove", path))?;
+            Ok(file)
+        });
+        written.await.map_err(|error| MvmfileError::file("write", &self.dir)(io::Error::other(error)))?
     }
 
     /// Completes a layer, and puts it where the next build finds it.
-    fn keep(&self, step: &Step, beside: &Beside) -> Result<Layer, MvmfileError> {
-        let content = beside.0.join(CONTENT);
-        let (kib, inodes) = measure(&content).map_err(MvmfileError::file("read", &content))?;
+    async fn keep(&self, step: &Step, beside: &Beside, replace: bool) -> Result<Layer, MvmfileError> {
+        // Another build may have made the same meanwhile.
+        if let Some(layer) = self.find(step).filter(|_| !replace) {
+            return Ok(layer);
+        }
+        let (content, target) = (beside.0.join(CONTENT), self.dir.join(name(step)));
+        let measured = tokio::task::spawn_blocking(move || {
+            let size = measure(&content)?;
+            // What is found later under its name is whole, whatever happens to this machine.
+            nix::unistd::syncfs(File::open(&content)?)?;
+            Ok(size)
+        });
+        let measured = measured.await.map_err(io::Error::other).and_then(|measured| measured);
+        let (kib, inodes) = measured.map_err(MvmfileError::file("read", &beside.0))?;
         let layer = Layer { dir: name(step), kib, inodes };
-        let json = serde_json::to_vec(&layer)
-            .map_err(|error| MvmfileError::file("write", &beside.0)(error.into()))?;
-        // What is found later under its name is whole, whatever happens to this machine.
-        let target = self.dir.join(&layer.dir);
-        let kept = File::open(&content)
-            .and_then(|content| Ok(nix::unistd::syncfs(content)?))
-            .and_then(|()| write_atomic(&beside.0.join(RECORD), &json, 0o600))
-            .and_then(|()| match fs::rename(&beside.0, &target) {
-                // Another build has made the same, or has failed to.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => match self.find(step) {
-                    Some(_) => Ok(()),
-                    None => fs::remove_dir_all(&target).and_then(|()| fs::rename(&beside.0, &target)),
-                },
-                renamed => renamed,
-            });
+        let kept = serde_json::to_vec(&layer)
+            .map_err(io::Error::from)
+            .and_then(|json| write_atomic(&beside.0.join(RECORD), &json, 0o600))
+            .and_then(|()| put(&beside.0, &target));
         kept.map_err(MvmfileError::file("keep", target))?;
         Ok(layer)
     }
 
     /// Where a step's program runs, and what it reads.
-    fn chamber<'s>(&self, step: &'s Step, below: &[Layer], beside: &Path) -> (Chamber, Option<&'s Path>) {
+    fn chamber<'s>(
+        &self,
+        step: &'s Step,
+        below: &[Layer],
+        beside: &Path,
+    ) -> (Chamber, Option<&'s (Files, String)>) {
         let mut chamber = Chamber { dir: self.dir.clone(), ..Chamber::default() };
         match &step.how {
             How::Root { before, after } => {
                 chamber.command = before.clone();
                 chamber.command.push(beside.join(CONTENT).into());
                 chamber.command.extend(after.iter().cloned());
+                chamber.network = true;
                 (chamber, None)
             }
             How::Script { script, args, input, network } => {
                 self.within(&mut chamber, below, beside, *network);
                 chamber.command = ["/bin/sh", "-ec", script, "sh"].map(Into::into).into();
                 chamber.command.extend(args.iter().map(Into::into));
-                (chamber, input.as_deref())
+                (chamber, input.as_ref())
             }
         }
     }
@@ -176,8 +212,8 @@ impl Layers<'_> {
     ) -> MvmfileError {
         let base = self.project.file.base.to_string();
         let last = || log.last().cloned().unwrap_or_else(|| status.clone());
-        if code == Some(BROKEN) {
-            return MvmfileError::Layers { dir: self.dir.clone(), message: last() };
+        if let Some(message) = broken(code, &last()) {
+            return MvmfileError::Layers { dir: self.dir.clone(), message };
         }
         let network = match &step.how {
             How::Root { .. } => {
@@ -189,13 +225,12 @@ impl Layers<'_> {
             }
             How::Script { network, .. } => *network,
         };
-        let kept = self.dir.join(name(step));
+        let kept = self.dir.join(name(step) + FAILED_END);
         let record = Failed { project: self.project.dir.clone(), below: below.to_vec(), network };
-        let moved = remove_dir_if_there(&kept).and_then(|()| {
-            let json = serde_json::to_vec(&record)?;
-            write_atomic(&beside.0.join(FAILED), &json, 0o600)?;
-            fs::rename(&beside.0, &kept)
-        });
+        let moved = serde_json::to_vec(&record)
+            .map_err(io::Error::from)
+            .and_then(|json| write_atomic(&beside.0.join(FAILED), &json, 0o600))
+            .and_then(|()| put(&beside.0, &kept));
         if let Err(error) = moved {
             self.sink.warn(format!("what the step wrote could not be kept: {error}"));
         }
@@ -203,10 +238,12 @@ impl Layers<'_> {
         MvmfileError::Step { what: step.what.clone(), status, kept, project, log }
     }
 
-    /// A shell in the image as a failed step left it.
-    pub fn look_around(&self) -> Result<Chamber, MvmfileError> {
+    /// A shell in the image as a failed step left it, and what keeps others out of there.
+    pub fn look_around(&self) -> Result<(Chamber, Lock), MvmfileError> {
         let nothing = || MvmfileError::NothingKept { dir: self.project.dir.clone() };
         let (kept, failed) = self.kept().next().ok_or_else(nothing)?;
+        let lock = Lock::try_take(&kept.join(LOCK)).map_err(MvmfileError::file("lock", &kept))?;
+        let lock = lock.ok_or_else(|| MvmfileError::ShellOpen { dir: self.project.dir.clone() })?;
         // What was interrupted may have left something there.
         let work = kept.join("work");
         remove_dir_if_there(&work)
@@ -215,18 +252,19 @@ impl Layers<'_> {
         let command = vec!["/bin/bash".into(), "--norc".into()];
         let mut chamber = Chamber { dir: self.dir.clone(), command, ..Chamber::default() };
         self.within(&mut chamber, &failed.below, &kept, failed.network);
-        Ok(chamber)
+        Ok((chamber, lock))
     }
 
     /// Forgets what an earlier build of the project left when it failed.
     pub fn forget_failed(&self) -> Result<(), MvmfileError> {
-        self.kept()
-            .try_for_each(|(dir, _)| remove_dir_if_there(&dir).map_err(MvmfileError::file("remove", dir)))
+        // A shell may be open in there.
+        self.kept().try_for_each(|(dir, _)| set_aside(&dir).map_err(MvmfileError::file("remove", dir)))
     }
 
     /// What failed steps of the project have left.
     fn kept(&self) -> impl Iterator<Item = (PathBuf, Failed)> {
         let dirs = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let dirs = dirs.filter(|dir| dir.as_os_str().as_encoded_bytes().ends_with(FAILED_END.as_bytes()));
         let read = |dir: PathBuf| {
             let failed: Failed = serde_json::from_slice(&fs::read(dir.join(FAILED)).ok()?).ok()?;
             (failed.project == self.project.dir).then_some((dir, failed))
@@ -252,7 +290,13 @@ impl Layers<'_> {
         let mut command = Command::new(&self.mvm);
         // The file system shall be the same whenever the image is.
         command.args(chamber.args()).env("E2FSPROGS_FAKE_TIME", "1");
-        Ok(program::stream(&mut command, Stdio::null(), self.cancel, |_| {}).await?)
+        match program::stream(&mut command, Stdio::null(), self.cancel, |_| {}).await {
+            Err(ProgramError::Failed { code, tail, .. }) => Err(match broken(code, &tail) {
+                Some(message) => MvmfileError::Layers { dir: self.dir.clone(), message },
+                None => MvmfileError::Rootfs { message: tail },
+            }),
+            ran => Ok(ran?),
+        }
     }
 
     /// Tells that a step began, and that it ended well: otherwise the whole task ends.
@@ -308,16 +352,87 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
     Ok((kib, inodes))
 }
 
-/// Layers, and what failed steps left, with the time since they were last of use; none while a build is at work.
-pub fn unused(dir: &Path) -> Vec<(PathBuf, Duration)> {
-    if collect::is_busy(dir) {
-        return Vec::new();
+/// What kept a program from being started, if that is how it ended.
+fn broken(code: Option<i32>, last: &str) -> Option<String> {
+    let message = last.rsplit('\n').next()?.strip_prefix(COMPLAINT)?;
+    (code == Some(BROKEN)).then(|| message.to_string())
+}
+
+/// Puts a directory in the place of another, if there is one; that is removed once nobody can be using it.
+fn put(beside: &Path, target: &Path) -> io::Result<()> {
+    if !target.exists() {
+        match fs::rename(beside, target) {
+            // Another build was quicker.
+            Err(error) if target.exists() && error.kind() != io::ErrorKind::NotFound => {}
+            renamed => return renamed,
+        }
     }
+    if renameat2(AT_FDCWD, beside, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE).is_ok() {
+        return set_aside(beside);
+    }
+    // Some file systems cannot exchange.
+    set_aside(target)?;
+    fs::rename(beside, target)
+}
+
+/// Takes a directory out of use. Somebody may be at work in it.
+fn set_aside(dir: &Path) -> io::Result<()> {
+    let aside = format!("{}{:08x}", UNUSED[1], rand_core::OsRng.next_u32());
+    match fs::rename(dir, dir.with_file_name(aside)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
+}
+
+/// Lets layers be used as long as the lock is held. What is of no use any more is removed, if nobody is at work.
+pub(super) async fn hold(dir: &Path, cancel: &CancellationToken) -> Result<Lock, MvmfileError> {
+    let fail = |error| MvmfileError::file("lock", dir)(error);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
+    let file = dir.join(LOCK);
+    loop {
+        if let Some(alone) = Lock::try_take(&file).map_err(fail)? {
+            sweep(dir);
+            return alone.share().map_err(fail);
+        }
+        if let Some(lock) = Lock::try_share(&file).map_err(fail)? {
+            // Of builds that were killed, at least.
+            collect::sweep(dir);
+            return Ok(lock);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = cancel.cancelled() => return Err(MvmfileError::Cancelled),
+        }
+    }
+}
+
+/// Removes what was begun, or taken out of use. Only while nobody else is at work.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if UNUSED.iter().any(|begin| name.as_encoded_bytes().starts_with(begin.as_bytes())) {
+            // The next one tries again.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Removes layers; none, and false, while a build is at work.
+pub fn remove(dir: &Path, layers: &[PathBuf]) -> io::Result<bool> {
+    let Some(_alone) = Lock::try_take(&dir.join(LOCK))? else { return Ok(false) };
+    // Half of one must not be found under its name.
+    layers.iter().try_for_each(|layer| set_aside(layer))?;
+    sweep(dir);
+    Ok(true)
+}
+
+/// Layers, and what failed steps left, with the time since they were last of use.
+pub fn unused(dir: &Path) -> Vec<(PathBuf, Duration)> {
     let rest = |entry: fs::DirEntry| {
         let visible = !entry.file_name().as_encoded_bytes().starts_with(b".");
-        let used = entry.metadata().and_then(|meta| meta.modified()).ok().filter(|_| visible)?;
+        let meta = entry.metadata().ok().filter(|meta| meta.is_dir() && visible)?;
         // A clock that went backwards makes it fresh.
-        Some((entry.path(), used.elapsed().unwrap_or_default()))
+        Some((entry.path(), meta.modified().ok()?.elapsed().unwrap_or_default()))
     };
     fs::read_dir(dir).into_iter().flatten().flatten().filter_map(rest).collect()
 }

@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::{Content, FILE, File, Mode, Mvmfile, MvmfileError, Project};
-use crate::event::fault::{Fault, Faults};
+use crate::event::fault::{Fault, Faults, shown};
 use crate::event::words::label;
 use crate::host::chamber::MOST_LAYERS;
 
@@ -17,8 +17,23 @@ use crate::host::chamber::MOST_LAYERS;
 const LONGEST: u64 = 1 << 20;
 /// Most `run` commands: each is a layer, and there are some besides.
 const MOST_COMMANDS: usize = MOST_LAYERS - 16;
-/// Where the guest has file systems of its own, or mvm's.
-const TAKEN: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "etc/mvm", "usr/lib/mvm"];
+/// Where the guest has file systems of its own, or what mvm puts there.
+const TAKEN: [&str; 14] = [
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/inittab",
+    "etc/machine-id",
+    "etc/mvm",
+    "etc/resolv.conf",
+    "etc/service",
+    "sbin/init",
+    "usr/lib/mvm",
+];
 
 impl Project {
     /// The Mvmfile in a directory.
@@ -59,85 +74,101 @@ impl Mvmfile {
 
     fn faults(&self, dir: &Path) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut add = |path: String, what: String, help: &str| {
-            faults.push(Fault { path, what, help: help.into() });
-        };
+        self.check_files(dir, &mut faults);
+        self.check_commands(&mut faults);
+        for name in self.users.keys().filter(|name| ["root", "mvm"].contains(&name.as_str())) {
+            let what = format!("every guest has the user `{name}`");
+            add(
+                &mut faults,
+                format!("users.{name}"),
+                what,
+                "take it out; services and files can be that user's",
+            );
+        }
+        self.check_services(&mut faults);
+        for (index, source) in self.sources.iter().enumerate() {
+            let known = ["http://", "https://", "file:", "copy:", "deb "];
+            let known = known.iter().any(|begin| source.starts_with(begin));
+            if !known || source.contains(char::is_control) {
+                let help = "write its address, e.g. `https://HOST/debian`, or a line for apt: `deb https://HOST/debian bookworm main`";
+                add(&mut faults, format!("sources[{index}]"), format!("`{source}` is no source"), help);
+            }
+        }
+        faults
+    }
+
+    fn check_files(&self, dir: &Path, faults: &mut Vec<Fault>) {
         for (path, file) in &self.files {
             let at = format!("files.\"{path}\"");
             if let Some(taken) = TAKEN.iter().find(|taken| Path::new(path.inside()).starts_with(taken)) {
-                let what = format!("/{taken} of a guest is not part of its image");
-                add(at.clone(), what, "put the file elsewhere, and have a service or a command use it there");
+                let what = format!("/{taken} of a guest is mvm's, or not part of its image");
+                let help = "put the file elsewhere, and have a service or a command use it there";
+                add(faults, at.clone(), what, help);
             }
             if let Some(owner) = file.owner.as_ref().filter(|owner| !is_owner(owner)) {
-                add(at.clone(), format!("the owner `{owner}` cannot be used"), "write USER or USER:GROUP");
+                let what = format!("the owner `{owner}` cannot be used");
+                add(faults, at.clone(), what, "write USER or USER:GROUP");
             }
             let Content::Source(source) = &file.content else { continue };
-            let inside =
+            let is_inside =
                 source.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            if !inside {
-                let what = format!("the source `{}` leads out of the Mvmfile's directory", source.display());
-                add(at, what, "name a file or directory beside or below it");
-            } else if let Err(error) = dir.join(source).symlink_metadata() {
-                let what = format!("the source `{}` cannot be read: {error}", source.display());
-                add(at, what, "it is relative to the Mvmfile; a text goes into `text = \"…\"`");
+            // A link may lead anywhere.
+            match dir.join(source).canonicalize() {
+                Ok(real) if is_inside && dir.canonicalize().is_ok_and(|dir| real.starts_with(dir)) => {}
+                Err(error) if is_inside => {
+                    let what = format!("the source `{}` cannot be read: {error}", source.display());
+                    let help = "it is relative to the Mvmfile; a text goes into `text = \"…\"`";
+                    add(faults, at, what, help);
+                }
+                _ => {
+                    let what =
+                        format!("the source `{}` leads out of the Mvmfile's directory", source.display());
+                    add(faults, at, what, "name a file or directory beside or below it");
+                }
             }
         }
+    }
+
+    fn check_commands(&self, faults: &mut Vec<Fault>) {
         for (index, command) in self.run.iter().enumerate() {
+            let at = format!("run[{index}]");
             if command.trim().is_empty() {
-                add(
-                    format!("run[{index}]"),
-                    "an empty command".into(),
-                    "write a shell command, or take it out",
-                );
+                add(faults, at, "an empty command".into(), "write a shell command, or take it out");
             } else if command.contains('\0') {
-                add(format!("run[{index}]"), "a command with a zero byte".into(), "take it out");
+                add(faults, at, "a command with a zero byte".into(), "take it out");
             }
         }
         if self.run.len() > MOST_COMMANDS {
             let what = format!("{} commands; {MOST_COMMANDS} are the most", self.run.len());
-            add("run".into(), what, "join some with `&&`");
+            add(faults, "run".into(), what, "join some with `&&`");
         }
-        for name in self.users.keys().filter(|name| ["root", "mvm"].contains(&name.as_str())) {
-            add(format!("users.{name}"), format!("every guest has the user `{name}`"), "take it out");
-        }
+    }
+
+    fn check_services(&self, faults: &mut Vec<Fault>) {
         for (name, service) in &self.services {
             let at = format!("services.{name}");
             if name.as_str() == "sshd" {
-                add(at.clone(), "every guest has this service".into(), "give it another name");
+                add(faults, at.clone(), "every guest has this service".into(), "give it another name");
             }
             if service.run.trim().is_empty() || service.run.contains('\0') {
-                add(
-                    format!("{at}.run"),
-                    "it is no script".into(),
-                    "write what starts it, e.g. `exec python3 app.py`",
-                );
+                let help = "write what starts it, e.g. `exec python3 app.py`";
+                add(faults, format!("{at}.run"), "it is no script".into(), help);
             }
             for (key, value) in &service.env {
                 let is_name = !key.is_empty()
                     && !key.starts_with(|c: char| c.is_ascii_digit())
                     && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
                 if !is_name || value.contains('\0') {
-                    add(
-                        format!("{at}.env"),
-                        format!("`{key}` cannot be a variable"),
-                        "use letters, digits and `_`",
-                    );
+                    let what = format!("`{key}` cannot be a variable");
+                    add(faults, format!("{at}.env"), what, "use letters, digits and `_`");
                 }
             }
         }
-        if let Some(mirror) = &self.mirror {
-            let known =
-                ["http://", "https://", "file://", "copy://"].iter().any(|scheme| mirror.starts_with(scheme));
-            if !known || mirror.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                add(
-                    "mirror".into(),
-                    format!("`{mirror}` is no mirror"),
-                    "write its address, e.g. `https://HOST/debian`",
-                );
-            }
-        }
-        faults
     }
+}
+
+fn add(faults: &mut Vec<Fault>, path: String, what: String, help: &str) {
+    faults.push(Fault { path: shown(&path), what: shown(&what), help: help.into() });
 }
 
 fn is_owner(owner: &str) -> bool {

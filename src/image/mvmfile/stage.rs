@@ -1,13 +1,17 @@
 //! From an Mvmfile to the layers of its image, each known by what goes into it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::guest::{self, quoted};
-use super::tree::Archive;
-use super::{Content, MvmfileError, Project};
+use super::sources::sources;
+use super::tree::Files;
+use super::{Content, MvmfileError, Project, User};
+use crate::event::fault::shown;
 use crate::host::files::hex;
 use crate::host::packages::MMDEBSTRAP;
 use crate::host::paths::Paths;
@@ -27,6 +31,7 @@ const LEFT_OUT: [&str; 8] = [
     "path-include=/usr/share/locale/locale.alias",
     "path-exclude=/usr/share/man/*",
 ];
+const USERS: &str = include_str!("../../../assets/mvmfile/users.sh");
 const FILES: &str = include_str!("../../../assets/mvmfile/files.sh");
 const GUEST: &str = include_str!("../../../assets/mvmfile/guest.sh");
 
@@ -59,82 +64,60 @@ pub(super) enum How {
         script: String,
         /// Its arguments.
         args: Vec<String>,
-        /// What it reads on its standard input.
-        input: Option<PathBuf>,
+        /// What it reads on its standard input, as an archive with this digest.
+        input: Option<(Files, String)>,
         /// Whether it may look for other machines.
         network: bool,
     },
 }
 
-/// The layers, the lowest first. Files go into archives in `dir`.
-pub(super) fn steps(project: &Project, paths: &Paths, dir: &Path) -> Result<Vec<Step>, MvmfileError> {
+/// The layers, the lowest first. None of the files `but` is in any.
+pub(super) fn steps(
+    project: &Project,
+    paths: &Paths,
+    but: &[PathBuf],
+    cancel: &CancellationToken,
+) -> Result<Vec<Step>, MvmfileError> {
     let file = &project.file;
     let mut steps = Steps(Vec::new());
-    steps.add("packages", format!("installing the packages of {}", file.base), root(project), "");
-    if !file.users.is_empty() {
-        steps.add("users", "making the users".into(), script(users(project), false), "");
-    }
+    steps.add("packages", format!("installing the packages of {}", file.base), root(project)?);
+    steps.add("users", "making the users".into(), script(users(project), false));
     if !file.files.is_empty() {
-        let input = dir.join("files.tar");
-        let mut archive = Archive::create(input.clone())?;
-        let own = format!("{}.elf", project.name);
-        let mut owners = Vec::new();
-        for (path, file) in &file.files {
-            let mode = file.mode.map(|mode| mode.0);
-            match &file.content {
-                Content::Text(text) => archive.text(path.inside(), mode.unwrap_or(0o644), text)?,
-                Content::Source(source) => {
-                    archive.put(path.inside(), &project.dir.join(source), mode, Some(&own))?;
-                }
-            }
-            owners.extend(file.owner.iter().flat_map(|owner| [owner.clone(), path.to_string()]));
-        }
-        let digest = archive.finish()?;
-        let how = How::Script { script: FILES.into(), args: owners, input: Some(input), network: false };
-        steps.add("files", "copying the files".into(), how, &digest);
+        steps.add("files", "copying the files".into(), files(project, but, cancel)?);
     }
     for (index, command) in file.run.iter().enumerate() {
-        steps.add(
-            &format!("run-{}", index + 1),
-            format!("`{}`", first_line(command)),
-            script(command.clone(), true),
-            "",
-        );
+        let what = format!("`{}`", shown(&first_line(command)));
+        steps.add(&format!("run-{}", index + 1), what, script(command.clone(), true));
     }
-    let input = dir.join("guest.tar");
-    let mut archive = Archive::create(input.clone())?;
-    guest::add(&mut archive, paths)?;
+    let mut files = Files::default();
+    guest::add(&mut files, paths)?;
     let mut users: Vec<String> = Vec::new();
     for (name, service) in &file.services {
-        guest::service(&mut archive, name.as_str(), service)?;
+        guest::service(&mut files, name.as_str(), service);
         users.extend(service.user.iter().map(ToString::to_string));
     }
-    archive.text("etc/motd", 0o644, &format!("mvm guest {}, from {}\n", project.name, file.base))?;
-    let digest = archive.finish()?;
-    let how = How::Script { script: GUEST.into(), args: users, input: Some(input), network: false };
-    steps.add("guest", "adding the services".into(), how, &digest);
+    steps.add("guest", "adding the services".into(), unpacking(GUEST, users, files, cancel)?);
     Ok(steps.0)
 }
 
 struct Steps(Vec<Step>);
 
 impl Steps {
-    /// Adds a step; `content` stands for what it reads.
-    fn add(&mut self, name: &str, what: String, how: How, content: &str) {
+    fn add(&mut self, name: &str, what: String, how: How) {
         let mut digest = Sha256::new();
         let below = self.0.last().map_or(LAYOUT, |step| &step.key);
-        // Where the archive lies does not matter, what is in it does.
         let words: Vec<String> = match &how {
             How::Root { before, after } => {
                 before.iter().chain(after).map(|word| word.to_string_lossy().into_owned()).collect()
             }
-            How::Script { script, args, network, .. } => {
+            How::Script { script, args, network, input } => {
                 let mut words = vec![script.clone(), network.to_string()];
+                words.extend(input.iter().map(|(_, digest)| digest.clone()));
                 words.extend(args.iter().cloned());
                 words
             }
         };
-        for word in [below, content].into_iter().chain(words.iter().map(String::as_str)) {
+        for word in std::iter::once(below).chain(words.iter().map(String::as_str)) {
             digest.update((word.len() as u64).to_le_bytes());
             digest.update(word);
         }
@@ -147,12 +130,42 @@ fn script(script: String, network: bool) -> How {
     How::Script { script, args: Vec::new(), input: None, network }
 }
 
-fn root(project: &Project) -> How {
+/// A script that unpacks files.
+fn unpacking(
+    script: &str,
+    args: Vec<String>,
+    files: Files,
+    cancel: &CancellationToken,
+) -> Result<How, MvmfileError> {
+    let digest = files.digest(cancel)?;
+    Ok(How::Script { script: script.into(), args, input: Some((files, digest)), network: false })
+}
+
+/// The project's own files.
+fn files(project: &Project, but: &[PathBuf], cancel: &CancellationToken) -> Result<How, MvmfileError> {
+    let mut files = Files::default();
+    let mut owners = BTreeSet::new();
+    for (path, file) in &project.file.files {
+        let from = files.len();
+        let mode = file.mode.map(|mode| mode.0);
+        match &file.content {
+            Content::Text(text) => files.text(path.inside(), mode.unwrap_or(0o644), text.as_str()),
+            Content::Source(source) => files.put(path.inside(), &project.dir.join(source), mode, but)?,
+        }
+        if let Some(owner) = &file.owner {
+            let (user, group) = owner.split_once(':').unwrap_or((owner, owner));
+            files.own(from, user, group);
+            owners.insert([user.to_string(), group.to_string()]);
+        }
+    }
+    unpacking(FILES, owners.into_iter().flatten().collect(), files, cancel)
+}
+
+fn root(project: &Project) -> Result<How, MvmfileError> {
     let file = &project.file;
-    let mut packages: Vec<&str> =
-        ALWAYS.into_iter().chain(file.packages.iter().map(|it| it.as_str())).collect();
-    packages.sort_unstable();
-    packages.dedup();
+    let named = file.packages.iter().map(|package| package.as_str());
+    let packages: BTreeSet<&str> = ALWAYS.into_iter().chain(named).collect();
+    let packages: Vec<&str> = packages.into_iter().collect();
     let mut before: Vec<OsString> = vec![MMDEBSTRAP.provides.into()];
     before
         .extend(["--mode=root", "--format=directory", "--variant=minbase", "--verbose"].map(OsString::from));
@@ -161,29 +174,34 @@ fn root(project: &Project) -> How {
     before.push("--aptopt=APT::Sandbox::User \"root\"".into());
     before.push(format!("--include={}", packages.join(",")).into());
     before.push(file.base.suite.clone().into());
-    How::Root { before, after: file.mirror.iter().map(OsString::from).collect() }
+    let after = sources(&file.base, &file.sources)?.into_iter().map(OsString::from).collect();
+    Ok(How::Root { before, after })
 }
 
 /// The commands that make the users.
 fn users(project: &Project) -> String {
-    let mut text = String::new();
-    for (name, account) in &project.file.users {
-        text += "useradd --create-home --user-group";
-        if let Some(uid) = account.uid {
-            text += &format!(" --uid {uid}");
-        }
-        if let Some(home) = &account.home {
-            text += &format!(" --home-dir {}", quoted(home.as_str()));
-        }
-        let shell = account.shell.as_ref().map_or("/bin/sh", |shell| shell.as_str());
-        text += &format!(" --shell {}", quoted(shell));
-        if !account.groups.is_empty() {
-            let groups: Vec<&str> = account.groups.iter().map(|group| group.as_str()).collect();
-            text += &format!(" --groups {}", groups.join(","));
-        }
-        text += &format!(" {name}\n");
+    let users = &project.file.users;
+    let (numbered, others): (Vec<_>, Vec<_>) = users.iter().partition(|(_, account)| account.uid.is_some());
+    let of = |users: Vec<(&User, &super::Account)>| users.into_iter().map(useradd).collect::<String>();
+    let own = "useradd --create-home --user-group --shell /bin/bash --groups kvm --password '*' mvm\n";
+    [USERS, &of(numbered), own, &of(others)].concat()
+}
+
+fn useradd((name, account): (&User, &super::Account)) -> String {
+    let mut text = String::from("useradd --create-home --user-group");
+    if let Some(uid) = account.uid {
+        text += &format!(" --uid {uid}");
     }
-    text
+    if let Some(home) = &account.home {
+        text += &format!(" --home-dir {}", quoted(home.as_str()));
+    }
+    let shell = account.shell.as_ref().map_or("/bin/sh", |shell| shell.as_str());
+    text += &format!(" --shell {}", quoted(shell));
+    if !account.groups.is_empty() {
+        let groups: Vec<&str> = account.groups.iter().map(|group| group.as_str()).collect();
+        text += &format!(" --groups {}", groups.join(","));
+    }
+    text + &format!(" {name}\n")
 }
 
 fn first_line(command: &str) -> String {
@@ -195,6 +213,7 @@ fn first_line(command: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -216,11 +235,13 @@ mod tests {
         }
         fs::write(project.join(super::super::FILE), mvmfile).unwrap();
         let project = Project::read(&project).unwrap();
-        let steps = steps(&project, &paths, dir).unwrap();
+        let steps = steps(&project, &paths, &[], &CancellationToken::new()).unwrap();
         steps.into_iter().map(|step| (step.name, step.key)).collect()
     }
 
+    // Archives of its own, as this machine may have no keys.
     const WEB: &str = "
+        sources = ['http://127.0.0.1/debian']
         packages = ['nginx']
         run = ['make', 'make install']
         [users.web]

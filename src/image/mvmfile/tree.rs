@@ -1,15 +1,18 @@
-//! Files on their way into an image: a tar archive that is the same whenever they are.
+//! Files on their way into an image: what they are, and the tar archive of them.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
+use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
+use tokio_util::sync::CancellationToken;
 
 use super::MvmfileError;
-use crate::host::digest::Digesting;
+use crate::host::digest::{Cancellable, Digesting};
 use crate::host::files::hex;
 
 /// Names what a directory keeps to itself, as `.gitignore` does for git.
@@ -17,121 +20,177 @@ const IGNORE: &str = ".mvmignore";
 /// Never of use in a guest.
 const NEVER: &str = ".git";
 
-/// An archive that is being written, and its digest.
-pub(super) struct Archive {
-    tar: Builder<Digesting<BufWriter<File>>>,
-    path: PathBuf,
+/// Files that go into an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Files(Vec<Entry>);
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    place: PathBuf,
+    content: Content,
+    mode: u32,
+    /// User and group, by their names in the image.
+    owner: Option<(String, String)>,
 }
 
-impl Archive {
-    pub fn create(path: PathBuf) -> Result<Self, MvmfileError> {
-        let file = File::create(&path).map_err(MvmfileError::file("write", &path))?;
-        Ok(Self { tar: Builder::new(Digesting::new(BufWriter::new(file))), path })
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Text(String),
+    File(PathBuf),
+    Directory,
+    Link(PathBuf),
+}
 
+impl Files {
     /// Adds a file of this content.
-    pub fn text(&mut self, place: &str, mode: u32, content: &str) -> Result<(), MvmfileError> {
-        let mut header = header(EntryType::Regular, mode, content.len() as u64);
-        let added = self.tar.append_data(&mut header, place, content.as_bytes());
-        added.map_err(MvmfileError::file("write", &self.path))
+    pub fn text(&mut self, place: &str, mode: u32, text: impl Into<String>) {
+        self.push(Path::new(place), Content::Text(text.into()), mode);
     }
 
-    /// Adds a file, or a directory with all that is in it, except for what is called `but`. Files without a
-    /// mode are executable or not, as they are here.
+    /// Adds a file, or a directory with all that is in it except for the files `but`. Those without a mode are
+    /// executable or not, as they are here.
     pub fn put(
         &mut self,
         place: &str,
         source: &Path,
         mode: Option<u32>,
-        but: Option<&str>,
+        but: &[PathBuf],
     ) -> Result<(), MvmfileError> {
-        let meta = fs::metadata(source).map_err(MvmfileError::file("read", source))?;
-        if !meta.is_dir() {
+        let place = Path::new(place);
+        if !fs::metadata(source).map_err(MvmfileError::file("read", source))?.is_dir() {
             return self.file(place, source, mode);
         }
         let mut walk = WalkBuilder::new(source);
         walk.standard_filters(false).add_custom_ignore_filename(IGNORE).sort_by_file_name(|a, b| a.cmp(b));
-        let unwanted = move |name: &std::ffi::OsStr| name == NEVER || name == IGNORE;
-        let but = but.map(std::ffi::OsString::from);
-        walk.filter_entry(move |entry| {
-            entry.depth() == 0 || !unwanted(entry.file_name()) && but.as_deref() != Some(entry.file_name())
+        walk.filter_entry(|entry| {
+            entry.depth() == 0 || entry.file_name() != NEVER && entry.file_name() != IGNORE
         });
         for entry in walk.build() {
             let entry = entry.map_err(|error| {
-                MvmfileError::file("read", source)(
-                    error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()),
-                )
+                let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
+                MvmfileError::file("read", source)(error)
             })?;
             let path = entry.path();
-            let inside = path.strip_prefix(source).unwrap_or(path);
-            let place = if entry.depth() == 0 { PathBuf::from(place) } else { Path::new(place).join(inside) };
-            let place = place.to_string_lossy();
-            let kind = entry.file_type();
-            match kind {
-                Some(kind) if entry.depth() == 0 || kind.is_dir() => {
-                    self.directory(&place, mode.filter(|_| entry.depth() == 0))?
+            let below = path.strip_prefix(source).unwrap_or(path);
+            match entry.file_type() {
+                _ if entry.depth() == 0 => self.push(place, Content::Directory, mode.unwrap_or(0o755)),
+                Some(kind) if kind.is_dir() => self.push(&place.join(below), Content::Directory, 0o755),
+                Some(kind) if kind.is_symlink() => {
+                    let target = fs::read_link(path).map_err(MvmfileError::file("read", path))?;
+                    self.push(&place.join(below), Content::Link(target), 0o777);
                 }
-                Some(kind) if kind.is_symlink() => self.link(&place, path)?,
-                _ => self.file(&place, path, None)?,
+                _ if but.iter().any(|but| but == path) => {}
+                _ => self.file(&place.join(below), path, None)?,
             }
         }
         Ok(())
     }
 
-    fn directory(&mut self, place: &str, mode: Option<u32>) -> Result<(), MvmfileError> {
-        let mut header = header(EntryType::Directory, mode.unwrap_or(0o755), 0);
-        let added = self.tar.append_data(&mut header, place, io::empty());
-        added.map_err(MvmfileError::file("write", &self.path))
-    }
-
-    fn link(&mut self, place: &str, path: &Path) -> Result<(), MvmfileError> {
-        let target = fs::read_link(path).map_err(MvmfileError::file("read", path))?;
-        let mut header = header(EntryType::Symlink, 0o777, 0);
-        let added = self.tar.append_link(&mut header, place, target);
-        added.map_err(MvmfileError::file("write", &self.path))
-    }
-
-    fn file(&mut self, place: &str, path: &Path, mode: Option<u32>) -> Result<(), MvmfileError> {
+    fn file(&mut self, place: &Path, path: &Path, mode: Option<u32>) -> Result<(), MvmfileError> {
         let read = MvmfileError::file("read", path);
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        let (meta, file) = match opened {
-            Ok((meta, file)) if meta.is_file() => (meta, file),
+        // Looked at before it is opened: somebody would have to write into a pipe.
+        let meta = match fs::metadata(path) {
+            Ok(meta) if meta.is_file() => meta,
             Ok(_) => return Err(read(io::Error::other("it is neither a file, a directory nor a link"))),
             Err(error) => return Err(read(error)),
         };
         let usual = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-        let mut header = header(EntryType::Regular, mode.unwrap_or(usual), meta.len());
-        let mut content = file.take(meta.len());
-        self.tar
-            .append_data(&mut header, place, &mut content)
-            .map_err(MvmfileError::file("write", &self.path))?;
-        match content.limit() {
-            0 => Ok(()),
-            _ => Err(read(io::Error::other("it was written to meanwhile"))),
+        self.push(place, Content::File(path.into()), mode.unwrap_or(usual));
+        Ok(())
+    }
+
+    fn push(&mut self, place: &Path, content: Content, mode: u32) {
+        self.0.push(Entry { place: place.into(), content, mode, owner: None });
+    }
+
+    /// Has all that is added from the `from`th on be somebody's, by the names in the image.
+    pub fn own(&mut self, from: usize, user: &str, group: &str) {
+        for entry in &mut self.0[from..] {
+            entry.owner = Some((user.into(), group.into()));
         }
     }
 
-    /// Completes it; gives its digest.
-    pub fn finish(self) -> Result<String, MvmfileError> {
-        let Self { tar, path } = self;
-        let finished = tar.into_inner().and_then(|mut writer| {
-            writer.flush()?;
-            Ok(hex(&writer.finish().1))
-        });
-        finished.map_err(MvmfileError::file("write", path))
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
-}
 
-/// Owned by root, and of no time of its own.
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(1);
-    header.set_uid(0);
-    header.set_gid(0);
-    header
+    /// The digest of what they are and hold, but not of their times.
+    pub fn digest(&self, cancel: &CancellationToken) -> Result<String, MvmfileError> {
+        self.pack(io::sink(), cancel)
+    }
+
+    /// Writes a tar archive, which must have this digest.
+    pub fn write(&self, to: &Path, digest: &str, cancel: &CancellationToken) -> Result<(), MvmfileError> {
+        let file = File::create(to).map_err(MvmfileError::file("write", to))?;
+        match self.pack(io::BufWriter::new(file), cancel)? {
+            found if found == digest => Ok(()),
+            _ => Err(MvmfileError::Changed),
+        }
+    }
+
+    fn pack(&self, to: impl Write, cancel: &CancellationToken) -> Result<String, MvmfileError> {
+        let mut tar = Builder::new(to);
+        let mut digest = Sha256::new();
+        let now = jiff::Timestamp::now().as_second().unsigned_abs();
+        let write = |error| MvmfileError::file("write", "the archive of files")(error);
+        for Entry { place, content, mode, owner } in &self.0 {
+            let mut header = Header::new_gnu();
+            header.set_mode(*mode);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(now);
+            if let Some((user, group)) = owner {
+                header.set_username(user).and_then(|()| header.set_groupname(group)).map_err(write)?;
+            }
+            let mut of = |kind: &str, content: &[u8]| {
+                let owner = owner.as_ref().map_or(String::new(), |(user, group)| format!("{user}:{group}"));
+                let head = format!("{kind} {mode:o} {owner} {}", content.len());
+                for part in [head.as_bytes(), place.as_os_str().as_bytes(), content] {
+                    digest.update((part.len() as u64).to_le_bytes());
+                    digest.update(part);
+                }
+            };
+            match content {
+                Content::Text(text) => {
+                    of("file", &Sha256::digest(text));
+                    header.set_entry_type(EntryType::Regular);
+                    header.set_size(text.len() as u64);
+                    tar.append_data(&mut header, place, text.as_bytes()).map_err(write)?;
+                }
+                Content::Directory => {
+                    of("directory", b"");
+                    header.set_entry_type(EntryType::Directory);
+                    header.set_size(0);
+                    tar.append_data(&mut header, place, io::empty()).map_err(write)?;
+                }
+                Content::Link(target) => {
+                    of("link", target.as_os_str().as_bytes());
+                    header.set_entry_type(EntryType::Symlink);
+                    header.set_size(0);
+                    tar.append_link(&mut header, place, target).map_err(write)?;
+                }
+                Content::File(path) => {
+                    let read = || MvmfileError::file("read", path);
+                    let file = File::open(path).map_err(read())?;
+                    let meta = file.metadata().map_err(read())?;
+                    header.set_entry_type(EntryType::Regular);
+                    header.set_size(meta.len());
+                    header.set_mtime(meta.mtime().unsigned_abs());
+                    let bytes = Cancellable { inner: file.take(meta.len()), cancel };
+                    let mut bytes = Digesting::new(bytes);
+                    tar.append_data(&mut header, place, &mut bytes).map_err(read())?;
+                    if bytes.count() != meta.len() {
+                        return Err(MvmfileError::Changed);
+                    }
+                    of("file", &bytes.finish().1);
+                }
+            }
+        }
+        tar.into_inner().and_then(|mut to| to.flush()).map_err(write)?;
+        Ok(hex(&digest.finalize()))
+    }
 }
 
 #[cfg(test)]
@@ -139,63 +198,111 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn names(path: &Path) -> Vec<String> {
-        let mut archive = tar::Archive::new(File::open(path).unwrap());
-        let entries = archive.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            let mode = entry.header().mode().unwrap();
-            format!("{:o} {}", mode, entry.path().unwrap().display())
-        });
-        entries.collect()
-    }
+    struct App(tempfile::TempDir);
 
-    fn packed(dir: &Path, to: &Path) -> String {
-        let mut archive = Archive::create(to.into()).unwrap();
-        archive.put("srv/app", dir, None, Some("app.elf")).unwrap();
-        archive.finish().unwrap()
+    impl App {
+        fn new() -> Self {
+            let base = tempfile::tempdir().unwrap();
+            fs::create_dir(base.path().join("app")).unwrap();
+            Self(base)
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.dir().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn dir(&self) -> PathBuf {
+            self.0.path().join("app")
+        }
+
+        fn files(&self, but: &[PathBuf]) -> Result<Files, MvmfileError> {
+            let mut files = Files::default();
+            files.put("srv/app", &self.dir(), None, but)?;
+            Ok(files)
+        }
+
+        fn digest(&self) -> String {
+            self.files(&[]).unwrap().digest(&CancellationToken::new()).unwrap()
+        }
     }
 
     #[test]
     fn an_archive_holds_a_directory_without_what_it_keeps_to_itself() {
-        let base = tempfile::tempdir().unwrap();
-        let dir = base.path().join("app");
-        for name in [".git", "bin", "cache"] {
-            fs::create_dir_all(dir.join(name)).unwrap();
-            fs::write(dir.join(name).join("x"), "").unwrap();
+        let app = App::new();
+        for name in [".git/x", "cache/x", "bin/x", "bin/app.elf"] {
+            app.write(name, "");
         }
-        fs::write(dir.join("app.elf"), "").unwrap();
-        fs::write(dir.join(".mvmignore"), "cache\n").unwrap();
-        fs::set_permissions(dir.join("bin/x"), fs::Permissions::from_mode(0o700)).unwrap();
-        symlink("bin/x", dir.join("link")).unwrap();
-        let tar = base.path().join("tar");
-        packed(&dir, &tar);
-        assert_eq!(names(&tar), ["755 srv/app", "755 srv/app/bin", "755 srv/app/bin/x", "777 srv/app/link"]);
+        let output = app.write("app.elf", "");
+        app.write(".mvmignore", "cache\n");
+        fs::set_permissions(app.dir().join("bin/x"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("bin/x", app.dir().join("link")).unwrap();
+        let mut files = app.files(&[output]).unwrap();
+        files.own(0, "web", "www-data");
+        let tar = app.0.path().join("tar");
+        let cancel = CancellationToken::new();
+        files.write(&tar, &files.digest(&cancel).unwrap(), &cancel).unwrap();
+        let mut archive = tar::Archive::new(File::open(tar).unwrap());
+        let names = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            let user = header.username().unwrap().unwrap();
+            format!("{user} {:o} {}", header.mode().unwrap(), entry.path().unwrap().display())
+        });
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            [
+                "web 755 srv/app",
+                "web 755 srv/app/bin",
+                "web 644 srv/app/bin/app.elf",
+                "web 755 srv/app/bin/x",
+                "web 777 srv/app/link"
+            ]
+        );
     }
 
     #[test]
-    fn the_same_files_give_the_same_digest_and_others_another() {
-        let base = tempfile::tempdir().unwrap();
-        let dir = base.path().join("app");
-        fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("a"), "1").unwrap();
-        let tar = base.path().join("tar");
-        let first = packed(&dir, &tar);
-        fs::remove_file(dir.join("a")).unwrap();
-        fs::write(dir.join("a"), "1").unwrap();
-        assert_eq!(packed(&dir, &tar), first);
-        fs::write(dir.join("a"), "2").unwrap();
-        assert_ne!(packed(&dir, &tar), first);
+    fn the_same_files_give_the_same_digest_whenever_they_were_written_and_others_another() {
+        let app = App::new();
+        let path = app.write("a", "1");
+        let first = app.digest();
+        File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(app.digest(), first);
+        app.write("a", "2");
+        let second = app.digest();
+        assert_ne!(second, first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_ne!(app.digest(), second);
     }
 
     #[test]
-    fn what_is_no_file_is_refused_by_name() {
-        let base = tempfile::tempdir().unwrap();
-        let dir = base.path().join("app");
-        fs::create_dir(&dir).unwrap();
-        let socket = dir.join("socket");
-        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let mut archive = Archive::create(base.path().join("tar")).unwrap();
-        let error = archive.put("srv", &dir, None, None).unwrap_err().to_string();
-        assert!(error.contains("app/socket"), "{error}");
+    fn an_archive_of_files_that_have_changed_since_is_none() {
+        let app = App::new();
+        app.write("a", "1");
+        let (files, cancel) = (app.files(&[]).unwrap(), CancellationToken::new());
+        let digest = files.digest(&cancel).unwrap();
+        app.write("a", "2");
+        let written = files.write(&app.0.path().join("tar"), &digest, &cancel);
+        assert!(matches!(written, Err(MvmfileError::Changed)));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_by_name_and_not_waited_for() {
+        let app = App::new();
+        let pipe = app.dir().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = app.files(&[]).unwrap_err().to_string();
+        assert!(error.contains("app/pipe"), "{error}");
+    }
+
+    #[test]
+    fn a_digest_that_nobody_wants_any_more_ends() {
+        let app = App::new();
+        app.write("a", "1");
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        assert!(app.files(&[]).unwrap().digest(&cancel).unwrap_err().is_cancelled());
     }
 }

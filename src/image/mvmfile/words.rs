@@ -137,19 +137,38 @@ impl GuestPath {
     }
 }
 
+/// A distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// Debian.
+    Debian,
+    /// Ubuntu.
+    Ubuntu,
+}
+
+impl Distribution {
+    /// As a base begins.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Ubuntu => "ubuntu",
+        }
+    }
+}
+
 /// The distribution an image begins with: `debian:bookworm`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Base {
-    /// `debian` or `ubuntu`.
-    pub distribution: String,
+    /// The distribution.
+    pub distribution: Distribution,
     /// Its release, by the code name.
     pub suite: String,
 }
 
 impl Default for Base {
     fn default() -> Self {
-        Self { distribution: "debian".into(), suite: "bookworm".into() }
+        Self { distribution: Distribution::Debian, suite: "bookworm".into() }
     }
 }
 
@@ -157,11 +176,14 @@ impl TryFrom<String> for Base {
     type Error = WordError;
 
     fn try_from(text: String) -> Result<Self, WordError> {
-        match text.split_once(':') {
-            Some((distribution @ ("debian" | "ubuntu"), suite)) if is_label(suite) => {
-                Ok(Self { distribution: distribution.into(), suite: suite.into() })
-            }
-            _ => wrong(
+        let known = [Distribution::Debian, Distribution::Ubuntu];
+        let read = text.split_once(':').and_then(|(name, suite)| {
+            let distribution = known.into_iter().find(|known| known.name() == name)?;
+            is_label(suite).then(|| Self { distribution, suite: suite.into() })
+        });
+        match read {
+            Some(base) => Ok(base),
+            None => wrong(
                 "the base",
                 &text,
                 "write DISTRIBUTION:RELEASE, e.g. `debian:bookworm` or `ubuntu:noble`",
@@ -172,7 +194,7 @@ impl TryFrom<String> for Base {
 
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.distribution, self.suite)
+        write!(f, "{}:{}", self.distribution.name(), self.suite)
     }
 }
 
@@ -196,8 +218,8 @@ impl TryFrom<String> for Mode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PortWord")]
 pub struct Port {
-    /// `[ADDR:]HOST:GUEST`; what may stand before the last colon is for who listens there.
-    pub map: String,
+    /// The host's, on loopback; 0 lets the system choose.
+    pub host: u16,
     /// The guest's port.
     pub guest: u16,
 }
@@ -218,12 +240,22 @@ impl TryFrom<PortWord> for Port {
             PortWord::Number(number) => number.to_string(),
             PortWord::Text(text) => text,
         };
-        let guest = text.rsplit(':').next().unwrap_or_default().parse().ok().filter(|port| *port != 0);
-        match guest {
-            Some(guest) if text.contains(':') => Ok(Self { map: text, guest }),
-            Some(guest) => Ok(Self { map: format!("{guest}:{guest}"), guest }),
-            None => wrong("the port", &text, "write the guest's port, `80`, or HOST:GUEST, `\"8080:80\"`"),
+        let number = |text: &str| text.parse::<u16>().ok();
+        let (host, guest) = match text.split_once(':') {
+            Some((host, guest)) => (number(host), number(guest)),
+            None => (number(&text), number(&text)),
+        };
+        // An address to listen on is for who starts it.
+        match (host, guest.filter(|guest| *guest != 0)) {
+            (Some(host), Some(guest)) => Ok(Self { host, guest }),
+            _ => wrong("the port", &text, "write the guest's port, `80`, or HOST:GUEST, `\"8080:80\"`"),
         }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.guest)
     }
 }
 
@@ -234,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_port_is_published_at_its_own_number_unless_it_says_otherwise() {
-        let port = |word| Port::try_from(word).map(|port| (port.map, port.guest));
-        assert_eq!(port(PortWord::Number(80)).unwrap(), ("80:80".into(), 80));
-        assert_eq!(port(PortWord::Text("8080:80".into())).unwrap(), ("8080:80".into(), 80));
-        for text in ["", "0", "80:", "80:0", "x", "70000"] {
+        let port = |word| Port::try_from(word).map(|port| port.to_string());
+        assert_eq!(port(PortWord::Number(80)).unwrap(), "80:80");
+        assert_eq!(port(PortWord::Text("8080:80".into())).unwrap(), "8080:80");
+        for text in ["", "0", "80:", "80:0", "x", "70000", "0.0.0.0:80:80"] {
             assert!(port(PortWord::Text(text.into())).is_err(), "{text}");
         }
         assert!(port(PortWord::Number(-1)).is_err());

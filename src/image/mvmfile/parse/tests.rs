@@ -78,7 +78,7 @@ fn what_is_not_of_the_schema_is_told_with_its_place_and_what_is_meant() {
 #[test]
 fn what_cannot_be_is_told_all_at_once() {
     let text = "
-        mirror = 'ftp://x'
+        sources = ['ftp://x']
         run = ['', 'true']
         [files]
         '/proc/x' = 'here'
@@ -98,20 +98,20 @@ fn what_cannot_be_is_told_all_at_once() {
     help: it is relative to the Mvmfile; a text goes into `text = "…"`
     files."/etc/c": the owner `A B` cannot be used
     help: write USER or USER:GROUP
-    files."/proc/x": /proc of a guest is not part of its image
+    files."/proc/x": /proc of a guest is mvm's, or not part of its image
     help: put the file elsewhere, and have a service or a command use it there
     run[0]: an empty command
     help: write a shell command, or take it out
     users.root: every guest has the user `root`
-    help: take it out
+    help: take it out; services and files can be that user's
     services.sshd: every guest has this service
     help: give it another name
     services.sshd.run: it is no script
     help: write what starts it, e.g. `exec python3 app.py`
     services.sshd.env: `A B` cannot be a variable
     help: use letters, digits and `_`
-    mirror: `ftp://x` is no mirror
-    help: write its address, e.g. `https://HOST/debian`
+    sources[0]: `ftp://x` is no source
+    help: write its address, e.g. `https://HOST/debian`, or a line for apt: `deb https://HOST/debian bookworm main`
     "#);
 }
 
