@@ -45,7 +45,7 @@ An `Mvmfile.toml`, of which all may be left out (`mvm init --template debian` wr
   ports = [\"8080:80\"]
   [files]
   \"/srv/site\" = \"site\"
-  \"/etc/motd\" = { text = \"hello\\n\", mode = \"644\", owner = \"USER:GROUP\" }
+  \"/etc/motd\" = { text = \"hello\\n\", mode = \"644\", owner = \"keeper:www-data\" }
   [users.keeper]             # uid, groups, home, shell
   [services.nginx]           # run, user, dir, env
   run = \"exec nginx -g 'daemon off;'\"

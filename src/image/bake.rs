@@ -137,7 +137,7 @@ pub enum BakeError {
         path: PathBuf,
     },
     /// A file cannot be written or read.
-    #[error("cannot {action} `{}`: {source}\nhelp: is it the right place, is there space left on it, and may you write there?", path.display())]
+    #[error("cannot {action} `{}`: {source}\nhelp: {}", path.display(), file_help(action))]
     File {
         /// What was tried.
         action: &'static str,
@@ -146,6 +146,13 @@ pub enum BakeError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn file_help(action: &str) -> &'static str {
+    match action {
+        "read" => "give the file that `mvm build` has written",
+        _ => "is it the right place, is there space left on it, and may you write there?",
+    }
 }
 
 impl BakeError {

@@ -161,6 +161,8 @@ impl Tree {
         for word in words.filter(|word| word.contains('/')) {
             // A colour may stand right before it.
             let word = &word[word.find('/').unwrap_or(0)..];
+            // What a layer that failed has left is beside it.
+            let word = word.strip_suffix(".failed").unwrap_or(word);
             let Some(at) = self.find(word).filter(|at| self.all[*at].above.is_none()) else { continue };
             self.close(at, time, State::Failed);
             self.all[at].state = State::Failed;

@@ -12,7 +12,7 @@ use super::layers::{self, Layer, Layers};
 use super::stage::{Step, steps};
 use super::{MvmfileError, Project};
 use crate::artifacts::{GUEST_CONTRACT, ImageInfo};
-use crate::event::EventSink;
+use crate::event::{EventSink, Kind};
 use crate::host::chamber::Chamber;
 use crate::host::child::{find_program, itself};
 use crate::host::files::{Lock, hex};
@@ -102,7 +102,12 @@ pub async fn build(
     sink.phase("layers");
     let mut made: Vec<Layer> = Vec::new();
     let mut found = Vec::new();
+    let expected = plan.steps.len() as u64;
+    let progress = |done: u64, running| {
+        sink.send(Kind::Progress { id: None, done, expected, running, failed: 0 });
+    };
     for (id, step) in plan.steps.iter().enumerate() {
+        progress(id as u64, 1);
         let layer = match layers.find(step).filter(|_| !rebuild) {
             Some(layer) => {
                 found.push(step.name.as_str());
@@ -112,6 +117,7 @@ pub async fn build(
         };
         made.push(layer);
     }
+    progress(expected, 0);
     if !found.is_empty() {
         sink.info(format!("as they were: {}", found.join(", ")));
     }

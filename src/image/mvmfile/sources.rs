@@ -8,11 +8,14 @@ use super::{Base, Distribution, MvmfileError};
 const ROLLING: [&str; 3] = ["sid", "unstable", "experimental"];
 
 impl Distribution {
-    /// The keys its packages are signed with, and Debian's package that has them.
+    /// The keys its packages are signed with, and Debian's name for the package that has them.
     fn keys(self) -> (&'static str, &'static str) {
         match self {
             Self::Debian => ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
-            Self::Ubuntu => ("/usr/share/keyrings/ubuntu-archive-keyring.gpg", "ubuntu-keyring"),
+            Self::Ubuntu => (
+                "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+                "ubuntu-keyring (or ubuntu-archive-keyring)",
+            ),
         }
     }
 

@@ -21,6 +21,25 @@ fn the_template_is_a_whole_mvmfile() {
 }
 
 #[test]
+fn the_mvmfiles_of_readme_and_help_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["site", "site.conf"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let (_, from) = readme.split_once("# Mvmfile.toml;").unwrap();
+    let (text, _) = from.split_once("```").unwrap();
+    Mvmfile::parse(&format!("#{text}"), dir.path()).unwrap();
+    let help = std::fs::read_to_string(root.join("src/cli/build.rs")).unwrap();
+    let (_, from) = help.split_once("one with comments):").unwrap();
+    let (text, _) = from.split_once("\n\nRole and").unwrap();
+    // As it is in a string of Rust's.
+    let text = text.replace("\\\"", "\"").replace("\\\\", "\\");
+    Mvmfile::parse(&text, dir.path()).unwrap();
+}
+
+#[test]
 fn an_empty_mvmfile_is_the_least_debian_by_its_directorys_name() {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("My App");
