@@ -15,7 +15,7 @@ use super::context::{Context, print, print_json, say};
 use crate::event::words::bytes;
 use crate::host::files;
 use crate::image::collect;
-use crate::image::mvmfile::layers;
+use crate::image::mvmfile::shelf;
 use crate::run::builder::disk;
 use crate::run::{dev, record};
 use crate::store::vms::VmRow;
@@ -171,7 +171,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             });
         }
     }
-    for (path, rest) in layers::unused(&paths.layers()) {
+    for (path, rest) in shelf::unused(&paths.layers()) {
         let rested = rest > BUILD_REST;
         if !rested && !all_builds {
             continue;
@@ -251,7 +251,7 @@ fn remove_layers(context: &Context, waste: &mut Vec<Waste>) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    let removed = layers::remove(&dir, &found);
+    let removed = shelf::remove(&dir, &found);
     if !removed.with_context(|| format!("cannot remove layers in `{}`", dir.display()))? {
         say("note: a build from an Mvmfile is at work: its layers stay");
         waste.retain(|item| !is_layer(item));

@@ -3,8 +3,9 @@
 pub mod build;
 pub mod error;
 mod guest;
-pub mod layers;
+mod layers;
 mod parse;
+pub mod shelf;
 mod sources;
 mod stage;
 mod tree;

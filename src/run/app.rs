@@ -14,7 +14,7 @@ use crate::host::child::itself;
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
 use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
-use crate::image::mvmfile::{self, MvmfileError, Project, build};
+use crate::image::mvmfile::{self, MvmfileError, Project, build, shelf};
 use crate::image::profiles::Amount;
 use crate::store::builds::BuildRow;
 use crate::store::{Store, StoreError};
@@ -124,6 +124,9 @@ pub async fn build(
         files,
     };
     bake(recipe, place, cancel).await?;
+    drop(image);
+    // What this build has replaced; another one may be at work, whose turn it is then.
+    let _ = shelf::remove(&paths.layers(), &[]);
     ready(false, if *rebuild { "rebuilt" } else { "built" });
     Ok(())
 }

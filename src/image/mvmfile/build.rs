@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::layers::{self, Layer, Layers};
+use super::layers::{Layer, Layers};
+use super::shelf;
 use super::stage::{Step, steps};
 use super::{MvmfileError, Project};
 use crate::artifacts::{GUEST_CONTRACT, ImageInfo};
@@ -70,7 +71,7 @@ pub async fn plan(
     }
     setup::refresh(paths, sink).await?;
     let dir = paths.layers();
-    let held = layers::hold(&dir, cancel).await?;
+    let held = shelf::hold(&dir, cancel).await?;
     let work = Beside::new(&dir).map_err(MvmfileError::file("make", &dir))?;
     let (its, at, stop) = (project.clone(), paths.clone(), cancel.clone());
     // There may be much to read.
@@ -140,7 +141,7 @@ pub async fn look_around(
 ) -> Result<(Chamber, [Lock; 2]), MvmfileError> {
     refuse_others()?;
     let cancel = CancellationToken::new();
-    let held = layers::hold(&paths.layers(), &cancel).await?;
+    let held = shelf::hold(&paths.layers(), &cancel).await?;
     let (chamber, lock) = layers(project, paths, sink, &cancel)?.look_around()?;
     Ok((chamber, [held, lock]))
 }

@@ -3,18 +3,17 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
+use super::shelf::{LOCK, put, set_aside};
 use super::stage::{How, Step};
 use super::tree::Files;
 use super::{MvmfileError, Project};
@@ -22,7 +21,7 @@ use crate::event::{Activity, EventSink, Kind, Source};
 use crate::host::chamber::{BROKEN, COMPLAINT, Chamber};
 use crate::host::files::{Lock, remove_dir_if_there, remove_file_if_there, write_atomic};
 use crate::host::program::{self, ProgramError};
-use crate::image::collect::{self, Beside};
+use crate::image::collect::Beside;
 
 /// What a layer holds.
 const CONTENT: &str = "fs";
@@ -34,12 +33,6 @@ const TAIL: usize = 200;
 const FAILED: &str = "failed.json";
 /// How the name of a failed step's directory goes on.
 const FAILED_END: &str = ".failed";
-/// Held by who uses layers, with others, and by who removes some, alone.
-const LOCK: &str = "lock";
-/// How the names of directories begin that are of no use any more, or not yet.
-const UNUSED: [&str; 2] = [".new-", ".old-"];
-/// How often is looked whether layers can be used.
-const POLL: Duration = Duration::from_millis(50);
 
 /// A layer that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -341,6 +334,12 @@ fn cause(log: &[String]) -> Option<String> {
     line.map(|line| line.trim_start_matches("E: ").to_string())
 }
 
+/// What kept a program from being started, if that is how it ended.
+fn broken(code: Option<i32>, last: &str) -> Option<String> {
+    let message = last.rsplit('\n').next()?.strip_prefix(COMPLAINT)?;
+    (code == Some(BROKEN)).then(|| message.to_string())
+}
+
 /// What a directory's content takes on a disk, in KiB, and how many files it has.
 fn measure(dir: &Path) -> io::Result<(u64, u64)> {
     let (mut kib, mut inodes) = (0, 0);
@@ -350,89 +349,4 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
         inodes += 1;
     }
     Ok((kib, inodes))
-}
-
-/// What kept a program from being started, if that is how it ended.
-fn broken(code: Option<i32>, last: &str) -> Option<String> {
-    let message = last.rsplit('\n').next()?.strip_prefix(COMPLAINT)?;
-    (code == Some(BROKEN)).then(|| message.to_string())
-}
-
-/// Puts a directory in the place of another, if there is one; that is removed once nobody can be using it.
-fn put(beside: &Path, target: &Path) -> io::Result<()> {
-    if !target.exists() {
-        match fs::rename(beside, target) {
-            // Another build was quicker.
-            Err(error) if target.exists() && error.kind() != io::ErrorKind::NotFound => {}
-            renamed => return renamed,
-        }
-    }
-    if renameat2(AT_FDCWD, beside, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE).is_ok() {
-        return set_aside(beside);
-    }
-    // Some file systems cannot exchange.
-    set_aside(target)?;
-    fs::rename(beside, target)
-}
-
-/// Takes a directory out of use. Somebody may be at work in it.
-fn set_aside(dir: &Path) -> io::Result<()> {
-    let aside = format!("{}{:08x}", UNUSED[1], rand_core::OsRng.next_u32());
-    match fs::rename(dir, dir.with_file_name(aside)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed,
-    }
-}
-
-/// Lets layers be used as long as the lock is held. What is of no use any more is removed, if nobody is at work.
-pub(super) async fn hold(dir: &Path, cancel: &CancellationToken) -> Result<Lock, MvmfileError> {
-    let fail = |error| MvmfileError::file("lock", dir)(error);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
-    let file = dir.join(LOCK);
-    loop {
-        if let Some(alone) = Lock::try_take(&file).map_err(fail)? {
-            sweep(dir);
-            return alone.share().map_err(fail);
-        }
-        if let Some(lock) = Lock::try_share(&file).map_err(fail)? {
-            // Of builds that were killed, at least.
-            collect::sweep(dir);
-            return Ok(lock);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            () = cancel.cancelled() => return Err(MvmfileError::Cancelled),
-        }
-    }
-}
-
-/// Removes what was begun, or taken out of use. Only while nobody else is at work.
-fn sweep(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if UNUSED.iter().any(|begin| name.as_encoded_bytes().starts_with(begin.as_bytes())) {
-            // The next one tries again.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Removes layers; none, and false, while a build is at work.
-pub fn remove(dir: &Path, layers: &[PathBuf]) -> io::Result<bool> {
-    let Some(_alone) = Lock::try_take(&dir.join(LOCK))? else { return Ok(false) };
-    // Half of one must not be found under its name.
-    layers.iter().try_for_each(|layer| set_aside(layer))?;
-    sweep(dir);
-    Ok(true)
-}
-
-/// Layers, and what failed steps left, with the time since they were last of use.
-pub fn unused(dir: &Path) -> Vec<(PathBuf, Duration)> {
-    let rest = |entry: fs::DirEntry| {
-        let visible = !entry.file_name().as_encoded_bytes().starts_with(b".");
-        let meta = entry.metadata().ok().filter(|meta| meta.is_dir() && visible)?;
-        // A clock that went backwards makes it fresh.
-        Some((entry.path(), meta.modified().ok()?.elapsed().unwrap_or_default()))
-    };
-    fs::read_dir(dir).into_iter().flatten().flatten().filter_map(rest).collect()
 }
