@@ -171,3 +171,49 @@ fn kills(phase: &Phase, network: &str) {
     assert_eq!(fs::read_dir(world.state().join("vms")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(world.state().join("dev/builds")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_kill_at_any_moment_of_a_build_from_an_mvmfile_leaves_nothing() {
+    if !is_asked_for() {
+        return;
+    }
+    if !support::is_root() {
+        println!("SKIPPED: building from an Mvmfile takes root");
+        return;
+    }
+    let mut random = Random::new();
+    let world = World::new();
+    world.ok(["setup", "--yes", "--with", "mvmfile"]);
+    let dir = world.path("app");
+    fs::create_dir(&dir).unwrap();
+    let args = ["build", dir.to_str().unwrap()];
+    let start = |random: &mut Random, more: &[&str]| {
+        let text = format!("run = ['seq 100000 >/srv/{}']\n", random.next());
+        fs::write(dir.join("Mvmfile.toml"), text).unwrap();
+        Running::start(world.mvm([&args, more].concat()))
+    };
+    // The packages by turns with all that comes after them.
+    for kill in 0..KILLS {
+        let more: &[&str] = if kill % 2 == 0 { &["--rebuild"] } else { &[] };
+        let begun = Instant::now();
+        assert!(start(&mut random, more).end().0.success());
+        let moment = random.up_to(begun.elapsed());
+        println!("kill {kill} of build {more:?} after {moment:?}");
+        let mut build = start(&mut random, more);
+        build.run_for(moment);
+        build.signal(Signal::SIGKILL);
+        drop(build);
+        world.expect_no_process();
+        world.ok(args);
+        world.ok(["start", "app.elf", "--info"]);
+        let left = fs::read_dir(world.state().join("dev/layers")).unwrap().flatten();
+        let left: Vec<_> =
+            left.filter(|entry| entry.file_name().to_str().unwrap().starts_with('.')).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let beside: Vec<_> =
+            fs::read_dir(world.path("")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert!(!beside.iter().any(|name| name.to_str().unwrap().ends_with(".part")), "{beside:?}");
+    }
+    world.ok(["gc", "--builds"]);
+    assert_eq!(fs::read_dir(world.state().join("dev/layers")).unwrap().count(), 1, "the lock alone");
+}

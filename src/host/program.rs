@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child;
 use crate::event::EventSink;
+use crate::event::text::{clean, strip};
 
 /// How many of a program's last lines an error keeps.
 const TAIL: usize = 12;
@@ -103,13 +104,12 @@ async fn run_with(
                 text.push('\n');
             }
             // Of a progress display only the last state is worth a line.
-            let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
-            let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+            let line = clean(line.trim_end());
             each(&line);
             if tail.len() == TAIL {
                 tail.pop_front();
             }
-            tail.push_back(line);
+            tail.push_back(strip(&line));
         }
     };
     let ended = tokio::select! {
