@@ -69,7 +69,6 @@ pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
         }
         remove_layers(context, &mut waste)?;
         collect::sweep(&context.paths.builds());
-
         record::prune(&context.paths, record::MOST_FILES)?;
     }
     let total = waste.iter().map(|item| item.bytes).sum();
@@ -253,7 +252,9 @@ fn remove_layers(context: &Context, waste: &mut Vec<Waste>) -> Result<()> {
     }
     let removed = shelf::remove(&dir, &found);
     if !removed.with_context(|| format!("cannot remove layers in `{}`", dir.display()))? {
-        say("note: a build from an Mvmfile is at work: its layers stay");
+        if !found.is_empty() {
+            say("note: a build from an Mvmfile is at work: the layers stay");
+        }
         waste.retain(|item| !is_layer(item));
     }
     Ok(())

@@ -53,11 +53,13 @@ impl Up {
         // The VM is the sandbox; and it may be killed at any moment.
         let config = format!(
             "experimental-features = nix-command flakes\nsandbox = false\nsync-before-registering = true\n\
-             build-hook = /bin/build-remote\nbuild-users-group =\nwarn-dirty = false\n{user}"
+             build-hook = /bin/build-remote\nbuild-users-group =\nwarn-dirty = false\neval-cache = false\n{user}"
         );
         let env = [
             ("NIX_CONFIG", config.as_str()),
             ("TMPDIR", TMP),
+            // No later build sees it, so none of it has to reach a disk.
+            ("XDG_CACHE_HOME", "/run/cache"),
             ("LD_LIBRARY_PATH", "/usr/lib/mvm-builder"),
             ("NIX_SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
             // The project may belong to another user than the guest's root.
