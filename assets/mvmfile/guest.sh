@@ -1,10 +1,11 @@
-# Makes a distribution's root a guest of mvm's: its files come on standard input, and the arguments are the
-# users that services run as.
-for user; do
-	getent passwd "$user" >/dev/null || {
-		echo "there is no user \`$user\`, as which a service shall run: add [users.$user] to the Mvmfile" >&2
+# Makes a distribution's root a guest of mvm's: its files come on standard input, and the arguments are
+# services and the users that they run as, by turns.
+while [ $# -gt 0 ]; do
+	getent passwd "$2" >/dev/null || {
+		echo "there is no user \`$2\`, as which the service \`$1\` shall run: add [users.$2] to the Mvmfile" >&2
 		exit 1
 	}
+	shift 2
 done
 tar --extract --no-overwrite-dir --keep-directory-symlink --directory /
 

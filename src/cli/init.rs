@@ -60,8 +60,11 @@ fn next(args: &InitArgs) -> Result<Vec<String>> {
     let flake = if dir == "." { String::new() } else { format!(" --flake {dir}") };
     let mut next = Vec::new();
     if args.template == Template::Debian {
-        let dir = if dir == "." { String::new() } else { format!(" {dir}") };
-        return Ok(vec!["mvm setup --with mvmfile".into(), format!("mvm build{dir}"), "./web.elf".into()]);
+        let (build, app) = match dir.as_str() {
+            "." => ("mvm build".into(), "./web.elf".into()),
+            dir => (format!("mvm build {dir} --output {dir}/web.elf"), format!("{dir}/web.elf")),
+        };
+        return Ok(vec!["mvm setup --with mvmfile".into(), build, app]);
     }
     if Tree::find(&args.dir)?.git {
         // Nix sees nothing else of a git tree.

@@ -60,6 +60,7 @@ pub struct Console<'a> {
     begun: bool,
     timestamps: bool,
     json: bool,
+    panicked: bool,
 }
 
 impl<'a> Console<'a> {
@@ -74,6 +75,7 @@ impl<'a> Console<'a> {
             begun: false,
             timestamps: false,
             json: context.json,
+            panicked: false,
         })
     }
 
@@ -82,11 +84,17 @@ impl<'a> Console<'a> {
         for line in self.follower.read()? {
             // What follows the first line is shown even if the clock was set back since.
             self.begun |= line.time >= self.since;
+            self.panicked |= line.text.contains("Kernel panic - not syncing");
             if self.begun {
                 print(&render(&line, &self.vm.name, self.timestamps, self.json))?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the guest's kernel said so.
+    pub fn has_panicked(&self) -> bool {
+        self.panicked
     }
 
     /// Shows what comes until the VM is over.

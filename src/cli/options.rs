@@ -214,7 +214,7 @@ pub struct RuntimeArgs {
     /// How long the guest has until it is ready, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     boot_timeout: Option<u64>,
-    /// Configuration file instead of the `mvm.toml` beside the flake
+    /// Configuration file [default: the `mvm.toml` beside the flake, if it is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

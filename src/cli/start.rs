@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueHint};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +16,7 @@ use crate::image::bake::{App, Manifest};
 use crate::run::app::{StartRequest, start as start_app};
 use crate::run::{Running, STOP_DEADLINE};
 use crate::vm::lifecycle;
+use crate::vm::shim::protocol::Word;
 use crate::vm::spec::{PortMap, VmName};
 
 const EXAMPLES: &str = "\
@@ -140,13 +141,38 @@ async fn attached(context: &mut Context, mut running: Running) -> Result<ExitCod
     let mut console = Console::open(context, &id)?;
     let [mut interrupt, mut terminate, mut hangup] =
         [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let over = async {
+        loop {
+            match running.starting.next().await {
+                Some(Word::Ended) => return Ok(()),
+                Some(Word::Failed { error, .. }) => return Err(anyhow!(error)),
+                Some(_) => {}
+                None => {
+                    return Err(anyhow!(
+                        "the VM's process ended without a word\nhelp: was it killed? start it again"
+                    ));
+                }
+            }
+        }
+    };
+    let follow = async {
+        let shown = console.follow().await;
+        // How it ended is told by its process.
+        if shown.is_ok() { std::future::pending().await } else { shown }
+    };
     let shown = tokio::select! {
-        shown = console.follow() => shown,
-        () = async { while running.starting.next().await.is_some() {} } => console.rest(),
+        shown = follow => shown,
+        over = over => over,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = hangup.recv() => Ok(()),
     };
+    let shown = console.rest().and(shown).and_then(|()| match console.has_panicked() {
+        true => Err(anyhow!(
+            "the guest's kernel has panicked\nhelp: its last words are above; more memory, `--mem`, may help"
+        )),
+        false => Ok(()),
+    });
     if let Some(vm) = context.store.vm(&id)? {
         lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)).await?;
     }

@@ -130,6 +130,12 @@ pub enum BakeError {
         /// What to do.
         help: &'static str,
     },
+    /// Something else is there.
+    #[error("`{}` is there, and is no app\nhelp: give another file with `--output`, or remove that one", path.display())]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another build writes it.
     #[error("another build is writing `{}`\nhelp: wait for it, or give another file with `--output`", path.display())]
     Busy {

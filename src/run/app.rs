@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot, machine_for, refuse_taken, spec};
+use super::{RunError, Running, boot, machine_for, published_twice, refuse_taken, spec};
 use crate::artifacts::Manifest;
 use crate::event::fault::{Fault, Faults, shown};
 use crate::event::{EventSink, Kind};
@@ -14,6 +14,7 @@ use crate::host::child::itself;
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
 use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
+use crate::image::mvmfile::build::MIN_MEMORY_MIB;
 use crate::image::mvmfile::{self, MvmfileError, Project, build, shelf};
 use crate::image::profiles::Amount;
 use crate::store::builds::BuildRow;
@@ -209,10 +210,24 @@ fn settings(project: &Project) -> Result<Settings, MvmfileError> {
         disk: text(&file.resources.disk),
         ports: file.ports.iter().map(ToString::to_string).collect(),
     };
-    config_of(&settings).map_err(|error| MvmfileError::Invalid {
+    let fault = |path: &str, what: String, help: String| MvmfileError::Invalid {
         path: project.dir.join(mvmfile::FILE),
-        faults: Faults(vec![Fault { path: String::new(), what: error.what(), help: error.help().into() }]),
-    })?;
+        faults: Faults(vec![Fault { path: path.into(), what, help }]),
+    };
+    let config =
+        config_of(&settings).map_err(|error| fault("resources", error.what(), error.help().into()))?;
+    if config.memory_mib.is_some_and(|mib| mib < MIN_MEMORY_MIB) {
+        let what = format!("a guest of {} needs {MIN_MEMORY_MIB} MiB of memory", project.file.base);
+        return Err(fault(
+            "resources.memory",
+            what,
+            format!("write `memory = \"{MIN_MEMORY_MIB}M\"` or more"),
+        ));
+    }
+    if let Some(map) = published_twice(&config.ports) {
+        let what = format!("the port {} is published twice", map.host);
+        return Err(fault("ports", what, "publish each host port once".into()));
+    }
     Ok(settings)
 }
 

@@ -177,11 +177,7 @@ async fn built(
 /// The machine for what is asked for. What cannot work is said before anything long is begun.
 async fn machine_for(config: &RuntimeConfig, paths: &Paths) -> Result<MachineChoice, RunError> {
     let machine = MachineChoice::new(config, paths).await?;
-    let ports = &config.ports;
-    let twice = |(index, map): (usize, &PortMap)| {
-        ports[..index].iter().any(|earlier| earlier.host == map.host && map.host.port() != 0)
-    };
-    if let Some((_, map)) = ports.iter().enumerate().find(|pair| twice(*pair)) {
+    if let Some(map) = published_twice(&config.ports) {
         let what = format!("the port {} is published twice", map.host);
         return Err(RunError::Unavailable {
             what,
@@ -314,6 +310,14 @@ fn after(step: &str) -> &'static str {
 fn ended_silently(paths: &Paths, id: &str, name: &str) -> String {
     let log = paths.vm(id).join("shim.log");
     format!("the process of the VM `{name}` ended without a word\nhelp: see {}", log.display())
+}
+
+/// A port of the host's that is to lead to two places.
+fn published_twice(ports: &[PortMap]) -> Option<&PortMap> {
+    let twice = |index: usize, map: &PortMap| {
+        ports[..index].iter().any(|earlier| earlier.host == map.host && map.host.port() != 0)
+    };
+    ports.iter().enumerate().find(|(index, map)| twice(*index, map)).map(|(_, map)| map)
 }
 
 /// What is to be booted, as the flags and files say that are about the machine.

@@ -80,6 +80,10 @@ impl App {
     }
 
     fn read(file: &Path, path: PathBuf) -> Result<Self, BakeError> {
+        // Looked at before it is opened: a pipe would have to be written to.
+        if !file.metadata().map_err(BakeError::file("read", &path))?.is_file() {
+            return Err(BakeError::NoApp { path });
+        }
         let file = File::open(file).map_err(BakeError::file("read", &path))?;
         let io = || BakeError::file("read", &path);
         let damaged = |what: &str| BakeError::Damaged { path: path.clone(), what: what.into() };

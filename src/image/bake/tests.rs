@@ -141,6 +141,25 @@ fn a_build_that_fails_or_is_cancelled_leaves_the_old_app() {
 }
 
 #[test]
+fn nothing_but_an_app_is_written_over_and_a_link_stays_one() {
+    let bakery = Bakery::new();
+    let output = bakery.path("web.elf");
+    fs::write(&output, "a text of somebody's").unwrap();
+    let error = bakery.bake().unwrap_err().to_string();
+    assert!(error.contains("is there, and is no app\nhelp: "), "{error}");
+    fs::remove_file(&output).unwrap();
+    nix::unistd::mkfifo(&output, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(bakery.bake(), Err(BakeError::InTheWay { .. })));
+    assert!(matches!(App::open(&output), Err(BakeError::NoApp { .. })));
+    fs::remove_file(&output).unwrap();
+    let real = bakery.path("real.elf");
+    fs::write(&real, b"\x7fELF, cut").unwrap();
+    std::os::unix::fs::symlink(&real, &output).unwrap();
+    bakery.bake().unwrap();
+    assert!(output.is_symlink() && App::open(&real).is_ok());
+}
+
+#[test]
 fn files_that_are_no_apps_are_told_from_damaged_ones() {
     let bakery = Bakery::new();
     for bytes in [&b""[..], b"short", PROGRAM, &[0; 8192]] {

@@ -47,9 +47,15 @@ impl Output {
     /// Takes the place of a file, which may be there.
     pub fn take(path: &Path) -> Result<Self, BakeError> {
         let fail = || BakeError::file("write", path);
+        // Of a link, what it leads to.
+        let real = path.canonicalize();
+        let path = real.as_deref().unwrap_or(path);
         let (Some(dir), Some(name), false) = (path.parent(), path.file_name(), path.is_dir()) else {
             return Err(fail()(io::ErrorKind::IsADirectory.into()));
         };
+        if !may_go(path).map_err(fail())? {
+            return Err(BakeError::InTheWay { path: path.into() });
+        }
         let dir = dir.canonicalize().map_err(fail())?;
         // One name, so that the next build writes over what a killed one left.
         let mut part = std::ffi::OsString::from(".");
@@ -70,6 +76,20 @@ impl Output {
     /// The files that are written.
     pub fn files(&self) -> [PathBuf; 2] {
         [self.path.clone(), self.beside.clone()]
+    }
+}
+
+/// Whether nothing is lost with what is there: an app, whole or not, or nothing at all.
+fn may_go(path: &Path) -> io::Result<bool> {
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+        Ok(meta) if !meta.is_file() => Ok(false),
+        Ok(_) => {
+            let mut begin = Vec::new();
+            File::open(path)?.take(4).read_to_end(&mut begin)?;
+            Ok(begin.is_empty() || begin == b"\x7fELF")
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::image::collect::Beside;
 /// ssh's port, which every guest listens on.
 const SSH: u16 = 22;
 /// The least a guest of a distribution boots with, in MiB.
-const MIN_MEMORY_MIB: u32 = 128;
+pub const MIN_MEMORY_MIB: u32 = 128;
 const MKE2FS: &str = "mke2fs";
 /// Seeds that make the file system the same whenever its content is.
 const UUID: &str = "6d766d00-726f-4f74-8000-000000000003";

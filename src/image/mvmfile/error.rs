@@ -60,6 +60,12 @@ pub enum MvmfileError {
         /// The package that has it.
         package: &'static str,
     },
+    /// Something that no image takes.
+    #[error("`{}` is neither a file, a directory nor a link\nhelp: take it out, or name it in a file .mvmignore beside it", path.display())]
+    Odd {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A file was written to while it was read.
     #[error("a file of the project was changed while it was read\nhelp: build again")]
     Changed,
@@ -107,6 +113,16 @@ pub enum MvmfileError {
         kept: PathBuf,
         /// The project's directory, as a shell takes it.
         project: String,
+        /// Its last lines.
+        log: Vec<String>,
+    },
+    /// The disk is full.
+    #[error("{what}, and there is no space left in `{}`\nhelp: `mvm gc --builds` frees some, or set MVM_STATE_DIR to a larger disk; a Debian takes about 1 GiB", dir.display())]
+    NoRoom {
+        /// What failed.
+        what: String,
+        /// Where.
+        dir: PathBuf,
         /// Its last lines.
         log: Vec<String>,
     },
@@ -159,7 +175,7 @@ impl MvmfileError {
     /// The last lines of the log that matters.
     pub fn tail(&self) -> Vec<String> {
         match self {
-            Self::Packages { log, .. } | Self::Step { log, .. } => log.clone(),
+            Self::Packages { log, .. } | Self::Step { log, .. } | Self::NoRoom { log, .. } => log.clone(),
             _ => Vec::new(),
         }
     }

@@ -17,9 +17,10 @@ use super::shelf::{LOCK, put, set_aside};
 use super::stage::{How, Step};
 use super::tree::Files;
 use super::{MvmfileError, Project};
+use crate::event::fault::shown;
 use crate::event::{Activity, EventSink, Kind, Source};
 use crate::host::chamber::{BROKEN, COMPLAINT, Chamber};
-use crate::host::files::{Lock, remove_dir_if_there, remove_file_if_there, write_atomic};
+use crate::host::files::{Lock, free_space, remove_dir_if_there, remove_file_if_there, write_atomic};
 use crate::host::program::{self, ProgramError};
 use crate::image::collect::Beside;
 
@@ -29,6 +30,8 @@ const CONTENT: &str = "fs";
 const RECORD: &str = "layer.json";
 /// How many of a step's last lines an error shows.
 const TAIL: usize = 200;
+/// With less than that free, in bytes, whatever fails has failed for it.
+const LITTLE: u64 = 16 << 20;
 /// What is known of a step that failed.
 const FAILED: &str = "failed.json";
 /// How the name of a failed step's directory goes on.
@@ -212,6 +215,10 @@ impl Layers<'_> {
             How::Root { .. } => {
                 let unknown = log.iter().find_map(|line| line.split("Unable to locate package ").nth(1));
                 return match unknown {
+                    _ if is_full(&self.dir) => {
+                        let what = format!("{} failed ({status})", step.what);
+                        MvmfileError::NoRoom { what, dir: self.dir.clone(), log }
+                    }
                     Some(package) => MvmfileError::NoPackage { base, package: package.trim().into() },
                     None => MvmfileError::Packages { base, message: cause(&log).unwrap_or_else(last), log },
                 };
@@ -224,11 +231,16 @@ impl Layers<'_> {
             .map_err(io::Error::from)
             .and_then(|json| write_atomic(&beside.0.join(FAILED), &json, 0o600))
             .and_then(|()| put(&beside.0, &kept));
-        if let Err(error) = moved {
-            self.sink.warn(format!("what the step wrote could not be kept: {error}"));
+        let what = step.what.clone();
+        if moved.is_err() || is_full(&self.dir) {
+            return MvmfileError::NoRoom {
+                what: format!("{what} failed ({status})"),
+                dir: self.dir.clone(),
+                log,
+            };
         }
         let project = as_word(&self.project.dir);
-        MvmfileError::Step { what: step.what.clone(), status, kept, project, log }
+        MvmfileError::Step { what, status, kept, project, log }
     }
 
     /// A shell in the image as a failed step left it, and what keeps others out of there.
@@ -328,10 +340,15 @@ fn as_word(dir: &Path) -> String {
     shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
 }
 
+/// Whether nothing can be written there any more.
+fn is_full(dir: &Path) -> bool {
+    free_space(dir).is_ok_and(|free| free < LITTLE)
+}
+
 /// What went wrong, of what a packages' tool said.
 fn cause(log: &[String]) -> Option<String> {
     let line = log.iter().find(|line| line.starts_with("E: "));
-    line.map(|line| line.trim_start_matches("E: ").to_string())
+    line.map(|line| shown(line.trim_start_matches("E: ")))
 }
 
 /// What kept a program from being started, if that is how it ended.

@@ -48,6 +48,7 @@ impl Project {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(MvmfileError::None { is_flake: dir.join("flake.nix").exists(), dir });
             }
+            Ok(meta) if !meta.is_file() => Err(io::Error::other("it is no file")),
             Ok(meta) if meta.len() > LONGEST => Err(io::Error::other("it is longer than 1 MiB")),
             _ => std::fs::read_to_string(&path),
         };

@@ -94,7 +94,7 @@ pub(super) fn steps(
     let mut users: Vec<String> = Vec::new();
     for (name, service) in &file.services {
         guest::service(&mut files, name.as_str(), service);
-        users.extend(service.user.iter().map(ToString::to_string));
+        users.extend(service.user.iter().flat_map(|user| [name.to_string(), user.to_string()]));
     }
     steps.add("guest", "adding the services".into(), unpacking(GUEST, users, files, cancel)?);
     Ok(steps.0)

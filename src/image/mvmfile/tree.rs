@@ -49,7 +49,7 @@ impl Files {
     }
 
     /// Adds a file, or a directory with all that is in it except for the files `but`. Those without a mode are
-    /// executable or not, as they are here.
+    /// executable or not, and private or not, as they are here.
     pub fn put(
         &mut self,
         place: &str,
@@ -74,8 +74,12 @@ impl Files {
             let path = entry.path();
             let below = path.strip_prefix(source).unwrap_or(path);
             match entry.file_type() {
-                _ if entry.depth() == 0 => self.push(place, Content::Directory, mode.unwrap_or(0o755)),
-                Some(kind) if kind.is_dir() => self.push(&place.join(below), Content::Directory, 0o755),
+                Some(kind) if kind.is_dir() || entry.depth() == 0 => {
+                    let meta = fs::metadata(path).map_err(MvmfileError::file("read", path))?;
+                    let place = if entry.depth() == 0 { place.to_path_buf() } else { place.join(below) };
+                    let mode = mode.filter(|_| entry.depth() == 0).unwrap_or_else(|| usual_mode(&meta, true));
+                    self.push(&place, Content::Directory, mode);
+                }
                 Some(kind) if kind.is_symlink() => {
                     let target = fs::read_link(path).map_err(MvmfileError::file("read", path))?;
                     self.push(&place.join(below), Content::Link(target), 0o777);
@@ -92,11 +96,11 @@ impl Files {
         // Looked at before it is opened: somebody would have to write into a pipe.
         let meta = match fs::metadata(path) {
             Ok(meta) if meta.is_file() => meta,
-            Ok(_) => return Err(read(io::Error::other("it is neither a file, a directory nor a link"))),
+            Ok(_) => return Err(MvmfileError::Odd { path: path.into() }),
             Err(error) => return Err(read(error)),
         };
-        let usual = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-        self.push(place, Content::File(path.into()), mode.unwrap_or(usual));
+        let runs = meta.permissions().mode() & 0o111 != 0;
+        self.push(place, Content::File(path.into()), mode.unwrap_or_else(|| usual_mode(&meta, runs)));
         Ok(())
     }
 
@@ -193,6 +197,17 @@ impl Files {
     }
 }
 
+/// What others may do with a file in the image: what they may do here, whatever umask it was made under.
+fn usual_mode(meta: &fs::Metadata, runs: bool) -> u32 {
+    let is_private = meta.permissions().mode() & 0o077 == 0;
+    match (runs, is_private) {
+        (false, false) => 0o644,
+        (false, true) => 0o600,
+        (true, false) => 0o755,
+        (true, true) => 0o700,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +272,7 @@ mod tests {
                 "web 755 srv/app",
                 "web 755 srv/app/bin",
                 "web 644 srv/app/bin/app.elf",
-                "web 755 srv/app/bin/x",
+                "web 700 srv/app/bin/x",
                 "web 777 srv/app/link"
             ]
         );

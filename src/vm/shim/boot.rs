@@ -24,6 +24,8 @@ use crate::vm::snapshot::fit::Fit;
 use crate::vm::snapshot::ready::{self, NotReady};
 use launch::{launch, program};
 
+/// After so long somebody may want to know what the guest is not ready for.
+const NOTICE: Duration = Duration::from_secs(8);
 /// How long the guest waits for its ports before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,8 @@ pub async fn boot(
             Err(error @ (ShimError::Abandoned | ShimError::Contract { .. } | ShimError::Network(_))) => {
                 return Err(error);
             }
+            // Another boot would have no time.
+            Err(error) if Instant::now() >= start.deadline => return Err(error),
             Err(error) => {
                 let error = error.to_string();
                 let reason = error.lines().next().unwrap_or_default();
@@ -279,9 +283,21 @@ impl Start<'_> {
     /// Waits until all ports of the image's listen.
     async fn ready(&mut self, booted: &mut Booted) -> Result<(), ShimError> {
         let expected = self.prepared.artifacts.manifest.image.ports.clone();
-        let ports: Vec<String> = expected.iter().map(u16::to_string).collect();
-        let late = self.late(&format!("did not open its ports ({})", ports.join(", ")));
-        self.ask(booted, late, async |agent| until_ready(agent, expected).await).await?;
+        let (begun, mut told) = (Instant::now(), false);
+        let mut missing = expected.clone();
+        while !missing.is_empty() {
+            let ports: Vec<String> = missing.iter().map(u16::to_string).collect();
+            let ports = ports.join(" and ");
+            if begun.elapsed() > NOTICE && !std::mem::replace(&mut told, true) {
+                let name = &self.prepared.spec.name;
+                let text = format!(
+                    "the guest does not listen on port {ports} of its addresses yet; `mvm logs {name}` shows its console"
+                );
+                self.leash.say(&Word::Warning { text }).await;
+            }
+            let late = self.late(&format!("did not listen on port {ports} of its addresses"));
+            missing = self.ask(booted, late, async |agent| still_missing(agent, &expected).await).await?;
+        }
         self.lap("ready").await;
         Ok(())
     }
@@ -293,16 +309,16 @@ impl Start<'_> {
 
     /// Asks the agent something, unless the hypervisor ends, the leash is let go, or the deadline
     /// passes first.
-    async fn ask(
+    async fn ask<T: Default>(
         &mut self,
         booted: &mut Booted,
         late: ShimError,
-        question: impl AsyncFnOnce(AgentClient) -> Result<(), AgentError>,
-    ) -> Result<(), ShimError> {
-        let Some(agent) = booted.client() else { return Ok(()) };
+        question: impl AsyncFnOnce(AgentClient) -> Result<T, AgentError>,
+    ) -> Result<T, ShimError> {
+        let Some(agent) = booted.client() else { return Ok(T::default()) };
         tokio::select! {
             answer = question(agent) => match answer {
-                Ok(()) => Ok(()),
+                Ok(answer) => Ok(answer),
                 Err(error) => Err(booted.agent_failed(self.prepared, error).await),
             },
             status = booted.hypervisor.child().wait() => Err(died(self.prepared, status)),
@@ -312,14 +328,13 @@ impl Start<'_> {
     }
 }
 
-/// Asks the agent until all expected ports listen.
-async fn until_ready(agent: AgentClient, expected: Vec<u16>) -> Result<(), AgentError> {
-    loop {
-        let wait_ms = PATIENCE.as_millis() as u64;
-        match agent.request(Request::Ready { ports: expected.clone(), wait_ms }).await? {
-            Answer::Ready { ports, .. } if expected.iter().all(|port| ports.contains(port)) => return Ok(()),
-            Answer::Ready { .. } => {}
-            _ => return Err(AgentError::Protocol("the answer is to another question".into())),
+/// Asks the agent which of the expected ports nobody listens on; it answers as soon as there is none.
+async fn still_missing(agent: AgentClient, expected: &[u16]) -> Result<Vec<u16>, AgentError> {
+    let wait_ms = PATIENCE.as_millis() as u64;
+    match agent.request(Request::Ready { ports: expected.to_vec(), wait_ms }).await? {
+        Answer::Ready { ports, .. } => {
+            Ok(expected.iter().copied().filter(|port| !ports.contains(port)).collect())
         }
+        _ => Err(AgentError::Protocol("the answer is to another question".into())),
     }
 }

@@ -212,7 +212,19 @@ async fn run(
     let spec = prepared.spec.clone();
     let result = run_inside(paths, &prepared, connecting, leash).await;
     clean_up(paths, &prepared);
-    let result = result.map(|ended| record(paths, &spec.id, ended.state, ended.detail.as_deref()));
+    let result = match result {
+        Ok(ended) => {
+            record(paths, &spec.id, ended.state, ended.detail.as_deref());
+            let failed = |detail| format!("the VM `{}` is over: {detail}", spec.name);
+            let word = match ended.detail.map(failed) {
+                Some(error) => Word::Failed { error, late: false, unusable: false },
+                None => Word::Ended,
+            };
+            leash.say(&word).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
     if spec.remove && result.is_ok() {
         forget(paths, &spec);
     }

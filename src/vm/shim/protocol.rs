@@ -100,7 +100,9 @@ pub enum Word {
         /// Why it was not restored, where it could have been.
         why: Option<String>,
     },
-    /// The VM could not be started, or ended.
+    /// The VM is over, as it should be.
+    Ended,
+    /// The VM could not be started, or ended otherwise than it should.
     Failed {
         /// What failed, on what, and what to do next.
         error: String,
