@@ -71,7 +71,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a flake to begin with
+    /// Write a flake, or an Mvmfile, to begin with
     Init(init::InitArgs),
     /// Build a flake into kernel, initrd and root file system, or an Mvmfile.toml into one executable file
     Build(build::BuildArgs),
