@@ -243,7 +243,8 @@ impl Builder<'_> {
         let missing = disk.missing(&self.request.inputs);
         let mut up = Up { running, agent, cancel: self.cancel.clone(), disk };
         // With what killed builds left in it.
-        up.ask(&["sh", "-c", "rm -rf \"$0\" && mkdir -p \"$0\"", TMP]).await?;
+        up.ask(&["rm", "-rf", TMP]).await?;
+        up.ask(&["mkdir", "-p", TMP]).await?;
         if !missing.is_empty() {
             up.give(&missing).await?;
             up.ask(&["sync"]).await?;
