@@ -136,9 +136,12 @@ fn a_terminal_too_small_says_so_until_it_grows() {
     terminal.resize((20, 5));
     terminal.see("too small");
     assert!(!terminal.shows("Cluster"));
-    terminal.keys(":?3\x1b");
+    terminal.keys(":?3");
     terminal.resize(SIZE);
-    terminal.miss("too small");
+    terminal.see(":?3");
+    // Escape is a key of its own only once the console has taken it for one.
+    terminal.keys("\x1b");
+    terminal.miss(":?3");
     terminal.keys("1");
     terminal.see("Cluster");
     terminal.resize((2, 1));
