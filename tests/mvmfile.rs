@@ -370,22 +370,6 @@ fn an_app_serves_a_user_without_rights_and_goes_on_when_its_file_is_gone() {
 }
 
 #[test]
-fn layers_that_nobody_uses_are_collected() {
-    let world = World::new();
-    let layer = world.state().join("dev/layers/00-packages");
-    fs::create_dir_all(layer.join("fs")).unwrap();
-    assert!(!world.ok(["gc"]).contains("layer"));
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(15 * 24 * 3600);
-    fs::File::open(&layer).unwrap().set_modified(old).unwrap();
-    // Not while a build may have need of them.
-    let at_work = mvm::host::files::Lock::try_share(&world.state().join("dev/layers/lock")).unwrap().unwrap();
-    assert!(!world.ok(["gc"]).contains("removed layer") && layer.exists());
-    drop(at_work);
-    assert!(world.ok(["gc"]).contains("removed layer 00-packages (not used for 14 days)"));
-    assert!(!layer.exists());
-}
-
-#[test]
 fn without_root_it_is_said_that_building_takes_it() {
     if !is_root() {
         println!("SKIPPED: becoming another user takes root");

@@ -14,6 +14,7 @@ use super::watch::Session;
 use super::{offers, task};
 use crate::event::{EventSink, TaskId, TaskKind};
 use crate::host::child;
+use crate::image::hold::hold;
 use crate::image::mvmfile::{FILE, Project, build as image};
 use crate::image::watch::Change;
 use crate::run::app::{self, BuildRequest};
@@ -181,6 +182,7 @@ async fn once(
     let built =
         task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {
             change.iter().for_each(|change| sink.send(triggered(change)));
+            let _held = hold(&paths.builds(), cancel).await?;
             Ok(builder::build(&request, builder, paths, store, sink, cancel).await?)
         });
     let artifacts = built.await?;

@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::context::{Context, print, print_json, say};
 use crate::event::words::bytes;
 use crate::host::files;
-use crate::image::collect;
 use crate::image::mvmfile::shelf;
+use crate::image::{collect, hold};
 use crate::run::builder::disk;
 use crate::run::{dev, record};
 use crate::store::vms::VmRow;
@@ -55,20 +55,39 @@ struct Waste {
 enum WasteKind {
     Vm(String),
     Build(String),
+    ReadySnapshot,
     Directory,
     BuilderStore,
     Layer,
 }
 
+impl WasteKind {
+    /// Whether who has a build in hand may have need of it.
+    fn is_build(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::ReadySnapshot)
+    }
+
+    fn is_layer(&self) -> bool {
+        matches!(self, Self::Layer)
+    }
+}
+
 /// Removes what is not in use.
 pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
+    let builds = context.paths.builds();
+    let lock = || hold::alone(&builds).with_context(|| format!("cannot lock `{}`", builds.display()));
+    // Before it is looked up what has need of them.
+    let alone = (!args.dry_run).then(lock).transpose()?;
     let mut waste = find(context, args.builds)?;
+    if let Some(None) = alone {
+        keep(&mut waste, WasteKind::is_build, "a build or a start is at work: the builds stay");
+    }
     if !args.dry_run {
         for item in &waste {
             remove(context, item)?;
         }
         remove_layers(context, &mut waste)?;
-        collect::sweep(&context.paths.builds());
+        collect::sweep(&builds);
         record::prune(&context.paths, record::MOST_FILES)?;
     }
     let total = waste.iter().map(|item| item.bytes).sum();
@@ -140,7 +159,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             why: if rested { "not used for 14 days" } else { "it is of a build that goes or is gone" }.into(),
             bytes: snapshot.bytes(),
             path: snapshot.dir,
-            kind: WasteKind::Directory,
+            kind: WasteKind::ReadySnapshot,
         });
     }
     // Taken by VMs that were killed meanwhile, or damaged so that they are none.
@@ -230,7 +249,7 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
             whole(&item.path)?;
             context.store.remove_build(id)?;
         }
-        WasteKind::Directory => whole(&item.path)?,
+        WasteKind::ReadySnapshot | WasteKind::Directory => whole(&item.path)?,
         // All at once, so that nobody uses one whose lower ones are gone.
         WasteKind::Layer => {}
         // One that a build has stays, and goes the next time.
@@ -243,19 +262,24 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
 
 /// Removes the layers among the waste; while a build is at work they stay, and are none.
 fn remove_layers(context: &Context, waste: &mut Vec<Waste>) -> Result<()> {
-    let is_layer = |item: &Waste| matches!(item.kind, WasteKind::Layer);
-    let found: Vec<PathBuf> =
-        waste.iter().filter(|item| is_layer(item)).map(|item| item.path.clone()).collect();
+    let layers = waste.iter().filter(|item| item.kind.is_layer());
+    let found: Vec<PathBuf> = layers.map(|item| item.path.clone()).collect();
     let dir = context.paths.layers();
     if !dir.exists() {
         return Ok(());
     }
     let removed = shelf::remove(&dir, &found);
     if !removed.with_context(|| format!("cannot remove layers in `{}`", dir.display()))? {
-        if !found.is_empty() {
-            say("note: a build from an Mvmfile is at work: the layers stay");
-        }
-        waste.retain(|item| !is_layer(item));
+        keep(waste, WasteKind::is_layer, "a build from an Mvmfile is at work: the layers stay");
     }
     Ok(())
+}
+
+/// Takes out of the waste what is not to be removed now, and says why if there was any.
+fn keep(waste: &mut Vec<Waste>, which: impl Fn(&WasteKind) -> bool, why: &str) {
+    let found = waste.len();
+    waste.retain(|item| !which(&item.kind));
+    if waste.len() < found {
+        say(&format!("note: {why}"));
+    }
 }

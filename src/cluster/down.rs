@@ -24,6 +24,7 @@ use crate::fleet::work::{AskedBy, Work};
 use crate::host::files;
 use crate::host::identity::ProcessId;
 use crate::host::paths::Paths;
+use crate::image::hold;
 use crate::store::Store;
 use crate::vm::lifecycle;
 
@@ -234,12 +235,15 @@ fn builds_of(pools: &[PoolPath], store: &Store) -> Result<HashSet<String>, Clust
 
 /// Removes builds that nobody else has a use for.
 fn remove_builds(builds: HashSet<String>, paths: &Paths, store: &mut Store) -> Result<usize, ClusterError> {
+    let fail = |path| move |source| ClusterError::Write { path, source };
+    // Where somebody has one in hand, `mvm gc` removes them later.
+    let Some(_alone) = hold::alone(&paths.builds()).map_err(fail(paths.builds()))? else { return Ok(0) };
     let others: HashSet<String> =
         store.fleet_builds()?.into_iter().chain(store.vms()?.into_iter().map(|vm| vm.build)).collect();
     let mut removed = 0;
     for build in builds.difference(&others) {
         let path = paths.builds().join(build);
-        files::remove_dir_if_there(&path).map_err(|source| ClusterError::Write { path, source })?;
+        files::remove_dir_if_there(&path).map_err(fail(path))?;
         store.remove_build(build)?;
         removed += 1;
     }

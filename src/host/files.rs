@@ -5,11 +5,16 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::unistd::{AccessFlags, access};
+use tokio_util::sync::CancellationToken;
+
+/// How often is looked whether a lock was let go.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
@@ -120,6 +125,20 @@ impl Lock {
     /// Takes the lock as one of several, or returns `None` when somebody holds it alone.
     pub fn try_share(path: &Path) -> io::Result<Option<Self>> {
         Self::of(Self::open(path)?, libc::F_RDLCK)
+    }
+
+    /// Takes the lock as one of several as soon as nobody holds it alone; none once it is cancelled.
+    pub async fn share_at_last(path: &Path, cancel: &CancellationToken) -> io::Result<Option<Self>> {
+        loop {
+            if let Some(lock) = Self::try_share(path)? {
+                return Ok(Some(lock));
+            }
+            // The system tells nobody that a lock was let go, but for who waits in it.
+            tokio::select! {
+                () = tokio::time::sleep(LOCK_POLL) => {}
+                () = cancel.cancelled() => return Ok(None),
+            }
+        }
     }
 
     /// Lets others share it from here on.

@@ -14,6 +14,7 @@ pub mod elsewhere;
 pub mod error;
 pub mod failure;
 pub mod flake;
+pub mod hold;
 pub mod log;
 pub mod machines;
 pub mod mvmfile;

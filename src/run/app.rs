@@ -14,6 +14,7 @@ use crate::host::child::itself;
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
 use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
+use crate::image::hold::{self, hold};
 use crate::image::mvmfile::build::MIN_MEMORY_MIB;
 use crate::image::mvmfile::{self, MvmfileError, Project, build, shelf};
 use crate::image::profiles::Amount;
@@ -161,6 +162,7 @@ pub async fn start(
     sink.phase("verify");
     app.verify(cancel).await?;
     sink.phase("unpack");
+    let held = hold(&paths.builds(), cancel).await?;
     let (artifacts, known) = app.unpack(&paths.builds(), cancel).await?;
     let (manifest, now) = (&artifacts.manifest, Timestamp::now().as_millisecond());
     store
@@ -180,19 +182,21 @@ pub async fn start(
     let spec = VmSpec { remove: *remove, cold: *cold, ..spec(&config, wished, &artifacts, &machine)? };
     machine.notes.into_iter().for_each(|note| sink.info(note));
     let running = boot(paths, store, spec, name.is_some(), sink, cancel).await?;
+    drop(held);
     retire(&artifacts.manifest, paths, store).map_err(LifecycleError::from)?;
     Ok(running)
 }
 
 /// Removes what earlier apps at the same place have unpacked, unless a VM has need of it.
 fn retire(newest: &Manifest, paths: &Paths, store: &mut Store) -> Result<(), StoreError> {
+    // `mvm gc` finds what stays.
+    let Ok(Some(_alone)) = hold::alone(&paths.builds()) else { return Ok(()) };
     let used: Vec<String> = store.vms()?.into_iter().map(|vm| vm.build).collect();
     let builds = store.builds()?.into_iter().filter(|build| build.flake == newest.flake);
     for build in builds.filter(|build| build.id != newest.build && !used.contains(&build.id)) {
         let of_it = |snapshot: &Snapshot| snapshot.manifest.fit.build == build.id;
         let dirs = ready::list(paths).into_iter().filter(of_it).map(|snapshot| snapshot.dir);
         for dir in dirs.chain([paths.builds().join(&build.id)]) {
-            // `mvm gc` finds what stays.
             let _ = std::fs::remove_dir_all(dir);
         }
         store.remove_build(&build.id)?;

@@ -21,6 +21,7 @@ use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::image::bake::BakeError;
 use crate::image::error::BuildError;
+use crate::image::hold::hold;
 use crate::image::request::BuildRequest;
 use crate::store::Store;
 use crate::store::vms::VmRow;
@@ -148,12 +149,13 @@ pub async fn run(
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
+    let _held = hold(&paths.builds(), cancel).await?;
     let (spec, notes) = built(request, paths, store, sink, cancel).await?;
     notes.into_iter().for_each(|note| sink.info(note));
     boot(paths, store, spec, request.name.is_some(), sink, cancel).await
 }
 
-/// Builds the flake; gives what is to be booted, and what the user may want to know of the machine.
+/// Builds the flake, with all builds held; gives what is to be booted, and what the user may want to know of the machine.
 async fn built(
     request: &RunRequest,
     paths: &Paths,

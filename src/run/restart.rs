@@ -6,6 +6,7 @@ use super::{RunError, Running, STOP_DEADLINE, boot, recorded, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
+use crate::image::hold::hold;
 use crate::store::Store;
 use crate::store::vms::VmRow;
 use crate::vm::disks;
@@ -25,6 +26,7 @@ pub async fn restart(
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
     let old = lifecycle::find(store, id)?;
+    let _held = hold(&paths.builds(), cancel).await?;
     let spec = bootable(&old)?;
     if let Ok(other) = lifecycle::find_running(store, &old.name)
         && other.id != old.id

@@ -18,8 +18,6 @@ use crate::image::collect;
 pub(super) const LOCK: &str = "lock";
 /// How the names of directories begin that are of no use any more, or not yet.
 const UNUSED: [&str; 2] = [".new-", ".old-"];
-/// How often is looked whether layers can be used.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Puts a directory in the place of another, if there is one; that is removed once nobody can be using it.
 pub(super) fn put(beside: &Path, target: &Path) -> io::Result<()> {
@@ -52,21 +50,15 @@ pub(super) async fn hold(dir: &Path, cancel: &CancellationToken) -> Result<Lock,
     let fail = |error| MvmfileError::file("lock", dir)(error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     let file = dir.join(LOCK);
-    loop {
-        if let Some(alone) = Lock::try_take(&file).map_err(fail)? {
-            sweep(dir);
-            return alone.share().map_err(fail);
-        }
-        if let Some(lock) = Lock::try_share(&file).map_err(fail)? {
-            // Of builds that were killed, at least.
-            collect::sweep(dir);
-            return Ok(lock);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            () = cancel.cancelled() => return Err(MvmfileError::Cancelled),
-        }
+    if let Some(alone) = Lock::try_take(&file).map_err(fail)? {
+        sweep(dir);
+        return alone.share().map_err(fail);
     }
+    let shared = Lock::share_at_last(&file, cancel).await.map_err(fail)?;
+    let lock = shared.ok_or(MvmfileError::Cancelled)?;
+    // Of builds that were killed, at least.
+    collect::sweep(dir);
+    Ok(lock)
 }
 
 /// Removes what was begun, or taken out of use. Only while nobody else is at work.

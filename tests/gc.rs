@@ -1,0 +1,68 @@
+//! `mvm gc`: what it removes, and what others at work have need of.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use mvm::host::files::Lock;
+use support::World;
+
+#[test]
+fn builds_stay_while_somebody_has_one_in_hand() {
+    let world = World::new();
+    let flake = world.example("hello");
+    world.ok(["build", "--flake", flake.to_str().unwrap()]);
+    let in_hand = Lock::try_share(&world.state().join("dev/builds.lock")).unwrap().unwrap();
+    let output = world.mvm(["gc", "--builds"]).output().unwrap();
+    assert!(support::stderr(&output).contains("a build or a start is at work: the builds stay"));
+    let count = || fs::read_dir(world.state().join("dev/builds")).unwrap().count();
+    assert_eq!(count(), 1);
+    drop(in_hand);
+    assert!(world.ok(["gc", "--builds"]).contains("removed build"));
+    assert_eq!(count(), 0);
+}
+
+#[test]
+fn a_collector_at_work_takes_no_build_away_from_a_start() {
+    let world = World::new();
+    let flake = world.example("hello");
+    let run = ["run", "--network", "user", "--flake", flake.to_str().unwrap(), "--", "true"];
+    let over = AtomicBool::new(false);
+    let collections = thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            let mut collections = 0;
+            while !over.load(Ordering::Relaxed) {
+                world.ok(["gc", "--builds"]);
+                collections += 1;
+            }
+            collections
+        });
+        let runs: Vec<_> = (0..4).map(|_| world.mvm(run).output().unwrap()).collect();
+        over.store(true, Ordering::Relaxed);
+        runs.iter().for_each(|run| assert!(run.status.success(), "{}", support::stderr(run)));
+        collector.join().unwrap()
+    });
+    assert!(collections > 4, "{collections}");
+    world.expect_nothing_left();
+}
+
+#[test]
+fn layers_that_nobody_uses_are_collected() {
+    let world = World::new();
+    let layer = world.state().join("dev/layers/00-packages");
+    fs::create_dir_all(layer.join("fs")).unwrap();
+    assert!(!world.ok(["gc"]).contains("layer"));
+    let old = SystemTime::now() - Duration::from_secs(15 * 24 * 3600);
+    fs::File::open(&layer).unwrap().set_modified(old).unwrap();
+    // Not while a build may have need of them.
+    let at_work = Lock::try_share(&world.state().join("dev/layers/lock")).unwrap().unwrap();
+    assert!(!world.ok(["gc"]).contains("removed layer") && layer.exists());
+    drop(at_work);
+    assert!(world.ok(["gc"]).contains("removed layer 00-packages (not used for 14 days)"));
+    assert!(!layer.exists());
+}
