@@ -61,7 +61,8 @@ fn a_build_in_a_vm_leaves_the_artifacts_here_and_nothing_else() {
 fn a_real_image_is_built_in_a_vm_and_boots() {
     let world = World::new();
     let flake = world.example("hello");
-    let args = ["run", "--builder", "vm", "--flake", flake.to_str().unwrap(), "--", "uname"];
+    let by_path = format!("path:{}", flake.display());
+    let args = ["run", "--network", "user", "--builder", "vm", "--flake", &by_path, "--", "uname"];
     assert_eq!(world.ok(args), "Linux\n");
     world.expect_nothing_left();
 }

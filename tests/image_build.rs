@@ -346,6 +346,18 @@ fn a_changed_mapping_is_another_build_even_where_git_does_not_see_it() {
 }
 
 #[test]
+fn a_flake_given_by_path_is_built_as_it_is_and_known_when_nothing_changed() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("default", GOOD)]);
+    // In a git tree that tracks none of it.
+    git(world.base.path(), &["init", "-q"]);
+    let request = request(&format!("path:{}", flake.display()));
+    assert_eq!(world.run(&request).how(), (false, "built"));
+    world.run(&request);
+    assert_eq!(world.run(&request).how(), (true, "source unchanged"));
+}
+
+#[test]
 fn a_module_that_the_flake_does_not_use_is_a_warning() {
     let Some(mut world) = World::new() else { return };
     let script = "mkdir $out; printf '\\\\177ELFxx' > $out/vmlinux; echo root > $out/rootfs.ext4";

@@ -26,7 +26,7 @@ use crate::store::builds::SourceRow;
 use crate::store::{Store, StoreError};
 
 /// Changes when the fingerprint covers something else than before.
-const VERSION: &[u8] = b"mvm source 1";
+const VERSION: &[u8] = b"mvm source 2";
 /// How deep configuration files may include each other.
 const INCLUDES: usize = 4;
 /// Nix's options that change how it builds but not what, with their operands.
@@ -109,6 +109,7 @@ impl Cache {
 fn key(request: &BuildRequest, tree: &Tree, elsewhere: bool) -> String {
     let mut key = Fingerprint::begin();
     key.bytes(VERSION);
+    key.bytes(if tree.by_path { b"path" } else { b"" });
     key.bytes(tree.dir.as_os_str().as_bytes());
     key.bytes(system().as_bytes());
     key.bytes(if elsewhere { b"elsewhere" } else { b"here" });

@@ -32,6 +32,8 @@ pub struct Tree {
     pub root: PathBuf,
     /// Whether `root` is a git tree, so that Nix sees tracked files only.
     pub git: bool,
+    /// Whether it was given as `path:…`: a directory as it is, be it in a git tree or not.
+    pub by_path: bool,
 }
 
 /// Why a reference cannot be used.
@@ -78,6 +80,9 @@ impl FromStr for FlakeRef {
         if text.starts_with('-') {
             return Err(RefError::Option(text.into()));
         }
+        if let Some(path) = text.strip_prefix("path:").filter(|path| is_plain(path)) {
+            return local(path, Tree::at);
+        }
         if is_url(text) {
             let (url, attribute) = split_attribute(text);
             return Ok(Self {
@@ -85,14 +90,7 @@ impl FromStr for FlakeRef {
                 attribute: attribute.map(checked).transpose()?,
             });
         }
-        // A `#` may be part of a directory's name: the whole is tried first.
-        if Path::new(text).is_dir() {
-            return Ok(Self { place: Place::Local(Tree::find(Path::new(text))?), attribute: None });
-        }
-        let (dir, attribute) = split_attribute(text);
-        let dir = if dir.is_empty() { "." } else { dir };
-        let attribute = attribute.map(checked).transpose()?;
-        Ok(Self { place: Place::Local(Tree::find(Path::new(dir))?), attribute })
+        local(text, Tree::find)
     }
 }
 
@@ -100,6 +98,7 @@ impl FlakeRef {
     /// The reference as people write it, made absolute.
     pub fn display(&self) -> String {
         let place = match &self.place {
+            Place::Local(tree) if tree.by_path => format!("path:{}", tree.dir.display()),
             Place::Local(tree) => tree.dir.display().to_string(),
             Place::Url(url) => url.clone(),
         };
@@ -142,15 +141,21 @@ impl FlakeRef {
 }
 
 impl Tree {
-    /// The flake in `dir`.
+    /// The flake in `dir`, as a part of the git tree around it if there is one.
     pub fn find(dir: &Path) -> Result<Self, RefError> {
+        let tree = Self::at(dir)?;
+        let root = tree.dir.ancestors().find(|dir| dir.join(".git").exists()).map(Path::to_path_buf);
+        Ok(Self { git: root.is_some(), by_path: false, root: root.unwrap_or(tree.root), dir: tree.dir })
+    }
+
+    /// The flake in `dir`, which is all there is to it.
+    fn at(dir: &Path) -> Result<Self, RefError> {
         let canonical =
             dir.canonicalize().map_err(|source| RefError::NoDir { path: dir.to_path_buf(), source })?;
         if !canonical.join("flake.nix").is_file() {
             return Err(RefError::NoFlake { help: suggestion(&canonical), dir: canonical });
         }
-        let root = canonical.ancestors().find(|dir| dir.join(".git").exists());
-        Ok(Self { git: root.is_some(), root: root.unwrap_or(&canonical).to_path_buf(), dir: canonical })
+        Ok(Self { root: canonical.clone(), dir: canonical, git: false, by_path: true })
     }
 
     /// Whether Nix (2.8) cannot make a URL of the git tree's root: it neither escapes the path
@@ -162,6 +167,9 @@ impl Tree {
 
     /// A reference relative to where Nix runs, which spares paths from Nix's URL parser.
     fn reference(&self) -> String {
+        if self.by_path {
+            return "path:.".into();
+        }
         if !self.is_odd() {
             return ".".into();
         }
@@ -185,6 +193,20 @@ fn is_url(text: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b))
         && !Path::new(text).is_dir()
+}
+
+/// A directory, and an attribute if one follows.
+fn local(text: &str, tree: impl Fn(&Path) -> Result<Tree, RefError>) -> Result<FlakeRef, RefError> {
+    // A `#` may be part of a directory's name: the whole is tried first.
+    let (dir, attribute) = if Path::new(text).is_dir() { (text, None) } else { split_attribute(text) };
+    let dir = if dir.is_empty() { "." } else { dir };
+    let attribute = attribute.map(checked).transpose()?;
+    Ok(FlakeRef { place: Place::Local(tree(Path::new(dir))?), attribute })
+}
+
+/// Whether what follows `path:` says no more than where a directory is.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty() && !path.contains(['?', '%'])
 }
 
 fn split_attribute(text: &str) -> (&str, Option<&str>) {
@@ -279,11 +301,29 @@ mod tests {
 
     #[test]
     fn references_nix_resolves_pass_through() {
-        for url in ["github:NixOS/nixpkgs", "path:/x", "git+file:///x?dir=y", "nixpkgs:x"] {
+        for url in
+            ["github:NixOS/nixpkgs", "path:/x?rev=y", "path:/a%20b", "git+file:///x?dir=y", "nixpkgs:x"]
+        {
             let reference: FlakeRef = format!("{url}#a").parse().unwrap();
             assert_eq!(reference.place, Place::Url(url.into()));
             assert_eq!(reference.display(), format!("{url}#a"));
         }
+    }
+
+    #[test]
+    fn a_directory_given_by_path_is_local_and_no_part_of_the_git_tree_around_it() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().canonicalize().unwrap();
+        let dir = root.join("sub");
+        flake(&dir);
+        std::fs::create_dir(root.join(".git")).unwrap();
+        let reference: FlakeRef = format!("path:{}#a", dir.display()).parse().unwrap();
+        assert_eq!(reference.installable("x"), "path:.#x");
+        assert_eq!(reference.display(), format!("path:{}#a", dir.display()));
+        let tree = reference.tree().unwrap();
+        assert_eq!((&tree.root, tree.git, reference.nix_dir()), (&dir, false, Some(dir.as_path())));
+        let error = "path:/no/such/dir".parse::<FlakeRef>().unwrap_err().to_string();
+        assert!(error.contains("no directory `/no/such/dir`"), "{error}");
     }
 
     #[test]

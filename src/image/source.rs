@@ -330,7 +330,7 @@ mod tests {
         fs::write(base.path().join("flake.nix"), "{ }").unwrap();
         fs::create_dir(base.path().join("sub")).unwrap();
         let root = base.path().canonicalize().unwrap();
-        let tree = Tree { dir: root.clone(), root: root.clone(), git: false };
+        let tree = Tree { dir: root.clone(), root: root.clone(), git: false, by_path: false };
         let first = print(&tree).unwrap();
         assert_eq!(print(&tree).unwrap(), first);
         fs::write(root.join("sub/new"), "").unwrap();

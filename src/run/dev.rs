@@ -13,7 +13,6 @@ use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::files::{self, Lock};
 use crate::host::paths::Paths;
-use crate::image::flake::{RefError, Tree};
 use crate::store::vms::{VmRow, VmState};
 use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
@@ -59,9 +58,6 @@ pub enum DevError {
         /// What the system said.
         source: io::Error,
     },
-    /// Its flake.
-    #[error(transparent)]
-    Flake(#[from] RefError),
     /// The request.
     #[error(transparent)]
     Wish(#[from] WishError),
@@ -95,8 +91,7 @@ pub fn wish(paths: &Paths, scratch: bool) -> Result<BuildWish, DevError> {
     });
     written.map_err(|source| DevError::Write { path: dir.clone(), source })?;
     // Of a state inside a git work tree Nix would see nothing but what is tracked.
-    let scheme = if Tree::find(&dir)?.git { "path:" } else { "" };
-    Ok(BuildWish { flake: format!("{scheme}{}", dir.display()), ..BuildWish::default() })
+    Ok(BuildWish { flake: format!("path:{}", dir.display()), ..BuildWish::default() })
 }
 
 fn write(file: &Path, content: &str) -> io::Result<()> {
@@ -248,7 +243,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
         let flake = wish(&paths, false).unwrap().flake;
-        assert_eq!(Path::new(&flake), paths.dev_flake());
+        assert_eq!(flake, format!("path:{}", paths.dev_flake().display()));
         let file = paths.dev_flake().join("flake.nix");
         let written = std::fs::metadata(&file).unwrap().modified().unwrap();
         wish(&paths, false).unwrap();
@@ -261,14 +256,6 @@ mod tests {
         wish(&paths, false).unwrap();
         assert_eq!(serial(), another);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), FILES[0].1);
-    }
-
-    #[test]
-    fn in_a_git_work_tree_the_flake_is_taken_as_a_plain_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(".git")).unwrap();
-        let paths = Paths::at(dir.path().join("s"), dir.path().join("r")).unwrap();
-        assert!(wish(&paths, false).unwrap().flake.starts_with("path:/"));
     }
 
     #[test]

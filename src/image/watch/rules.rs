@@ -150,7 +150,7 @@ mod tests {
             std::fs::write(root.join(file), text).unwrap();
         }
         std::os::unix::fs::symlink("/nix/store/x", root.join("result")).unwrap();
-        let tree = Tree { dir: root.clone(), root: root.clone(), git: false };
+        let tree = Tree { dir: root.clone(), root: root.clone(), git: false, by_path: false };
         let mut rules = Rules::new(&tree, &[&root.join("state")]);
         let mut shown: Vec<String> = rules
             .walk(&root)
