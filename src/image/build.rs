@@ -26,6 +26,7 @@ use super::request::BuildRequest;
 use crate::artifacts::{Artifacts, ImageInfo, Manifest};
 use crate::event::{EventSink, Kind, Source};
 use crate::host::paths::Paths;
+use crate::host::{nix, versions};
 use crate::store::builds::BuildRow;
 use crate::store::durations::BuildTimeRow;
 use crate::store::{Store, StoreError};
@@ -110,7 +111,7 @@ pub async fn build_at(
     let (artifacts, known) = match elsewhere {
         Some(place) => {
             sink.phase("copy");
-            let manifest = manifest(request, &attribute, &out, "", &nix).await?;
+            let manifest = manifest(request, &attribute, &out, "", paths).await;
             copied::copy(place, manifest, &builds, cancel).await?
         }
         None => {
@@ -124,7 +125,7 @@ pub async fn build_at(
                     if let Some(store) = &request.machines.store {
                         copy(&out, store, &nix, sink).await?;
                     }
-                    (collect_output(request, &attribute, &out, hash, &builds, &nix, sink).await?, false)
+                    (collect_output(request, &attribute, &out, hash, paths, &nix, sink).await?, false)
                 }
             }
         }
@@ -309,15 +310,16 @@ async fn collect_output(
     attribute: &str,
     out: &Path,
     hash: &str,
-    builds: &Path,
+    paths: &Paths,
     nix: &Nix<'_>,
     sink: &EventSink,
 ) -> Result<Artifacts, BuildError> {
     sink.phase("collect");
     let (files, image) = collect::check(out)?;
     let nix = Nix { inputs: None, ..*nix };
-    let manifest = Manifest { image, ..manifest(request, attribute, out, hash, &nix).await? };
-    let dir = collect::lay_out(builds, manifest, files, nix.cancel).await?;
+    let manifest = Manifest { image, ..manifest(request, attribute, out, hash, paths).await };
+    let builds = paths.builds();
+    let dir = collect::lay_out(&builds, manifest, files, nix.cancel).await?;
     let root = dir.join(ROOT);
     let args: [OsString; 3] = ["build".into(), "--out-link".into(), root.clone().into()];
     let mut said = Vec::new();
@@ -337,22 +339,25 @@ async fn manifest(
     attribute: &str,
     out: &Path,
     build: &str,
-    nix: &Nix<'_>,
-) -> Result<Manifest, BuildError> {
-    let version = Nix { inputs: None, ..*nix }.ask(&["--version"], &[]).await?.unwrap_or_default();
-    Ok(Manifest {
+    paths: &Paths,
+) -> Manifest {
+    let nix_version = match nix::find() {
+        Some(program) => versions::version(paths, &program).await.unwrap_or_default(),
+        None => String::new(),
+    };
+    Manifest {
         build: build.to_owned(),
         flake: request.flake.display(),
         attribute: attribute.to_owned(),
         profile: request.profile.clone(),
         role: request.role.clone(),
         system: system(),
-        nix_version: String::from_utf8_lossy(&version).trim().to_owned(),
+        nix_version,
         store_path: out.to_path_buf(),
         files: Vec::new(),
         image: ImageInfo::default(),
         created: Timestamp::now(),
-    })
+    }
 }
 
 /// Nix's out-link: keeps the output from being collected until the build's own root is there.

@@ -1,8 +1,9 @@
 //! A build's directory with copies of what was built elsewhere. Its id is a digest of them: whoever built
 //! cannot choose it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{self, Beside, FILES, IMAGE_HELP, MAX_INFO};
@@ -24,15 +25,18 @@ pub async fn copy(
         return Err(wrong(format!("{} is no path in the Nix store", out.display())));
     }
     let beside = Beside::new(builds).map_err(BuildError::file("make", builds))?;
-    for (name, required) in FILES {
-        let file: PathBuf = beside.0.join(name);
+    let (info, kept) = (out.join("mvm.json"), beside.0.join("mvm.json"));
+    let take = async |(name, required)| {
+        let file = beside.0.join(name);
         if place.copy(&out.join(name), &file, collect::LARGEST).await? {
-            let entry = collect::describe(name, &file, cancel).await?;
-            manifest.files.push(entry);
-        } else if required {
-            return Err(wrong(format!("the output {} has no {name}", out.display())));
+            return collect::describe(name, &file, cancel).await.map(Some);
         }
-    }
+        let absent = wrong(format!("the output {} has no {name}", out.display()));
+        if required { Err(absent) } else { Ok(None) }
+    };
+    let (files, _) =
+        tokio::try_join!(try_join_all(FILES.into_iter().map(take)), place.copy(&info, &kept, MAX_INFO))?;
+    manifest.files = files.into_iter().flatten().collect();
     let kernel = beside.0.join(FILES[0].0);
     if !collect::is_kernel(&kernel).map_err(BuildError::file("read", &kernel))? {
         return Err(wrong(format!(
@@ -40,7 +44,6 @@ pub async fn copy(
             out.display()
         )));
     }
-    place.copy(&out.join("mvm.json"), &beside.0.join("mvm.json"), MAX_INFO).await?;
     manifest.image = collect::image_info(&beside.0)?;
     manifest.build = collect::id_of(&manifest.files, &manifest.image);
     let target = builds.join(&manifest.build);

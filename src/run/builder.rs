@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
+use super::machine::MachineChoice;
 use super::wish::{BuildWish, WishError};
 use super::{RunError, RunRequest, run};
 use crate::artifacts::Artifacts;
@@ -34,7 +35,7 @@ use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client::{self, ClientError};
-use crate::vm::spec::{StartedBy, VolumeSpec};
+use crate::vm::spec::{HypervisorKind, NetworkChoice, StartedBy, VolumeSpec};
 use disk::{Disk, DiskFault};
 use guest::{TMP, Up, bounded};
 
@@ -185,8 +186,8 @@ impl Elsewhere for Builder<'_> {
         let up = self.up().await?;
         let real = up.ask(&["readlink", "-f", &file.to_string_lossy()]).await?.1;
         if let Some(own) = own_file(&self.request.inputs, Path::new(real.trim_end())) {
-            // The kernel, for one: what mvm gave it need not come back.
-            let copied = std::fs::copy(own, to);
+            // The kernel, for one: what mvm gave it need not come back. A link would change the file's state.
+            let copied = tokio::fs::copy(own, to).await;
             copied.map_err(|source| BuilderError::File { path: to.into(), source })?;
             return Ok(true);
         }
@@ -204,7 +205,7 @@ impl Builder<'_> {
         self.sink.phase("builder");
         let mut volumes = Vec::new();
         if let Some(tree) = self.request.flake.tree() {
-            if tree.root.join(".git").is_file() {
+            if tree.git && tree.root.join(".git").is_file() {
                 return Err(BuilderError::Worktree(tree.root.clone()));
             }
             // A copy on a disk lets the VM go on from a ready snapshot, which a shared directory does not.
@@ -217,14 +218,19 @@ impl Builder<'_> {
         let flake = builder::lay_out(self.paths).await?;
         // A state inside a git work tree is no part of it.
         let wish = BuildWish { flake: format!("path:{}", flake.display()), ..BuildWish::default() };
+        let mut config = RuntimeConfig {
+            cpus: Some(self.wish.cpus),
+            memory_mib: Some(self.wish.memory_mib),
+            volumes,
+            ..RuntimeConfig::default()
+        };
+        // Nix asks for things, and nobody asks for Nix: no link nor table of this machine is needed for that.
+        if MachineChoice::new(&config, self.paths).await?.hypervisor == HypervisorKind::Qemu {
+            config.network = Some(NetworkChoice::User);
+        }
         let request = RunRequest {
             build: wish.request(self.paths).await?,
-            config: RuntimeConfig {
-                cpus: Some(self.wish.cpus),
-                memory_mib: Some(self.wish.memory_mib),
-                volumes,
-                ..RuntimeConfig::default()
-            },
+            config,
             builder: None,
             name: None,
             remove: true,

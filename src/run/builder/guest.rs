@@ -1,7 +1,7 @@
 //! The builder VM while it is up: programs run in it, files given and taken.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -184,7 +184,9 @@ impl Up {
             }
         }
         // The last of it may be a hole.
-        copy.set_len(length).and_then(|()| copy.sync_all()).map_err(failed)?;
+        let kept = move || copy.set_len(length).and_then(|()| copy.sync_all());
+        let kept = tokio::task::spawn_blocking(kept).await.map_err(io::Error::other);
+        kept.and_then(|kept| kept).map_err(failed)?;
         Ok(true)
     }
 }
