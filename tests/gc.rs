@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mvm::host::files::Lock;
-use support::World;
+use nix::mount::MsFlags;
+use support::{World, in_own_mounts, is_root, mount_tmpfs};
 
 #[test]
 fn builds_stay_while_somebody_has_one_in_hand() {
@@ -65,4 +66,28 @@ fn layers_that_nobody_uses_are_collected() {
     drop(at_work);
     assert!(world.ok(["gc"]).contains("removed layer 00-packages (not used for 14 days)"));
     assert!(!layer.exists());
+}
+
+#[test]
+fn a_disk_that_is_full_can_be_freed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::empty();
+    in_own_mounts(|| {
+        mount_tmpfs(&world.state(), "size=40M", MsFlags::empty());
+        world.ok(["status"]);
+        let layer = world.state().join("dev/layers/00-packages");
+        fs::create_dir_all(&layer).unwrap();
+        // Until the disk says no.
+        let _ = std::io::copy(&mut std::io::repeat(0), &mut fs::File::create(layer.join("large")).unwrap());
+        let said = world.fails(["build"]);
+        assert!(said.contains("help: is the disk full"), "{said}");
+        let output = world.mvm(["gc", "--builds"]).output().unwrap();
+        assert!(support::stderr(&output).contains("warning: the disk is full"));
+        assert!(support::stdout(&output).contains("removed layer 00-packages"));
+        // Space is kept back again, for the next time.
+        world.ok(["status"]);
+        assert!(world.state().join("reserve").exists());
+    });
 }

@@ -9,6 +9,7 @@ use crate::fleet;
 use crate::headless::Mode;
 use crate::host::files::Lock;
 use crate::host::paths::Paths;
+use crate::host::reserve;
 use crate::store::Store;
 use crate::vm::lifecycle;
 
@@ -29,10 +30,19 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the state and squares it with the locks that are held.
-    pub fn open(no_tui: bool, json: bool, verbose: bool) -> Result<Self> {
+    /// Opens the state and squares it with the locks that are held. Where the disk is full, what `frees` some of it
+    /// has the space that was kept back for it.
+    pub fn open(no_tui: bool, json: bool, verbose: bool, frees: bool) -> Result<Self> {
         let paths = Paths::find()?;
-        let mut opened = Store::open(&paths.database())?;
+        let mut opened = match Store::open(&paths.database()) {
+            // SQLite has several words for a full disk.
+            Err(_) if frees && reserve::give_back(paths.state()) => {
+                say("warning: the disk is full: `mvm gc` and `nix-collect-garbage` free space");
+                Store::open(&paths.database())?
+            }
+            opened => opened?,
+        };
+        reserve::keep(paths.state());
         if let Some(aside) = opened.set_aside {
             say(&format!("warning: the state database was damaged; it was set aside as {}", aside.display()));
         }

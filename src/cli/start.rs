@@ -101,7 +101,7 @@ pub fn alone(app: App) -> Result<ExitCode> {
     let command = Alone::command().bin_name(file).about(about).after_help(examples);
     let alone = Alone::from_arg_matches(&command.get_matches())?;
     in_runtime(async {
-        let mut context = Context::open(alone.no_tui, alone.json, alone.verbose)?;
+        let mut context = Context::open(alone.no_tui, alone.json, alone.verbose, false)?;
         run(&mut context, app, alone.how, true, false).await
     })
 }

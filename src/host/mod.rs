@@ -44,6 +44,8 @@ pub mod process;
 #[cfg(target_os = "linux")]
 pub mod program;
 #[cfg(target_os = "linux")]
+pub mod reserve;
+#[cfg(target_os = "linux")]
 pub mod search_path;
 #[cfg(target_os = "linux")]
 pub mod setup;
