@@ -624,7 +624,7 @@ fn a_full_disk_is_an_error_and_space_is_all_it_takes_to_go_on() {
     let world = World::empty();
     let flake = world.example("hello");
     in_own_mounts(|| {
-        mount_tmpfs(&world.state(), "size=40M", MsFlags::empty());
+        mount_tmpfs(&world.state(), "size=48M", MsFlags::empty());
         world.prepare();
         let ballast = world.state().join("ballast");
         let fill = || {
