@@ -302,11 +302,11 @@ impl Watch {
         if !self.is_there() {
             return None;
         }
-        if paths.iter().any(|path| Rules::is_one(path)) {
+        let git_changed = std::mem::take(&mut self.git_told) && self.git.as_mut().is_some_and(Git::changed);
+        if git_changed || paths.iter().any(|path| Rules::is_one(path)) {
             // What was hidden may not be any more.
             self.look_again();
         }
-        let git_changed = std::mem::take(&mut self.git_told) && self.git.as_mut().is_some_and(Git::changed);
         if git_changed {
             paths.insert(".git".into());
         }

@@ -1,6 +1,6 @@
-//! What is not watched: what git ignores, what editors write for themselves, what mvm writes.
+//! What is not watched: what git ignores and does not track, what editors write for themselves, what mvm writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use ignore::Match;
@@ -8,6 +8,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::image::flake::Tree;
+use crate::image::source::{GitDir, is_in};
 
 /// Files with rules in them, the later the stronger. Git knows the first only.
 const FILES: [&str; 2] = [".gitignore", ".ignore"];
@@ -18,13 +19,17 @@ const EDITORS: [&str; 9] =
 /// What is hidden in one tree.
 #[derive(Debug)]
 pub struct Rules {
-    root: PathBuf,
+    tree: Tree,
     except: Vec<PathBuf>,
     editors: Gitignore,
     /// The user's own and the repository's.
     outside: Vec<Gitignore>,
     /// Of each directory, as they were read.
     inside: HashMap<PathBuf, Option<Gitignore>>,
+    /// What git tracks.
+    index: Option<gix_index::File>,
+    /// Directories that git ignores, with something in them that it tracks.
+    parted: HashSet<PathBuf>,
     files: &'static [&'static str],
 }
 
@@ -42,11 +47,13 @@ impl Rules {
             outside.extend(read(&tree.root, &[tree.root.join(".git/info/exclude")]));
         }
         Self {
-            root: tree.root.clone(),
+            tree: tree.clone(),
             except: except.iter().map(|path| path.canonicalize().unwrap_or(path.to_path_buf())).collect(),
             editors: editors.build().unwrap_or_else(|_| Gitignore::empty()),
             outside,
             inside: HashMap::new(),
+            index: index(tree),
+            parted: HashSet::new(),
             files: if tree.git { &FILES[..1] } else { &FILES },
         }
     }
@@ -56,9 +63,11 @@ impl Rules {
         path.file_name().is_some_and(|name| FILES.iter().any(|file| name == *file))
     }
 
-    /// Reads the rules anew.
+    /// Reads the rules anew, and what is tracked.
     pub fn forget(&mut self) {
         self.inside.clear();
+        self.parted.clear();
+        self.index = index(&self.tree);
     }
 
     /// What is to be watched from `dir` on, which is first.
@@ -73,9 +82,9 @@ impl Rules {
 
     /// Whether a path, or a directory that it lies in, is hidden.
     pub fn hide_all_of(&mut self, path: &Path, is_dir: bool) -> bool {
-        let Ok(relative) = path.strip_prefix(&self.root) else { return false };
-        let mut upper: Vec<PathBuf> = relative.ancestors().map(|part| self.root.join(part)).collect();
-        upper.retain(|part| *part != self.root);
+        let Ok(relative) = path.strip_prefix(&self.tree.root) else { return false };
+        let mut upper: Vec<PathBuf> = relative.ancestors().map(|part| self.tree.root.join(part)).collect();
+        upper.retain(|part| *part != self.tree.root);
         upper.iter().rev().any(|part| self.hide(part, part != path || is_dir))
     }
 
@@ -88,8 +97,23 @@ impl Rules {
         if self.editors.matched(path, is_dir).is_ignore() {
             return true;
         }
-        let root = self.root.clone();
-        // The nearest rule counts.
+        let is_below = path.parent().is_some_and(|dir| self.parted.contains(dir));
+        if !is_below && !self.ignores(path, is_dir) {
+            return false;
+        }
+        // Nix sees what is tracked, ignored or not.
+        let relative = path.strip_prefix(&self.tree.root).unwrap_or(path);
+        let tracked = self.index.as_ref().is_some_and(|index| is_in(index, relative));
+        if tracked && is_dir {
+            self.parted.insert(path.to_path_buf());
+        }
+        !tracked
+    }
+
+    /// Whether a rule names the path itself.
+    fn ignores(&mut self, path: &Path, is_dir: bool) -> bool {
+        let root = self.tree.root.clone();
+        // The nearest one counts.
         for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(&root)) {
             match self.of(dir).map_or(Match::None, |rules| rules.matched(path, is_dir).map(drop)) {
                 Match::Ignore(()) => return true,
@@ -107,6 +131,10 @@ impl Rules {
         }
         self.inside.get(dir)?.as_ref()
     }
+}
+
+fn index(tree: &Tree) -> Option<gix_index::File> {
+    tree.git.then(|| GitDir::of(&tree.root)?.index()).flatten()
 }
 
 fn read(dir: &Path, files: &[PathBuf]) -> Option<Gitignore> {

@@ -148,6 +148,32 @@ async fn in_a_git_tree_only_what_git_tracks_is_a_change() {
 }
 
 #[tokio::test]
+async fn what_git_tracks_is_told_of_though_it_is_ignored() {
+    let world = World::new();
+    world.write(".gitignore", "out/\nlate/\n");
+    for dir in ["out", "late"] {
+        fs::create_dir(world.root.join(dir)).unwrap();
+        world.write(&format!("{dir}/kept"), "");
+        world.write(&format!("{dir}/other"), "");
+    }
+    world.git(&["init", "-q"]);
+    world.git(&["add", "."]);
+    world.git(&["add", "--force", "out/kept"]);
+    for poll in [true, false] {
+        let mut watch = world.watch(poll);
+        for file in ["out/other", "late/kept", "out/kept"] {
+            world.write(file, "more");
+        }
+        assert_eq!(heard(&mut watch).await, changed(&["out/kept"]));
+    }
+    let mut watch = world.watch(false);
+    world.git(&["add", "--force", "late/kept"]);
+    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+    world.write("late/kept", "more");
+    assert_eq!(heard(&mut watch).await, changed(&["late/kept"]));
+}
+
+#[tokio::test]
 async fn a_flake_that_vanishes_is_waited_for() {
     let world = World::new();
     let mut watch = world.watch(false);
