@@ -106,6 +106,7 @@ fn a_build_that_goes_on_is_followed_to_its_end() {
     );
     let mut build = Running::start(world.mvm(["--verbose", "build", "--flake", "slow"]));
     build.line("image> waiting");
+    assert!(world.ok(["status"]).contains("slow is being built, for "));
     let mut log = Running::start(world.mvm(["log", "-f"]));
     log.line(": running");
     log.line("image> waiting");
@@ -116,4 +117,5 @@ fn a_build_that_goes_on_is_followed_to_its_end() {
         let (status, lines) = program.end();
         assert!(status.success() && lines.contains(last), "{lines}");
     }
+    assert!(!world.ok(["status"]).contains("is being built"));
 }

@@ -14,6 +14,7 @@ use super::context::{Context, print, print_json};
 use crate::event::words::duration;
 use crate::host::kvm;
 use crate::host::versions::Versions;
+use crate::run::past;
 use crate::store::builds::BuildRow;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle;
@@ -33,6 +34,7 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
     let over = vms.iter().filter(|vm| !vm.state.is_live()).count();
     let shown: Vec<&VmRow> = vms.iter().filter(|vm| args.all || vm.state.is_live()).collect();
     let builds = context.store.builds()?;
+    let building = past::running(&context.paths)?;
     let versions = Versions::find(&context.paths).await;
     let kvm = kvm::usable(&context.paths);
     if context.json {
@@ -44,11 +46,15 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
                         "path": context.paths.builds().join(&build.id), "used_ms": build.used_ms })
             })
             .collect();
+        let building: Vec<Value> = building
+            .iter()
+            .map(|past| json!({ "task": past.task, "flake": past.flake, "began_ms": past.began.as_millisecond() }))
+            .collect();
         let state = context.paths.state();
         let kvm = json!({ "usable": kvm.is_ok(), "why_not": kvm.err().map(|why| why.reason()) });
         print_json(
             &json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": state, "versions": versions,
-                     "kvm": kvm, "vms": vms, "builds": builds,
+                     "kvm": kvm, "vms": vms, "building": building, "builds": builds,
                      "cluster": cluster::brief_json(&context.paths) }),
         )?;
         return Ok(ExitCode::SUCCESS);
@@ -72,6 +78,11 @@ pub async fn status(context: &mut Context, args: StatusArgs) -> Result<ExitCode>
     }
     if over > 0 && !args.all {
         print(&format!("{over} ended; `mvm status --all` shows them, `mvm gc` removes them."))?;
+    }
+    for past in &building {
+        let (flake, task) = (&past.flake, past.task.as_str());
+        let since = duration(age(past.began.as_millisecond()));
+        print(&format!("{flake} is being built, for {since}; `mvm log {task}` shows it."))?;
     }
     let builds = if builds.len() == 1 { "1 build".into() } else { format!("{} builds", builds.len()) };
     print(&format!("{builds} cached."))?;

@@ -34,6 +34,18 @@ pub struct Past {
 
 /// The builds there are records of, the newest first.
 pub fn list(paths: &Paths) -> io::Result<Vec<Past>> {
+    read(paths, |_| true)
+}
+
+/// The builds that are at work, the newest first.
+pub fn running(paths: &Paths) -> io::Result<Vec<Past>> {
+    let mut pasts = read(paths, Record::is_written)?;
+    // The task may go on with what was built.
+    pasts.retain(|past| past.outcome.is_none() && past.build.is_none());
+    Ok(pasts)
+}
+
+fn read(paths: &Paths, wanted: impl Fn(&Record) -> bool) -> io::Result<Vec<Past>> {
     let entries = match std::fs::read_dir(paths.tasks()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -46,7 +58,8 @@ pub fn list(paths: &Paths) -> io::Result<Vec<Past>> {
     tasks.sort_by_key(|task| std::cmp::Reverse(task.given_ms()));
     let mut pasts = Vec::new();
     for task in tasks {
-        pasts.extend(Past::read(paths, task)?);
+        let record = Record::open(&paths.tasks(), task, Depth::Skim)?;
+        pasts.extend(record.filter(&wanted).and_then(Past::of));
     }
     Ok(pasts)
 }
@@ -54,10 +67,13 @@ pub fn list(paths: &Paths) -> io::Result<Vec<Past>> {
 impl Past {
     /// Reads the record of a task; `None` when there is none, or nothing was to be built.
     pub fn read(paths: &Paths, task: TaskId) -> io::Result<Option<Self>> {
-        let Some(mut record) = Record::open(&paths.tasks(), task, Depth::Skim)? else { return Ok(None) };
+        Ok(Record::open(&paths.tasks(), task, Depth::Skim)?.and_then(Self::of))
+    }
+
+    fn of(mut record: Record) -> Option<Self> {
         let (mut past, mut drvs) = (None, HashSet::new());
         record.read(&mut |event| take(&mut past, &mut drvs, event));
-        Ok(past)
+        past
     }
 
     /// Whether all was there already.
