@@ -10,6 +10,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mvm::host::files::Lock;
+use mvm::store::Store;
+use mvm::store::builds::BuildRow;
 use nix::mount::MsFlags;
 use support::{World, in_own_mounts, is_root, mount_tmpfs};
 
@@ -23,8 +25,15 @@ fn builds_stay_while_somebody_has_one_in_hand() {
     assert!(support::stderr(&output).contains("a build or a start is at work: the builds stay"));
     let count = || fs::read_dir(world.state().join("dev/builds")).unwrap().count();
     assert_eq!(count(), 1);
+    // Nor one that the database does not know, or not yet.
+    let strange = world.state().join("dev/builds/strange");
+    fs::create_dir(&strange).unwrap();
+    let old = SystemTime::now() - Duration::from_secs(1200);
+    fs::File::open(&strange).unwrap().set_modified(old).unwrap();
+    assert!(!world.ok(["gc", "--builds"]).contains("removed directory"));
     drop(in_hand);
-    assert!(world.ok(["gc", "--builds"]).contains("removed build"));
+    let said = world.ok(["gc", "--builds"]);
+    assert!(said.contains("removed build") && said.contains("removed directory strange"), "{said}");
     assert_eq!(count(), 0);
 }
 
@@ -76,18 +85,31 @@ fn a_disk_that_is_full_can_be_freed() {
     let world = World::empty();
     in_own_mounts(|| {
         mount_tmpfs(&world.state(), "size=40M", MsFlags::empty());
-        world.ok(["status"]);
-        let layer = world.state().join("dev/layers/00-packages");
-        fs::create_dir_all(&layer).unwrap();
-        // Until the disk says no.
-        let _ = std::io::copy(&mut std::io::repeat(0), &mut fs::File::create(layer.join("large")).unwrap());
-        let said = world.fails(["build"]);
-        assert!(said.contains("help: is the disk full"), "{said}");
-        let output = world.mvm(["gc", "--builds"]).output().unwrap();
-        assert!(support::stderr(&output).contains("warning: the disk is full"));
-        assert!(support::stdout(&output).contains("removed layer 00-packages"));
-        // Space is kept back again, for the next time.
-        world.ok(["status"]);
-        assert!(world.state().join("reserve").exists());
+        // With and without another process that has the database open.
+        for is_open in [false, true] {
+            // Space is kept back, the second time again.
+            world.ok(["status"]);
+            let mut store = Store::open(&world.state().join("state.db")).unwrap().store;
+            store.put_build(&unknown_build()).unwrap();
+            let _store = is_open.then_some(store);
+            let layer = world.state().join("dev/layers/00-packages");
+            fs::create_dir_all(&layer).unwrap();
+            // Until the disk says no.
+            let _ =
+                std::io::copy(&mut std::io::repeat(0), &mut fs::File::create(layer.join("large")).unwrap());
+            assert!(is_open || world.fails(["status"]).contains("`mvm gc` frees space"));
+            let output = world.mvm(["gc", "--builds"]).output().unwrap();
+            let (out, said) = (support::stdout(&output), support::stderr(&output));
+            assert!(said.contains("warning: the disk is full"), "{said}");
+            assert!(
+                out.contains("removed build") && out.contains("removed layer 00-packages"),
+                "{out}{said}"
+            );
+        }
     });
+}
+
+fn unknown_build() -> BuildRow {
+    let [id, flake, attribute] = ["00000000", "/f", "default"].map(String::from);
+    BuildRow { id, flake, attribute, created_ms: 0, used_ms: 0, duration_ms: 0 }
 }

@@ -97,7 +97,7 @@ fn run_with(
         let building = async {
             let result = build(request, paths, store, &sink, &cancel).await;
             drop(sink);
-            result
+            result.map(|in_hand| in_hand.artifacts)
         };
         let reading = async {
             while let Some(event) = stream.next().await {

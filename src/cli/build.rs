@@ -14,7 +14,6 @@ use super::watch::Session;
 use super::{offers, task};
 use crate::event::{EventSink, TaskId, TaskKind};
 use crate::host::child;
-use crate::image::hold::hold;
 use crate::image::mvmfile::{FILE, Project, build as image};
 use crate::image::watch::Change;
 use crate::run::app::{self, BuildRequest};
@@ -182,10 +181,9 @@ async fn once(
     let built =
         task::run_until(context, cancel, TaskKind::Build, title, async |paths, store, sink, cancel| {
             change.iter().for_each(|change| sink.send(triggered(change)));
-            let _held = hold(&paths.builds(), cancel).await?;
             Ok(builder::build(&request, builder, paths, store, sink, cancel).await?)
         });
-    let artifacts = built.await?;
+    let artifacts = built.await?.artifacts;
     match context.json {
         true => Ok(()),
         false => print(&artifacts.dir.display().to_string()),

@@ -34,14 +34,10 @@ impl Context {
     /// has the space that was kept back for it.
     pub fn open(no_tui: bool, json: bool, verbose: bool, frees: bool) -> Result<Self> {
         let paths = Paths::find()?;
-        let mut opened = match Store::open(&paths.database()) {
-            // SQLite has several words for a full disk.
-            Err(_) if frees && reserve::give_back(paths.state()) => {
-                say("warning: the disk is full: `mvm gc` and `nix-collect-garbage` free space");
-                Store::open(&paths.database())?
-            }
-            opened => opened?,
-        };
+        if frees && reserve::give_back(paths.state()) {
+            say("warning: the disk is full; what was kept back for this is used to free some of it");
+        }
+        let mut opened = Store::open(&paths.database())?;
         reserve::keep(paths.state());
         if let Some(aside) = opened.set_aside {
             say(&format!("warning: the state database was damaged; it was set aside as {}", aside.display()));

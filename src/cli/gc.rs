@@ -29,7 +29,7 @@ const BEING_MADE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), the dev VM, instances, their builds,\nrevisions of pools, and builds and ready snapshots used in the last 14 days stay. Nix's own store is freed by\n`nix-collect-garbage` afterwards."
+    after_help = "Examples:\n  mvm gc --dry-run\n  mvm gc --builds\n\nVMs that run or are saved (`mvm snapshot`), the dev VM, instances, their builds,\nrevisions of pools, and builds and ready snapshots used in the last 14 days stay; all builds do while one is being started. Nix's own store is freed by\n`nix-collect-garbage` afterwards."
 )]
 pub struct GcArgs {
     /// Only say what would go, and why
@@ -38,6 +38,13 @@ pub struct GcArgs {
     /// Remove every build that no running VM uses, and every layer of an Mvmfile's image, however young
     #[arg(long)]
     builds: bool,
+}
+
+impl GcArgs {
+    /// Whether disk is to be freed.
+    pub fn frees(&self) -> bool {
+        !self.dry_run
+    }
 }
 
 /// Something that holds disk for nothing.
@@ -55,7 +62,8 @@ struct Waste {
 enum WasteKind {
     Vm(String),
     Build(String),
-    ReadySnapshot,
+    /// What is of builds, and in no record.
+    OfBuilds,
     Directory,
     BuilderStore,
     Layer,
@@ -64,7 +72,7 @@ enum WasteKind {
 impl WasteKind {
     /// Whether who has a build in hand may have need of it.
     fn is_build(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::ReadySnapshot)
+        matches!(self, Self::Build(_) | Self::OfBuilds)
     }
 
     fn is_layer(&self) -> bool {
@@ -86,6 +94,7 @@ pub async fn gc(context: &mut Context, args: GcArgs) -> Result<ExitCode> {
         for item in &waste {
             remove(context, item)?;
         }
+        drop(alone);
         remove_layers(context, &mut waste)?;
         collect::sweep(&builds);
         record::prune(&context.paths, record::MOST_FILES)?;
@@ -159,7 +168,7 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
             why: if rested { "not used for 14 days" } else { "it is of a build that goes or is gone" }.into(),
             bytes: snapshot.bytes(),
             path: snapshot.dir,
-            kind: WasteKind::ReadySnapshot,
+            kind: WasteKind::OfBuilds,
         });
     }
     // Taken by VMs that were killed meanwhile, or damaged so that they are none.
@@ -213,8 +222,12 @@ fn find(context: &Context, all_builds: bool) -> Result<Vec<Waste>> {
                 what: format!("directory {name}"),
                 why: "the database does not know it".into(),
                 bytes: files::disk_usage(&path),
+                kind: if path.starts_with(paths.builds()) {
+                    WasteKind::OfBuilds
+                } else {
+                    WasteKind::Directory
+                },
                 path,
-                kind: WasteKind::Directory,
             });
         }
     }
@@ -249,7 +262,7 @@ fn remove(context: &mut Context, item: &Waste) -> Result<()> {
             whole(&item.path)?;
             context.store.remove_build(id)?;
         }
-        WasteKind::ReadySnapshot | WasteKind::Directory => whole(&item.path)?,
+        WasteKind::OfBuilds | WasteKind::Directory => whole(&item.path)?,
         // All at once, so that nobody uses one whose lower ones are gone.
         WasteKind::Layer => {}
         // One that a build has stays, and goes the next time.

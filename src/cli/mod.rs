@@ -234,10 +234,11 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Init(args) => return init::init(&args, cli.json),
         command => command,
     };
-    let frees = matches!(
-        command,
-        Command::Gc(_) | Command::Stop(_) | Command::Destroy(_) | Command::Status(_) | Command::Doctor
-    );
+    let frees = match &command {
+        Command::Gc(args) => args.frees(),
+        Command::Snapshot(args) => args.frees(),
+        command => matches!(command, Command::Stop(_) | Command::Destroy(_)),
+    };
     let mut context = Context::open(cli.no_tui, cli.json, cli.verbose, frees)?;
     match command {
         Command::Build(args) => build::build(&mut context, args).await,

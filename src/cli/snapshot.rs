@@ -32,6 +32,13 @@ pub struct SnapshotArgs {
     command: SnapshotCommand,
 }
 
+impl SnapshotArgs {
+    /// Whether disk is to be freed.
+    pub fn frees(&self) -> bool {
+        matches!(self.command, SnapshotCommand::Rm { .. })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum SnapshotCommand {
     /// Save a running VM: memory, devices and disks

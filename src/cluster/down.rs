@@ -97,7 +97,7 @@ pub async fn down(
     }
     tenants(&ids, paths, store, sink, cancel).await?;
     if purge {
-        done.builds = remove_builds(builds, paths, store)?;
+        done.builds = remove_builds(builds, paths, store, sink)?;
     }
     done.pools = pools;
     Ok(done)
@@ -234,10 +234,17 @@ fn builds_of(pools: &[PoolPath], store: &Store) -> Result<HashSet<String>, Clust
 }
 
 /// Removes builds that nobody else has a use for.
-fn remove_builds(builds: HashSet<String>, paths: &Paths, store: &mut Store) -> Result<usize, ClusterError> {
+fn remove_builds(
+    builds: HashSet<String>,
+    paths: &Paths,
+    store: &mut Store,
+    sink: &EventSink,
+) -> Result<usize, ClusterError> {
     let fail = |path| move |source| ClusterError::Write { path, source };
-    // Where somebody has one in hand, `mvm gc` removes them later.
-    let Some(_alone) = hold::alone(&paths.builds()).map_err(fail(paths.builds()))? else { return Ok(0) };
+    let Some(_alone) = hold::alone(&paths.builds()).map_err(fail(paths.builds()))? else {
+        sink.warn("another build or start is at work: the images stay, for `mvm gc --builds`");
+        return Ok(0);
+    };
     let others: HashSet<String> =
         store.fleet_builds()?.into_iter().chain(store.vms()?.into_iter().map(|vm| vm.build)).collect();
     let mut removed = 0;

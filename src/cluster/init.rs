@@ -16,7 +16,6 @@ use crate::fleet::record;
 use crate::fleet::tenant::free_network;
 use crate::host::files;
 use crate::host::paths::Paths;
-use crate::image::flake::Tree;
 use crate::store::Store;
 
 /// Where the agent listens when nobody says otherwise.
@@ -93,17 +92,13 @@ pub fn init(options: &Options, paths: &Paths, store: &Store) -> Result<Init, Clu
         .replace("@GATEWAYS@", &options.gateways.to_string())
         .replace("@WORKERS@", &workers.to_string());
     put(config_file(paths), config.as_bytes(), recreate, &mut done)?;
-    let reference = |flake: &str| -> Result<String, ClusterError> {
-        let root = flakes(paths).join(flake);
-        // Of a state inside a git work tree Nix would see nothing but what is tracked.
-        let scheme = if Tree::find(&root)?.git { "path:" } else { "" };
-        Ok(escaped(&format!("{scheme}{}", root.display())))
-    };
+    // Of a state inside a git work tree Nix would see nothing but what is tracked.
+    let reference = |flake: &str| escaped(&format!("path:{}", flakes(paths).join(flake).display()));
     let desired = DESIRED
         .replace("@NUMBER@", &network.tenant_net_id.to_string())
         .replace("@SUBNET@", &network.ipv4_subnet.to_string())
-        .replace("@GATEWAY_FLAKE@", &reference("gateway")?)
-        .replace("@WORKER_FLAKE@", &reference("worker")?);
+        .replace("@GATEWAY_FLAKE@", &reference("gateway"))
+        .replace("@WORKER_FLAKE@", &reference("worker"));
     put(desired_file(paths), desired.as_bytes(), recreate, &mut done)?;
     Ok(done)
 }

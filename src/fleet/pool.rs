@@ -16,7 +16,7 @@ use super::policy::pause_ms;
 use super::record::{self, PoolRecord};
 use super::work::Work;
 use crate::host::paths::Paths;
-use crate::image::hold::hold;
+use crate::image::hold::InHand;
 use crate::run::RunError;
 use crate::run::builder::{self, BuilderWish};
 use crate::run::wish::BuildWish;
@@ -58,14 +58,12 @@ impl Work<'_> {
                 what: format!("the pool `{path}` cannot be built: {error}"),
                 help: format!("`mvm pool update {path} --flake REF` gives it another flake"),
             })?;
-            // Until it is a revision.
-            let held = hold(&self.paths.builds(), self.cancel).await.map_err(RunError::from)?;
             let built =
                 builder::build(&request, builder, self.paths, self.store, self.sink, self.cancel).await;
-            built.map(|artifacts| (artifacts, held)).map_err(|error| FleetError::from(RunError::from(error)))
+            built.map_err(|error| FleetError::from(RunError::from(error)))
         };
         match built.await {
-            Ok((artifacts, _held)) => {
+            Ok(InHand { artifacts, held: _held }) => {
                 let source = serde_json::to_string(&Source::of(&pool.pool)).map_err(StoreError::from)?;
                 self.set_revision(&pool, &artifacts.manifest.build, &source)
             }

@@ -2,7 +2,7 @@
 //! open a database, be it to remove from it.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -23,13 +23,13 @@ fn file(state: &Path) -> PathBuf {
 /// Keeps space back where there is plenty; it is no fault where there is not.
 pub fn keep(state: &Path) {
     let file = file(state);
-    if file.exists() || files::free_space(state).is_ok_and(|free| free < PLENTY) {
+    let is_kept = file.metadata().is_ok_and(|kept| kept.blocks() * 512 >= BYTES as u64);
+    if is_kept || files::free_space(state).is_ok_and(|free| free < PLENTY) {
         return;
     }
     let made = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&file);
     let kept = made.and_then(|made| Ok(fallocate(made, FallocateFlags::empty(), 0, BYTES)?));
     if kept.is_err() {
-        // An empty one would keep the next command from trying.
         let _ = files::remove_file_if_there(&file);
     }
 }
@@ -43,7 +43,6 @@ pub fn give_back(state: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_is_kept_back_takes_space_until_the_disk_is_full() {

@@ -18,6 +18,7 @@ use super::copy::copy;
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
 use super::failure::{differs, explain};
+use super::hold::{InHand, hold};
 use super::log::{BuildTime, NixLog, Report, Usual};
 use super::nix::Nix;
 use super::origin::Origin;
@@ -50,7 +51,7 @@ pub async fn build(
     store: &mut Store,
     sink: &EventSink,
     cancel: &CancellationToken,
-) -> Result<Artifacts, BuildError> {
+) -> Result<InHand, BuildError> {
     build_at(None, request, paths, store, sink, cancel).await
 }
 
@@ -62,17 +63,20 @@ pub async fn build_at(
     store: &mut Store,
     sink: &EventSink,
     cancel: &CancellationToken,
-) -> Result<Artifacts, BuildError> {
+) -> Result<InHand, BuildError> {
     let started = Instant::now();
     let cache = if request.rebuild { None } else { Cache::look(request, elsewhere.is_some()) };
     let builds = paths.builds();
+    let held = hold(&builds, sink, cancel).await?;
     if let Some(cache) = &cache
         && let Some(artifacts) = cache.hit(store, &builds)?
     {
         store.use_build(&artifacts.manifest.build, Timestamp::now().as_millisecond())?;
         ready(request, sink, &artifacts, true, "source unchanged");
-        return Ok(artifacts);
+        return Ok(InHand { artifacts, held });
     }
+    // There is none while Nix works, which may take long.
+    drop(held);
 
     check_args(&request.nix_args)?;
     DirBuilder::new()
@@ -106,6 +110,7 @@ pub async fn build_at(
         fresh = true;
     }
 
+    let held = hold(&builds, sink, cancel).await?;
     // From here on it is about this machine.
     let nix = Nix { elsewhere: None, ..nix };
     let (artifacts, known) = match elsewhere {
@@ -150,7 +155,7 @@ pub async fn build_at(
         (false, false) => "in the Nix store",
     };
     ready(request, sink, &artifacts, !fresh, how);
-    Ok(artifacts)
+    Ok(InHand { artifacts, held })
 }
 
 /// Keeps how long builds took, for the estimates of later ones.

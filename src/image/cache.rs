@@ -26,7 +26,7 @@ use crate::store::builds::SourceRow;
 use crate::store::{Store, StoreError};
 
 /// Changes when the fingerprint covers something else than before.
-const VERSION: &[u8] = b"mvm source 2";
+const VERSION: &[u8] = b"mvm source 1";
 /// How deep configuration files may include each other.
 const INCLUDES: usize = 4;
 /// Nix's options that change how it builds but not what, with their operands.

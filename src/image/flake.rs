@@ -80,7 +80,7 @@ impl FromStr for FlakeRef {
         if text.starts_with('-') {
             return Err(RefError::Option(text.into()));
         }
-        if let Some(path) = text.strip_prefix("path:").filter(|path| is_plain(path)) {
+        if let Some(path) = text.strip_prefix("path:").filter(|path| is_here(path)) {
             return local(path, Tree::at);
         }
         if is_url(text) {
@@ -205,8 +205,9 @@ fn local(text: &str, tree: impl Fn(&Path) -> Result<Tree, RefError>) -> Result<F
 }
 
 /// Whether what follows `path:` says no more than where a directory is.
-fn is_plain(path: &str) -> bool {
-    !path.is_empty() && !path.contains(['?', '%'])
+fn is_here(path: &str) -> bool {
+    let is_plain = !path.is_empty() && !path.contains(['?', '%']);
+    is_plain || Path::new(path).is_dir() || Path::new(split_attribute(path).0).is_dir()
 }
 
 fn split_attribute(text: &str) -> (&str, Option<&str>) {
@@ -322,6 +323,13 @@ mod tests {
         assert_eq!(reference.display(), format!("path:{}#a", dir.display()));
         let tree = reference.tree().unwrap();
         assert_eq!((&tree.root, tree.git, reference.nix_dir()), (&dir, false, Some(dir.as_path())));
+        for name in ["ha#sh", "que?stion", "per%20cent"] {
+            let dir = root.join(name);
+            flake(&dir);
+            let reference: FlakeRef = format!("path:{}#a", dir.display()).parse().unwrap();
+            assert_eq!(reference.nix_dir(), Some(dir.as_path()));
+            assert_eq!(reference.display().parse::<FlakeRef>().unwrap(), reference);
+        }
         let error = "path:/no/such/dir".parse::<FlakeRef>().unwrap_err().to_string();
         assert!(error.contains("no directory `/no/such/dir`"), "{error}");
     }

@@ -162,7 +162,7 @@ pub async fn start(
     sink.phase("verify");
     app.verify(cancel).await?;
     sink.phase("unpack");
-    let held = hold(&paths.builds(), cancel).await?;
+    let held = hold(&paths.builds(), sink, cancel).await?;
     let (artifacts, known) = app.unpack(&paths.builds(), cancel).await?;
     let (manifest, now) = (&artifacts.manifest, Timestamp::now().as_millisecond());
     store

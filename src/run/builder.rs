@@ -18,7 +18,6 @@ use walkdir::WalkDir;
 use super::machine::MachineChoice;
 use super::wish::{BuildWish, WishError};
 use super::{RunError, RunRequest, run};
-use crate::artifacts::Artifacts;
 use crate::event::words::duration;
 use crate::event::{EventSink, TaskId};
 use crate::guest::client::AgentError;
@@ -28,6 +27,7 @@ use crate::host::paths::Paths;
 use crate::host::tools::ToolsError;
 use crate::image::build as image_build;
 use crate::image::elsewhere::Elsewhere;
+use crate::image::hold::InHand;
 use crate::image::nix::Ran;
 use crate::image::{BuildError, BuildRequest};
 use crate::store::vms::VmRow;
@@ -138,7 +138,7 @@ pub async fn build(
     store: &mut Store,
     sink: &EventSink,
     cancel: &CancellationToken,
-) -> Result<Artifacts, BuildError> {
+) -> Result<InHand, BuildError> {
     let Some(wish) = wish else { return image_build::build(request, paths, store, sink, cancel).await };
     let place = Builder { request, wish, paths, sink, cancel, up: OnceCell::new() };
     let built = image_build::build_at(Some(&place), request, paths, store, sink, cancel).await;

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::event::{EventSink, Kind};
+use crate::host::files::Lock;
 use crate::host::paths::Paths;
 use crate::image::bake::BakeError;
 use crate::image::error::BuildError;
-use crate::image::hold::hold;
+use crate::image::hold::InHand;
 use crate::image::request::BuildRequest;
 use crate::store::Store;
 use crate::store::vms::VmRow;
@@ -149,22 +150,23 @@ pub async fn run(
     if let Some(name) = &request.name {
         refuse_taken(store, name)?;
     }
-    let _held = hold(&paths.builds(), cancel).await?;
-    let (spec, notes) = built(request, paths, store, sink, cancel).await?;
+    let (spec, notes, _held) = built(request, paths, store, sink, cancel).await?;
     notes.into_iter().for_each(|note| sink.info(note));
     boot(paths, store, spec, request.name.is_some(), sink, cancel).await
 }
 
-/// Builds the flake, with all builds held; gives what is to be booted, and what the user may want to know of the machine.
+/// Builds the flake; gives what is to be booted, and what the user may want to know of the machine, and what
+/// keeps the build until the VM is recorded.
 async fn built(
     request: &RunRequest,
     paths: &Paths,
     store: &mut Store,
     sink: &EventSink,
     cancel: &CancellationToken,
-) -> Result<(VmSpec, Vec<String>), RunError> {
+) -> Result<(VmSpec, Vec<String>, Lock), RunError> {
     let machine = machine_for(&request.config, paths).await?;
-    let artifacts = builder::build(&request.build, request.builder, paths, store, sink, cancel).await?;
+    let InHand { artifacts, held } =
+        builder::build(&request.build, request.builder, paths, store, sink, cancel).await?;
     let name = request.name.clone().unwrap_or_else(|| VmName::near(&request.build.flake.short_name()));
     let spec = VmSpec {
         role: request.build.role.clone(),
@@ -173,7 +175,7 @@ async fn built(
         started_by: request.started_by,
         ..spec(&request.config, name, &artifacts, &machine)?
     };
-    Ok((spec, machine.notes))
+    Ok((spec, machine.notes, held))
 }
 
 /// The machine for what is asked for. What cannot work is said before anything long is begun.

@@ -5,7 +5,6 @@ use tokio_util::sync::CancellationToken;
 use super::{RunError, RunRequest, Running, STOP_DEADLINE, boot, built, discard, recorded};
 use crate::event::EventSink;
 use crate::host::paths::Paths;
-use crate::image::hold::hold;
 use crate::store::Store;
 use crate::store::vms::VmRow;
 use crate::vm::lifecycle::{self, LifecycleError};
@@ -26,8 +25,7 @@ pub async fn replace(
 ) -> Result<Option<Running>, RunError> {
     let was = recorded(old)?;
     // What is to be known of the machine was said when the old one was started.
-    let _held = hold(&paths.builds(), cancel).await?;
-    let (spec, _) = built(request, paths, store, sink, cancel).await?;
+    let (spec, _, _held) = built(request, paths, store, sink, cancel).await?;
     let mut spec = VmSpec { name: was.name.clone(), ..spec };
     spec.ports.iter_mut().for_each(|map| keep_port(map, &was.ports));
     let lives = store.vm(&old.id).map_err(LifecycleError::from)?.is_some_and(|vm| vm.state.is_live());

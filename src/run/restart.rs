@@ -25,8 +25,8 @@ pub async fn restart(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<Running, RunError> {
+    let _held = hold(&paths.builds(), sink, cancel).await?;
     let old = lifecycle::find(store, id)?;
-    let _held = hold(&paths.builds(), cancel).await?;
     let spec = bootable(&old)?;
     if let Ok(other) = lifecycle::find_running(store, &old.name)
         && other.id != old.id

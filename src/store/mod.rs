@@ -181,7 +181,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 fn help(error: &rusqlite::Error) -> &'static str {
     match is_busy(error) {
         true => "another process keeps it locked; try again when that is done",
-        false => "is the disk full, or the directory read-only?",
+        false => "is the disk full (`mvm gc` frees space), or the directory read-only?",
     }
 }
 
