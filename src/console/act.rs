@@ -243,7 +243,10 @@ pub fn answered(title: String, purpose: Purpose, input: Input, model: &Model, ui
     match purpose {
         Purpose::Flake(_) if text.is_empty() => None,
         Purpose::Flake(action) => {
-            ui.flake = Some(text.clone());
+            // The one that is watched stays that, and its VM with it.
+            if !ui.watching {
+                ui.flake = Some(text.clone());
+            }
             Some(build(action, text))
         }
         Purpose::Search => {
@@ -437,6 +440,20 @@ mod tests {
         let ended = Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 0 };
         model.apply(&Event { v: SCHEMA_VERSION, time: Timestamp::UNIX_EPOCH, task: own, kind: ended });
         assert_eq!((command.when)(&model, &ui), Ok(()));
+    }
+
+    #[test]
+    fn another_flake_that_is_built_does_not_take_the_place_of_the_watched_one() {
+        let model = Model::default();
+        let mut ui = Ui { watching: true, flake: Some("mine".into()), ..Ui::default() };
+        let built = |ui: &mut Ui| {
+            answered(String::new(), Purpose::Flake(Action::Build), Input::from("other"), &model, ui)
+        };
+        assert!(built(&mut ui).is_some());
+        assert_eq!(ui.flake.as_deref(), Some("mine"));
+        ui.watching = false;
+        assert!(built(&mut ui).is_some());
+        assert_eq!(ui.flake.as_deref(), Some("other"));
     }
 
     #[test]

@@ -228,6 +228,10 @@ impl Watch {
         if self.is_of_git(path) {
             return;
         }
+        if path == self.tree.root.join(".git") {
+            self.settle.touch();
+            return;
+        }
         let Way::Told(teller, rules) = &mut self.way else { return };
         if path == self.tree.root {
             if how == How::Gone {
@@ -295,6 +299,22 @@ impl Watch {
         self.way = Way::Looked(Looks::begin(self.tree.root.clone(), rules, more, why));
     }
 
+    /// Whether it has become a git tree, or is none any more.
+    fn became_another(&mut self) -> bool {
+        let git = !self.tree.by_path && self.tree.root.join(".git").exists();
+        let tree = Tree { git, ..self.tree.clone() };
+        let own = Git::of(&tree);
+        // It may be in the making.
+        if git == self.tree.git || git != own.is_some() {
+            return false;
+        }
+        (self.tree, self.git) = (tree, own);
+        if let Way::Told(_, rules) = &mut self.way {
+            rules.change(&self.tree);
+        }
+        true
+    }
+
     /// What is to be told of what gathered; nothing where it came to nothing.
     fn settled(&mut self) -> Option<Heard> {
         let (mut paths, unknown) =
@@ -302,7 +322,8 @@ impl Watch {
         if !self.is_there() {
             return None;
         }
-        let git_changed = std::mem::take(&mut self.git_told) && self.git.as_mut().is_some_and(Git::changed);
+        let git_told = std::mem::take(&mut self.git_told);
+        let git_changed = self.became_another() || git_told && self.git.as_mut().is_some_and(Git::changed);
         if git_changed || paths.iter().any(|path| Rules::is_one(path)) {
             // What was hidden may not be any more.
             self.look_again();

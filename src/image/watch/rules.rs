@@ -58,6 +58,11 @@ impl Rules {
         }
     }
 
+    /// The tree is another now, a git tree for one.
+    pub fn change(&mut self, tree: &Tree) {
+        *self = Self { except: std::mem::take(&mut self.except), ..Self::new(tree, &[]) };
+    }
+
     /// Whether the file has rules in it.
     pub fn is_one(path: &Path) -> bool {
         path.file_name().is_some_and(|name| FILES.iter().any(|file| name == *file))

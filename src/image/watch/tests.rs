@@ -148,6 +148,22 @@ async fn in_a_git_tree_only_what_git_tracks_is_a_change() {
 }
 
 #[tokio::test]
+async fn a_tree_may_become_a_git_tree_and_cease_to_be_one() {
+    let world = World::new();
+    let mut watch = world.watch(false);
+    world.git(&["init", "-q"]);
+    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+    world.git(&["add", "."]);
+    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+    world.write("src/new.c", "");
+    assert_eq!(heard(&mut watch).await, Heard::Untracked(vec!["src/new.c".into()]));
+    fs::remove_dir_all(world.root.join(".git")).unwrap();
+    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+    world.write("src/new.c", "more");
+    assert_eq!(heard(&mut watch).await, changed(&["src/new.c"]));
+}
+
+#[tokio::test]
 async fn what_git_tracks_is_told_of_though_it_is_ignored() {
     let world = World::new();
     world.write(".gitignore", "out/\nlate/\n");
