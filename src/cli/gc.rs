@@ -35,7 +35,7 @@ pub struct GcArgs {
     /// Only say what would go, and why
     #[arg(long)]
     dry_run: bool,
-    /// Remove every build that no running VM uses, and every layer of an Mvmfile's image, however young
+    /// Remove every build that no running VM uses, and what makes the next ones quick, however young: ready snapshots, the builder VM's stores, layers of Mvmfiles
     #[arg(long)]
     builds: bool,
 }

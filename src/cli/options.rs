@@ -10,7 +10,7 @@ use crate::host::paths::Paths;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::machines::{Machines, MaxJobs, NixValue, StoreUri};
 use crate::image::request::BuildRequest;
-use crate::run::builder::BuilderWish;
+use crate::run::builder::{BuilderWish, MIN_MEMORY_MIB};
 use crate::run::watch::{Manner, OnBusy};
 use crate::run::wish::{self, BuildWish};
 use crate::vm::config::RuntimeConfig;
@@ -124,6 +124,11 @@ impl BuilderArgs {
             disk_mib: builder_disk.unwrap_or(usual.disk_mib),
         };
         match builder {
+            BuildPlace::Vm if wish.memory_mib < MIN_MEMORY_MIB => Err(Usage(format!(
+                "the builder VM needs {MIN_MEMORY_MIB} MiB of memory, and {} MiB are asked for\nhelp: give at least `--builder-mem {MIN_MEMORY_MIB}M`",
+                wish.memory_mib
+            ))
+            .into()),
             BuildPlace::Vm => Ok(Some(wish)),
             BuildPlace::Host if wish == usual => Ok(None),
             BuildPlace::Host => Err(Usage(

@@ -13,7 +13,8 @@ pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
 pub fn label(text: &str) -> Option<String> {
     let letters = text.to_lowercase();
     let letters = letters.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50);
-    let label = letters.collect::<String>().trim_matches('-').to_string();
+    let letters: String = letters.collect();
+    let label = letters.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
     Some(label).filter(|label| !label.is_empty())
 }
 

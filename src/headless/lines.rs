@@ -187,7 +187,7 @@ fn ended(dropped: u64, outcome: &Outcome) -> Vec<Line> {
     }
     match outcome {
         Outcome::Failed { tail, .. } => lines.extend(tail.iter().cloned().map(log)),
-        Outcome::Cancelled => lines.extend(lasting("cancelled", "nothing is left running".into())),
+        Outcome::Cancelled => lines.extend(lasting("cancelled", "nothing of it is left running".into())),
         Outcome::Ok => {}
     }
     lines

@@ -107,7 +107,7 @@ pub enum BakeError {
     #[error("cancelled")]
     Cancelled,
     /// It has no trailer.
-    #[error("`{}` is no app of mvm's: it does not end as one does\nhelp: was it copied whole? `mvm build DIR` makes one from an Mvmfile.toml", path.display())]
+    #[error("`{}` is no app of mvm's: {}\nhelp: was it copied whole? `mvm build DIR` makes one from an Mvmfile.toml, `mvm run --flake DIR` boots a flake", path.display(), if path.is_dir() { "it is a directory" } else { "it does not end as one does" })]
     NoApp {
         /// The file.
         path: PathBuf,

@@ -100,6 +100,9 @@ pub async fn build_at(
     sink.phase("evaluate");
     let usual = store.median_build_times()?;
     let (built, attribute, report) = attempt(request, &nix, &link.0, &usual, sink).await?;
+    if let Some(role) = unheard(request, &attribute) {
+        sink.info(format!("the flake has nothing of its own for the role `{role}`: `{attribute}` is built"));
+    }
     let out = output(&built)?;
     // Whether a builder ran for it.
     let mut fresh = report.tails.iter().any(|tail| tail.drv == built.drv);
@@ -156,6 +159,14 @@ pub async fn build_at(
     };
     ready(request, sink, &artifacts, !fresh, how);
     Ok(InHand { artifacts, held })
+}
+
+/// The role that is asked for, where what is built bears another name.
+fn unheard<'r>(request: &'r BuildRequest, attribute: &str) -> Option<&'r str> {
+    let role = request.role.as_deref()?;
+    let name = attribute.rsplit('.').next().unwrap_or_default();
+    let is_its_own = name.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    (!is_its_own && request.entry.is_none() && request.flake.attribute.is_none()).then_some(role)
 }
 
 /// Keeps how long builds took, for the estimates of later ones.

@@ -6,6 +6,7 @@
 pub mod disk;
 mod guest;
 
+use std::cell;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ const STORE: &str = "/nix";
 const SMALL_FILES: usize = 2000;
 const SMALL: u64 = 32 << 20;
 const COPY_MIB: u64 = 128;
+/// Least memory of the VM, in MiB; its flake says so too.
+pub const MIN_MEMORY_MIB: u32 = 512;
 /// Pause between two looks at a VM that another build has.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -140,12 +143,19 @@ pub async fn build(
     cancel: &CancellationToken,
 ) -> Result<InHand, BuildError> {
     let Some(wish) = wish else { return image_build::build(request, paths, store, sink, cancel).await };
-    let place = Builder { request, wish, paths, sink, cancel, up: OnceCell::new() };
+    let (up, lack) = (OnceCell::new(), cell::OnceCell::new());
+    let place = Builder { request, wish, paths, sink, cancel, up, lack };
     let built = image_build::build_at(Some(&place), request, paths, store, sink, cancel).await;
     if let Some(up) = place.up.into_inner() {
         up.running.starting.end(paths).await;
     }
-    built
+    match (built, place.lack.into_inner()) {
+        // What Nix says of it leads nowhere.
+        (Err(BuildError::Nix { flake, message, log, .. }), Some(help)) => {
+            Err(BuildError::Nix { flake, message, help, log })
+        }
+        (built, _) => built,
+    }
 }
 
 /// The VM, once it is needed.
@@ -157,6 +167,8 @@ struct Builder<'a> {
     sink: &'a EventSink,
     cancel: &'a CancellationToken,
     up: OnceCell<Up>,
+    /// What it had too little of.
+    lack: cell::OnceCell<String>,
 }
 
 #[async_trait(?Send)]
@@ -177,7 +189,7 @@ impl Elsewhere for Builder<'_> {
         };
         let ok = up.exec(argv, self.dir(), &mut |bytes| bounded(&mut stdout, bytes), &mut heard).await? == 0;
         if !ok && let Some(lack) = up.lack(self.wish, full).await? {
-            self.sink.warn(format!("the builder VM: {lack}"));
+            self.lack.get_or_init(|| format!("the builder VM: {lack}"));
         }
         Ok(Ran { ok, stdout })
     }
@@ -201,7 +213,6 @@ impl Builder<'_> {
     }
 
     async fn boot(&self) -> Result<Up, BuilderError> {
-        let begun = Instant::now();
         self.sink.phase("builder");
         let mut volumes = Vec::new();
         if let Some(tree) = self.request.flake.tree() {
@@ -213,6 +224,7 @@ impl Builder<'_> {
             volumes.push(VolumeSpec { read_only: true, size_mib, ..volume(&tree.root, SOURCE)? });
         }
         let mut disk = self.disk().await?;
+        let begun = Instant::now();
         disk.make(self.wish.disk_mib).await?;
         volumes.insert(0, volume(&disk.path, STORE)?);
         let flake = builder::lay_out(self.paths).await?;

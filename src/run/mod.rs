@@ -257,7 +257,7 @@ async fn until_ready(
     let (id, name) = (starting.id.clone(), starting.name.to_string());
     let state = |state: &str| Kind::VmState { vm: id.clone(), name: name.clone(), state: state.into() };
     sink.send(state("booting"));
-    let mut steps = Vec::new();
+    let (mut steps, mut phase) = (Vec::new(), FIRST_STEP);
     loop {
         let word = tokio::select! {
             word = starting.next() => word,
@@ -269,7 +269,10 @@ async fn until_ready(
         };
         match word {
             Some(Word::Step { name, ms }) => {
-                sink.phase(after(&name));
+                let next = after(&name);
+                if std::mem::replace(&mut phase, next) != next {
+                    sink.phase(next);
+                }
                 steps.push((name, ms));
             }
             Some(Word::Warning { text }) => sink.warn(text),
