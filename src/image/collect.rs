@@ -44,18 +44,25 @@ pub fn store_hash(path: &Path) -> Option<&str> {
 
 /// The artifacts in `dir`, if all of it is as its manifest says.
 pub fn sound(dir: &Path) -> Option<Artifacts> {
-    let artifacts = Artifacts::open(dir).ok()?;
+    let artifacts = whole(dir)?;
     let manifest = &artifacts.manifest;
     // Copies need no root.
     let is_copy = |file: &FileEntry| dir.join(&file.name).symlink_metadata().is_ok_and(|meta| meta.is_file());
     let rooted = fs::read_link(dir.join(ROOT)).is_ok_and(|target| target == manifest.store_path)
         || manifest.files.iter().all(is_copy);
+    rooted.then_some(artifacts)
+}
+
+/// The same, whether or not Nix's collector knows of it yet.
+fn whole(dir: &Path) -> Option<Artifacts> {
+    let artifacts = Artifacts::open(dir).ok()?;
+    let manifest = &artifacts.manifest;
     let whole = manifest.files.iter().all(|file| {
         fs::metadata(dir.join(&file.name))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.size)
     });
     let named = dir.file_name().and_then(|name| name.to_str()) == Some(manifest.build.as_str());
-    (rooted && whole && named && manifest.files.len() >= 2).then_some(artifacts)
+    (whole && named && manifest.files.len() >= 2).then_some(artifacts)
 }
 
 /// Checks that `out` is an image; gives its files and what it says of itself.
@@ -172,7 +179,8 @@ pub(super) fn publish(beside: Beside, manifest: &Manifest, builds: &Path) -> Res
                     io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
                 ) =>
             {
-                if sound(&target).is_some() {
+                // Its maker may be about to root it.
+                if whole(&target).is_some() {
                     return Ok(target);
                 }
                 let old = Beside::new(builds).map_err(BuildError::file("make", builds))?;
