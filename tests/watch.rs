@@ -23,6 +23,11 @@ fn save(file: &Path, text: &str) {
     fs::rename(new, file).unwrap();
 }
 
+/// A page that no test has built before: the machine's Nix store outlives them.
+fn unseen(world: &World) -> String {
+    format!("{}\n", world.state().display())
+}
+
 /// A flake whose only output is built until `gate` is there, and fails then.
 fn slow_flake(world: &World, text: &str, gate: &Path) -> PathBuf {
     let script = format!("echo begun {text}; while [ ! -e {} ]; do sleep 0.05; done; exit 1", gate.display());
@@ -41,7 +46,7 @@ fn a_build_follows_its_sources_and_says_what_changed() {
     let mut watch = Running::start(world.mvm(["build", "--watch", "--flake", flake.to_str().unwrap()]));
     watch.line("/dev/builds/");
     watch.line("watching ");
-    save(&flake.join("www/index.html"), "second\n");
+    save(&flake.join("www/index.html"), &unseen(&world));
     watch.line("changed www/index.html");
     watch.line("(built)");
     // Nix's own traces and comments change nothing.
@@ -99,7 +104,7 @@ fn what_git_does_not_track_is_told_of_until_it_is_added() {
     git(&["add", "."]);
     let mut watch = Running::start(world.mvm(["build", "--watch", "--flake", flake.to_str().unwrap()]));
     watch.line("watching ");
-    fs::write(flake.join("www/more.html"), "more\n").unwrap();
+    fs::write(flake.join("www/more.html"), unseen(&world)).unwrap();
     watch.line("`git add www/more.html`");
     git(&["add", "."]);
     watch.line("changed .git");
