@@ -86,7 +86,8 @@ impl Layers<'_> {
     ) -> Result<Layer, MvmfileError> {
         let beside = Beside::new(&self.dir).map_err(MvmfileError::file("make", &self.dir))?;
         let content = beside.0.join(CONTENT);
-        for dir in [CONTENT, "work", "root"].map(|name| beside.0.join(name)) {
+        let tmp = beside.0.join("tmp");
+        for dir in [CONTENT, "work", "root", "tmp"].map(|name| beside.0.join(name)) {
             fs::create_dir(&dir).map_err(MvmfileError::file("make", &dir))?;
         }
         // It is the guest's `/`.
@@ -100,7 +101,8 @@ impl Layers<'_> {
         self.activity(id, step, async {
             let mut tail = VecDeque::new();
             let mut command = Command::new(&self.mvm);
-            command.args(chamber.args());
+            // What a killed program leaves there goes with the rest.
+            command.args(chamber.args()).env("TMPDIR", tmp);
             let drv = self.path(step);
             let ran = program::stream(&mut command, input, self.cancel, |line| {
                 if tail.len() == TAIL {
@@ -118,7 +120,7 @@ impl Layers<'_> {
             }
         })
         .await?;
-        for dir in ["work", "root"].map(|name| beside.0.join(name)) {
+        for dir in ["work", "root", "tmp"].map(|name| beside.0.join(name)) {
             remove_dir_if_there(&dir).map_err(MvmfileError::file("remove", &dir))?;
         }
         self.keep(step, &beside, replace).await
