@@ -39,7 +39,7 @@ With --json the events are printed, as `mvm build --json` does.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct LogArgs {
-    /// The build: how its id begins, its task (`b-…`), its directory, or a flake [default: the newest]
+    /// The build: how its id or its task's (`b-…`) begins, its directory, or a flake [default: the newest]
     #[arg(value_hint = ValueHint::AnyPath)]
     build: Option<String>,
     /// Only the whole log of this derivation: its name, how that begins, or its path in the Nix store

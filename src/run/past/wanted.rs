@@ -1,5 +1,6 @@
 //! Which build somebody means.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use jiff::Timestamp;
 
 use super::Past;
 use crate::artifacts::Artifacts;
-use crate::event::TaskId;
 use crate::event::text::strip;
 use crate::event::words::{drv_name, short_duration};
 use crate::image::flake::FlakeRef;
@@ -17,13 +17,15 @@ use crate::image::mvmfile;
 /// How many builds or derivations an error lists.
 const LISTED: usize = 8;
 
+type IdOf = fn(&Past) -> Option<&str>;
+
 /// A build that somebody means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// The newest, failed ones included.
     Newest,
-    /// That of a task.
-    Task(TaskId),
+    /// That of the task with an id that begins so.
+    Task(String),
     /// That with an id that begins so.
     Build(String),
     /// The newest of a flake, absolute; of any attribute unless one is given.
@@ -42,10 +44,10 @@ impl FromStr for Wanted {
     type Err = WantedError;
 
     fn from_str(text: &str) -> Result<Self, WantedError> {
-        if let Some(task) = TaskId::parse(text) {
-            return Ok(Self::Task(task));
-        }
         let path = Path::new(text);
+        if is_of_task(text) && !path.is_dir() {
+            return Ok(Self::Task(text.into()));
+        }
         if let Ok(artifacts) = Artifacts::open(path) {
             return Ok(Self::Build(artifacts.manifest.build));
         }
@@ -67,17 +69,18 @@ impl FromStr for Wanted {
 impl Wanted {
     /// The one that is meant, of builds in the order of their age.
     pub fn find<'p>(&self, all: &'p [Past]) -> Result<&'p Past, WantedError> {
-        let fits: Vec<&Past> = all.iter().filter(|past| self.fits(past)).collect();
-        if let Self::Build(begin) = self {
-            let mut ids: Vec<&str> = fits.iter().filter_map(|past| past.build.as_deref()).collect();
-            ids.sort_unstable();
-            ids.dedup();
+        let mut fits: Vec<&Past> = all.iter().filter(|past| self.fits(past)).collect();
+        if let Some((begin, what, id)) = self.begin() {
+            // The whole id of one may begin another's.
+            if fits.iter().any(|past| id(past) == Some(begin)) {
+                fits.retain(|past| id(past) == Some(begin));
+            }
+            let ids: BTreeSet<&str> = fits.iter().filter_map(|past| id(past)).collect();
             if ids.len() > 1 {
-                let what = format!("`{begin}` begins the ids of {} builds", ids.len());
-                return Err(WantedError {
-                    what,
-                    help: format!("write more of one: {}", first(&ids).join(", ")),
-                });
+                let what = format!("`{begin}` begins the ids of {} {what}", ids.len());
+                let ids: Vec<&str> = ids.into_iter().collect();
+                let help = format!("write more of one: {}", first(&ids).join(", "));
+                return Err(WantedError { what, help });
             }
         }
         // Who asks for a log means a time when there was one.
@@ -85,10 +88,19 @@ impl Wanted {
         done.copied().ok_or_else(|| self.missing(all))
     }
 
+    /// How an id begins that is looked for, what has one, and where that is.
+    fn begin(&self) -> Option<(&str, &str, IdOf)> {
+        match self {
+            Self::Build(begin) => Some((begin, "builds", |past| past.build.as_deref())),
+            Self::Task(begin) => Some((begin, "tasks", |past| Some(past.task.as_str()))),
+            _ => None,
+        }
+    }
+
     fn fits(&self, past: &Past) -> bool {
         match self {
             Self::Newest => true,
-            Self::Task(task) => past.task == *task,
+            Self::Task(begin) => past.task.as_str().starts_with(begin),
             Self::Build(begin) => past.build.as_ref().is_some_and(|build| build.starts_with(begin)),
             Self::Flake(flake) => {
                 let rest = past.flake.strip_prefix(flake.as_str());
@@ -100,7 +112,7 @@ impl Wanted {
     fn missing(&self, all: &[Past]) -> WantedError {
         let what = match self {
             Self::Newest => "there is no record of a build".into(),
-            Self::Task(task) => format!("there is no record of a build by the task `{}`", task.as_str()),
+            Self::Task(id) => format!("there is no record of a build by the task `{id}`"),
             Self::Build(id) => format!("there is no record of a build `{id}`"),
             Self::Flake(flake) => format!("there is no record of a build of `{flake}`"),
         };
@@ -110,6 +122,14 @@ impl Wanted {
         };
         WantedError { what, help }
     }
+}
+
+/// Whether the id of a task may begin so: its letter, and at least some of its numbers.
+fn is_of_task(text: &str) -> bool {
+    let rest = text.get(1..).and_then(|rest| rest.strip_prefix('-'));
+    text.starts_with(|first: char| first.is_ascii_lowercase())
+        && rest
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'))
 }
 
 /// Builds, one a line.
