@@ -67,7 +67,7 @@ Role and profile choose packages.<system>.<ROLE>-<PROFILE>, else <PROFILE>, unle
 pub struct BuildArgs {
     /// Directory with an Mvmfile.toml, to build into one file that runs by itself [default: here, if there is one
     /// and no flake]
-    #[arg(value_hint = ValueHint::DirPath, conflicts_with_all = ["flake", "profile", "role", "watch", "builder", "list", "nix_args"])]
+    #[arg(value_hint = ValueHint::DirPath, conflicts_with_all = ["flake", "profile", "role", "builder", "list", "nix_args"])]
     dir: Option<PathBuf>,
     /// The file to write [default: NAME.elf, here]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -116,7 +116,7 @@ impl BuildArgs {
     fn mvmfile(&self) -> Option<PathBuf> {
         let here = || {
             let only = Path::new(FILE).exists() && !Path::new("flake.nix").exists();
-            (only && self.flake.flake == "." && !self.list && !self.watch.watch).then(|| ".".into())
+            (only && self.flake.flake == "." && !self.list).then(|| ".".into())
         };
         self.dir.clone().or_else(here)
     }
@@ -124,6 +124,13 @@ impl BuildArgs {
 
 /// Builds an Mvmfile into an app and prints where it is.
 async fn app(context: &mut Context, args: &BuildArgs, dir: PathBuf) -> Result<ExitCode> {
+    if args.watch.watch {
+        let what = "--watch follows the sources of a flake, and an Mvmfile.toml is none";
+        return Err(Usage(format!(
+            "{what}\nhelp: build again after a change; layers that it is not in stay"
+        ))
+        .into());
+    }
     let nix_only = !args.flake.is_usual() || args.builder.wish()?.is_some() || !args.nix_args.is_empty();
     if nix_only {
         let what = "an Mvmfile.toml is built without Nix, on this machine";
