@@ -94,6 +94,12 @@ fn the_debian_template_becomes_an_app_that_serves_by_itself_and_under_mvm() {
     running.end();
     world.expect_no_process();
 
+    // What it has unpacked can be had back.
+    let removed = support::stdout(&alone(&world, &elsewhere, &["--forget"]).output().unwrap());
+    assert!(removed.starts_with("removed ") && !removed.starts_with("removed 0"), "{removed}");
+    assert_eq!(fs::read_dir(world.path("alone/dev/builds")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(world.path("alone/dev/snapshots")).unwrap().count(), 0);
+
     // Under mvm, with other settings than its own.
     fs::create_dir(world.path("data")).unwrap();
     fs::write(world.path("data/note"), "from the host").unwrap();
@@ -188,11 +194,29 @@ fn a_build_that_is_killed_or_interrupted_leaves_nothing_that_runs_and_the_next_o
 }
 
 #[test]
+fn packages_that_are_being_installed_when_a_build_is_killed_leave_nothing_anywhere() {
+    let Some(world) = world() else { return };
+    let (dir, tmp) = (project(&world, "app", ""), world.path("tmp"));
+    fs::create_dir(&tmp).unwrap();
+    let mut command = world.mvm(["--verbose", "build", "--rebuild", dir.to_str().unwrap()]);
+    command.env("TMPDIR", &tmp);
+    let mut running = Running::start(command);
+    running.line("packages> ");
+    running.signal(Signal::SIGKILL);
+    running.end();
+    world.expect_no_process();
+    assert_eq!(fs::read_dir(tmp).unwrap().count(), 0);
+    project(&world, "wrong", "packages = ['no-such-thing']");
+    world.fails(["build", "wrong"]);
+    assert!(half_layers(&world).is_empty());
+}
+
+#[test]
 fn an_app_that_was_cut_or_altered_is_not_run_by_mvm_nor_by_itself() {
     let Some(world) = world() else { return };
     let (app, _) = build(&world, &project(&world, "app", ""), &[]);
     let whole = fs::read(&app).unwrap();
-    let info: Value = serde_json::from_str(&world.ok(["start", "app.elf", "--info"])).unwrap();
+    let info: Value = serde_json::from_str(&world.ok(["start", "app.elf", "--info", "--json"])).unwrap();
     let parts = info["parts"].as_array().unwrap();
     let at = |index: usize| parts[index]["offset"].as_u64().unwrap() as usize;
     let mut altered = whole.clone();
@@ -323,7 +347,8 @@ fn two_builds_of_a_project_at_once_both_end_well() {
         assert!(status.success(), "{said}");
     }
     let parts = |name: &str| {
-        serde_json::from_str::<Value>(&world.ok(["start", name, "--info"])).unwrap()["parts"].clone()
+        serde_json::from_str::<Value>(&world.ok(["start", name, "--info", "--json"])).unwrap()["parts"]
+            .clone()
     };
     assert_eq!(parts("one.elf"), parts("two.elf"));
     // An app in its own project is not part of itself.

@@ -205,7 +205,7 @@ fn a_kill_at_any_moment_of_a_build_from_an_mvmfile_leaves_nothing() {
         drop(build);
         world.expect_no_process();
         world.ok(args);
-        world.ok(["start", "app.elf", "--info"]);
+        world.ok(["start", "app.elf", "--info", "--json"]);
         let left = fs::read_dir(world.state().join("dev/layers")).unwrap().flatten();
         let left: Vec<_> =
             left.filter(|entry| entry.file_name().to_str().unwrap().starts_with('.')).collect();

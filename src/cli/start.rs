@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueHint};
+use comfy_table::{Table, presets};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Context, print, print_json, say};
@@ -12,8 +13,10 @@ use super::logs::Console;
 use super::options::RuntimeArgs;
 use super::{in_runtime, task};
 use crate::event::TaskKind;
-use crate::image::bake::{App, Manifest};
-use crate::run::app::{StartRequest, start as start_app};
+use crate::event::fault::shown;
+use crate::event::words::bytes;
+use crate::image::bake::{App, Manifest, Settings};
+use crate::run::app::{self, StartRequest};
 use crate::run::{Running, STOP_DEADLINE};
 use crate::vm::lifecycle;
 use crate::vm::shim::protocol::Word;
@@ -33,6 +36,7 @@ and both over what the Mvmfile said.";
 
 /// How to start an app.
 #[derive(Debug, Args)]
+#[command(mut_arg("config", |arg| arg.help("Configuration file, with the keys of an `mvm.toml`")))]
 struct HowArgs {
     #[command(flatten)]
     runtime: RuntimeArgs,
@@ -75,6 +79,9 @@ pub async fn start(context: &mut Context, args: StartArgs) -> Result<ExitCode> {
 struct Alone {
     #[command(flatten)]
     how: HowArgs,
+    /// Start nothing: remove what earlier starts have unpacked on this machine
+    #[arg(long, conflicts_with = "info")]
+    forget: bool,
     /// Plain lines instead of a live view (chosen by itself without a terminal or with CI set)
     #[arg(long)]
     no_tui: bool,
@@ -96,19 +103,37 @@ pub fn alone(app: App) -> Result<ExitCode> {
     let about = format!("{name}: a microVM in one file, from {base}. It publishes {ports} (HOST:GUEST).");
     let file = app.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let examples = format!(
-        "Examples:\n  ./{file}                       until ^C; its console is shown\n  ./{file} -p 9090:80 --mem 512M\n  ./{file} --info                what is in it\n\nThe VM ends with this command. It takes QEMU, or Firecracker and KVM, on this machine (Debian: qemu-system-x86, e2fsprogs)."
+        "Examples:\n  ./{file}                       until ^C; its console is shown\n  ./{file} -p 9090:80 --mem 512M\n  ./{file} --info                what is in it\n  ./{file} --forget              frees the disk that earlier starts have filled\n\nThe VM ends with this command. It takes QEMU, or Firecracker and KVM, on this machine (Debian: qemu-system-x86, e2fsprogs)."
     );
     let command = Alone::command().bin_name(file).about(about).after_help(examples);
     let alone = Alone::from_arg_matches(&command.get_matches())?;
     in_runtime(async {
-        let mut context = Context::open(alone.no_tui, alone.json, alone.verbose, false)?;
+        let mut context = Context::open(alone.no_tui, alone.json, alone.verbose, alone.forget)?;
+        if alone.forget {
+            return forget(&mut context, &app);
+        }
         run(&mut context, app, alone.how, true, false).await
     })
 }
 
+fn forget(context: &mut Context, app: &App) -> Result<ExitCode> {
+    let path = app.path.display();
+    let in_use =
+        || format!("`{path}` is in use\nhelp: end its VMs, or what is being built or started, first");
+    let freed = app::forget(app, &context.paths, &mut context.store)?.with_context(in_use)?;
+    match context.json {
+        true => print_json(&serde_json::json!({ "v": 1, "bytes": freed }))?,
+        false => print(&format!("removed {}", bytes(freed)))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn run(context: &mut Context, app: App, how: HowArgs, attach: bool, rm: bool) -> Result<ExitCode> {
     if how.info {
-        print_json(&app.manifest)?;
+        match context.json {
+            true => print_json(&app.manifest)?,
+            false => print(&info(&app.manifest).to_string())?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let config = how.runtime.over(None)?;
@@ -116,7 +141,7 @@ async fn run(context: &mut Context, app: App, how: HowArgs, attach: bool, rm: bo
     let request = StartRequest { app, config, name: how.name, remove: attach || rm, cold: how.cold };
     context.stdout_taken = attach;
     let running = task::run(context, TaskKind::Run, title, async |paths, store, sink, cancel| {
-        Ok(start_app(&request, paths, store, sink, cancel).await?)
+        Ok(app::start(&request, paths, store, sink, cancel).await?)
     })
     .await?;
     for PortMap { host, guest } in &running.ports {
@@ -133,6 +158,28 @@ async fn run(context: &mut Context, app: App, how: HowArgs, attach: bool, rm: bo
         print(name.as_str())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is in an app, for people.
+fn info(manifest: &Manifest) -> Table {
+    let Manifest { name, base, mvm, arch, created, settings, parts, .. } = manifest;
+    let Settings { cpus, memory, disk, ports } = settings;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let mut row = |word: &str, text: &str| {
+        table.add_row([word, &shown(text)]);
+    };
+    row("name", name);
+    row("base", base);
+    row("made", &format!("{created:.0} by mvm {mvm}, for {arch}"));
+    for (word, amount) in [("cpus", cpus), ("memory", memory), ("disk", disk)] {
+        row(word, amount.as_deref().unwrap_or("as usual"));
+    }
+    row("ports", if ports.is_empty() { "none".into() } else { ports.join(", ") }.as_str());
+    for part in parts {
+        row(&part.name, &format!("{}, unpacked {}", bytes(part.length), bytes(part.size)));
+    }
+    table
 }
 
 /// Shows the VM's console until it is over, or somebody asks for its end.

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunError, Running, boot, machine_for, published_twice, refuse_taken, spec};
-use crate::artifacts::Manifest;
 use crate::event::fault::{Fault, Faults, shown};
 use crate::event::{EventSink, Kind};
 use crate::host::child::itself;
+use crate::host::files::disk_usage;
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
 use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
@@ -18,8 +18,8 @@ use crate::image::hold::{self, hold};
 use crate::image::mvmfile::build::MIN_MEMORY_MIB;
 use crate::image::mvmfile::{self, MvmfileError, Project, build, shelf};
 use crate::image::profiles::Amount;
+use crate::store::Store;
 use crate::store::builds::BuildRow;
-use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::LifecycleError;
 use crate::vm::snapshot::{Snapshot, ready};
@@ -183,25 +183,41 @@ pub async fn start(
     machine.notes.into_iter().for_each(|note| sink.info(note));
     let running = boot(paths, store, spec, name.is_some(), sink, cancel).await?;
     drop(held);
-    retire(&artifacts.manifest, paths, store).map_err(LifecycleError::from)?;
+    // What earlier apps at the same place have unpacked.
+    retire(|row| row.flake == manifest.flake && row.id != manifest.build, paths, store)?;
     Ok(running)
 }
 
-/// Removes what earlier apps at the same place have unpacked, unless a VM has need of it.
-fn retire(newest: &Manifest, paths: &Paths, store: &mut Store) -> Result<(), StoreError> {
+/// Removes what this app, and earlier ones at its place, have unpacked here; gives the bytes that are free
+/// then, or `None` while something of it is in use.
+pub fn forget(app: &App, paths: &Paths, store: &mut Store) -> Result<Option<u64>, LifecycleError> {
+    let (flake, build) = (app.path.display().to_string(), app.build());
+    let is_own = |row: &BuildRow| row.flake == flake || row.id == build;
+    let freed = retire(is_own, paths, store)?;
+    Ok(freed.filter(|_| !store.builds().is_ok_and(|rows| rows.iter().any(is_own))))
+}
+
+/// Removes builds and their ready snapshots, but for those that a VM has need of; gives the bytes that are
+/// free then, or `None` while somebody has a build in hand.
+fn retire(
+    which: impl Fn(&BuildRow) -> bool,
+    paths: &Paths,
+    store: &mut Store,
+) -> Result<Option<u64>, LifecycleError> {
     // `mvm gc` finds what stays.
-    let Ok(Some(_alone)) = hold::alone(&paths.builds()) else { return Ok(()) };
+    let Ok(Some(_alone)) = hold::alone(&paths.builds()) else { return Ok(None) };
     let used: Vec<String> = store.vms()?.into_iter().map(|vm| vm.build).collect();
-    let builds = store.builds()?.into_iter().filter(|build| build.flake == newest.flake);
-    for build in builds.filter(|build| build.id != newest.build && !used.contains(&build.id)) {
+    let mut freed = 0;
+    for build in store.builds()?.into_iter().filter(|row| which(row) && !used.contains(&row.id)) {
         let of_it = |snapshot: &Snapshot| snapshot.manifest.fit.build == build.id;
         let dirs = ready::list(paths).into_iter().filter(of_it).map(|snapshot| snapshot.dir);
         for dir in dirs.chain([paths.builds().join(&build.id)]) {
+            freed += disk_usage(&dir);
             let _ = std::fs::remove_dir_all(dir);
         }
         store.remove_build(&build.id)?;
     }
-    Ok(())
+    Ok(Some(freed))
 }
 
 /// How an app of the project runs, if all of it can be.

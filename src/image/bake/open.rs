@@ -195,6 +195,21 @@ impl App {
         Ok(())
     }
 
+    /// The id of the build that it unpacks to.
+    pub fn build(&self) -> String {
+        collect::id_of(&self.files(), &self.manifest.image)
+    }
+
+    /// What it unpacks to.
+    fn files(&self) -> Vec<FileEntry> {
+        let entry = |part: &Part| FileEntry {
+            name: part.name.clone(),
+            size: part.size,
+            sha256: part.content_sha256.clone(),
+        };
+        self.manifest.parts.iter().filter(|part| part.name != LAUNCHER).map(entry).collect()
+    }
+
     /// Unpacks what is booted into a build's directory, unless it is there; true when it was. Its parts must
     /// have been verified.
     pub async fn unpack(
@@ -202,21 +217,14 @@ impl App {
         builds: &Path,
         cancel: &CancellationToken,
     ) -> Result<(Artifacts, bool), BakeError> {
-        let parts: Vec<&Part> = self.manifest.parts.iter().filter(|part| part.name != LAUNCHER).collect();
-        let entry = |part: &&Part| FileEntry {
-            name: part.name.clone(),
-            size: part.size,
-            sha256: part.content_sha256.clone(),
-        };
-        let files: Vec<FileEntry> = parts.iter().map(entry).collect();
-        let build = collect::id_of(&files, &self.manifest.image);
+        let build = self.build();
         let target = builds.join(&build);
         if let Some(artifacts) = collect::sound(&target) {
             return Ok((artifacts, true));
         }
         collect::sweep(builds);
         let beside = Beside::new(builds).map_err(BakeError::file("make", builds))?;
-        for part in &parts {
+        for part in self.manifest.parts.iter().filter(|part| part.name != LAUNCHER) {
             self.unpack_part(part, beside.0.join(&part.name), cancel).await?;
         }
         let manifest = BuildManifest {
@@ -228,7 +236,7 @@ impl App {
             system: system(),
             nix_version: String::new(),
             store_path: self.path.clone(),
-            files,
+            files: self.files(),
             image: self.manifest.image.clone(),
             created: self.manifest.created,
         };
