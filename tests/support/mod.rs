@@ -4,26 +4,30 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apart;
+mod running;
 pub mod shims;
 pub mod terminal;
 
+#[allow(unused_imports, reason = "likewise")]
+pub use apart::{Namespace, in_own_mounts, mount_over, mount_tmpfs};
+#[allow(unused_imports, reason = "likewise")]
+pub use running::Running;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mvm::host::files::Lock;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -352,105 +356,6 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A program that runs while the test goes on.
-pub struct Running {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It is over in every test that got to its end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Running {
-    /// Starts a program whose lines, of both streams, are listened to.
-    pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let streams: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for stream in streams {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                    if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        let stdin = child.stdin.take();
-        Self { child, stdin, lines, seen: Vec::new() }
-    }
-
-    /// Waits for a line that contains `text` and returns it.
-    pub fn line(&mut self, text: &str) -> String {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| {
-                panic!("no line with `{text}` ({error}) in:\n{}", self.seen.join("\n"))
-            });
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Lets it run for a while; false when it ended before.
-    pub fn run_for(&mut self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
-            }
-        }
-    }
-
-    /// Writes to its standard input.
-    pub fn write(&mut self, text: &str) {
-        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Closes its standard input.
-    pub fn close(&mut self) {
-        self.stdin = None;
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-    }
-
-    /// Waits for its end; returns how it ended and all its lines.
-    pub fn end(mut self) -> (ExitStatus, String) {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it does not end:\n{}", self.seen.join("\n")),
-            }
-        }
-        let mut status = None;
-        wait_until(DEADLINE, "the end of a program that closed its output", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        (status.unwrap(), self.seen.join("\n"))
-    }
-}
-
 /// Ends a process that `mvm status` named.
 pub fn kill_process(pid: &Value) {
     kill(Pid::from_raw(pid.as_i64().unwrap() as i32), Signal::SIGKILL).unwrap();
@@ -470,92 +375,6 @@ pub fn http_get(address: SocketAddr) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
-}
-
-/// A network namespace of the test's own, with loopback up.
-pub struct Namespace(String);
-
-impl Namespace {
-    /// `None`, and a word about it, where none can be made.
-    pub fn new() -> Option<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        if !is_root() {
-            return None;
-        }
-        let name = format!("mvmt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        if !Command::new("ip").args(["netns", "add", &name]).status().is_ok_and(|status| status.success()) {
-            println!("SKIPPED: no network namespace can be made here");
-            return None;
-        }
-        let namespace = Self(name);
-        namespace.ip(&["link", "set", "lo", "up"]);
-        Some(namespace)
-    }
-
-    /// Runs `work` inside; what it starts stays inside.
-    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = fs::File::open(Path::new("/run/netns").join(&self.0)).unwrap();
-        // A namespace belongs to a thread.
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    /// Runs `ip` inside; returns what it printed.
-    pub fn ip(&self, args: &[&str]) -> String {
-        self.run("ip", args)
-    }
-
-    /// Runs a program inside; returns what it printed.
-    pub fn run(&self, program: &str, args: &[&str]) -> String {
-        let output =
-            Command::new("ip").args(["netns", "exec", &self.0, program]).args(args).output().unwrap();
-        assert!(output.status.success(), "{program} {args:?}: {}", stderr(&output));
-        stdout(&output)
-    }
-
-    /// A cable between this and `other`, with these addresses at its ends.
-    pub fn connect(&self, other: &Self, here: &str, there: &str) {
-        self.ip(&["link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", &other.0]);
-        for (namespace, link, address) in [(self, "out0", here), (other, "in0", there)] {
-            namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", link]);
-            namespace.ip(&["link", "set", link, "up"]);
-        }
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // What is still inside keeps it; its name goes.
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-/// Runs `work` in a mount namespace of its own (needs root); what it starts is inside as well.
-pub fn in_own_mounts(work: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-            work();
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-}
-
-/// Mounts an empty file system.
-pub fn mount_tmpfs(dir: &Path, options: &str, flags: MsFlags) {
-    mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options)).unwrap();
-}
-
-/// Puts `what` in the place of `path`.
-pub fn mount_over(what: &Path, path: &Path) {
-    mount(Some(what), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
 /// Answers every connection with `text` and tells who called. Ends with the test.
