@@ -317,7 +317,8 @@ fn commands_in_an_image_leave_this_machine_as_it_is() {
 #[test]
 fn a_rebuild_makes_every_layer_anew_and_uses_it() {
     let Some(world) = world() else { return };
-    let text = format!("run = ['date +%s%N >/srv/made # {}']", world.path("").display());
+    // Its layers are no other test's: those build upon theirs meanwhile.
+    let text = format!("packages = ['less']\nrun = ['date +%s%N >/srv/made # {}']", world.path("").display());
     let dir = project(&world, "app", &text);
     let made = |more: &[&str]| {
         build(&world, &dir, more);

@@ -1,5 +1,7 @@
 //! Times, sizes and names as people write them.
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 /// The known key that is nearly the one that was written.
@@ -23,6 +25,12 @@ pub fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && !text.starts_with('-')
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A path as a shell takes it.
+pub fn as_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    shlex::try_quote(&text).map(Cow::into_owned).unwrap_or(text)
 }
 
 /// `451 ms`, `4.1 s`, `2m 05s`, `3h 02m`.

@@ -109,7 +109,7 @@ pub async fn build(
     };
     for (id, step) in plan.steps.iter().enumerate() {
         progress(id as u64, 1);
-        let layer = match layers.find(step).filter(|_| !rebuild) {
+        let layer = match layers.find(step, made.last()).filter(|_| !rebuild) {
             Some(layer) => {
                 found.push(step.name.as_str());
                 layer

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::SystemTime;
 
+use rand_core::{OsRng, RngCore};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use super::stage::{How, Step};
 use super::tree::Files;
 use super::{MvmfileError, Project};
 use crate::event::fault::shown;
+use crate::event::words::as_word;
 use crate::event::{Activity, EventSink, Kind, Source};
 use crate::host::chamber::{BROKEN, COMPLAINT, Chamber};
 use crate::host::files::{Lock, free_space, remove_dir_if_there, remove_file_if_there, write_atomic};
@@ -46,6 +48,10 @@ pub(super) struct Layer {
     pub kib: u64,
     /// How many files and directories it has.
     pub inodes: u64,
+    /// A word of its own: another of the same key, made later, has another.
+    made: String,
+    /// That of the layer below, which it was made on.
+    on: Option<String>,
 }
 
 /// What is known of a step that failed.
@@ -67,13 +73,14 @@ pub(super) struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The layer of a step, if it is there.
-    pub fn find(&self, step: &Step) -> Option<Layer> {
+    /// The layer of a step, if it is there and was made on this one below.
+    pub fn find(&self, step: &Step, below: Option<&Layer>) -> Option<Layer> {
         let dir = self.dir.join(name(step));
         let layer: Layer = serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()?;
         // When it was last of use; one that cannot be marked is only removed earlier.
         let _ = File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
-        (layer.dir == name(step)).then_some(layer)
+        let fits = layer.dir == name(step) && layer.on.as_ref() == below.map(|below| &below.made);
+        fits.then_some(layer)
     }
 
     /// Makes the layer of a step on top of those below; in the place of one that is there, if wished.
@@ -123,7 +130,7 @@ impl Layers<'_> {
         for dir in ["work", "root", "tmp"].map(|name| beside.0.join(name)) {
             remove_dir_if_there(&dir).map_err(MvmfileError::file("remove", &dir))?;
         }
-        self.keep(step, &beside, replace).await
+        self.keep(step, below.last(), &beside, replace).await
     }
 
     /// Writes what a step reads.
@@ -140,9 +147,15 @@ impl Layers<'_> {
     }
 
     /// Completes a layer, and puts it where the next build finds it.
-    async fn keep(&self, step: &Step, beside: &Beside, replace: bool) -> Result<Layer, MvmfileError> {
+    async fn keep(
+        &self,
+        step: &Step,
+        below: Option<&Layer>,
+        beside: &Beside,
+        replace: bool,
+    ) -> Result<Layer, MvmfileError> {
         // Another build may have made the same meanwhile.
-        if let Some(layer) = self.find(step).filter(|_| !replace) {
+        if let Some(layer) = self.find(step, below).filter(|_| !replace) {
             return Ok(layer);
         }
         let (content, target) = (beside.0.join(CONTENT), self.dir.join(name(step)));
@@ -154,7 +167,8 @@ impl Layers<'_> {
         });
         let measured = measured.await.map_err(io::Error::other).and_then(|measured| measured);
         let (kib, inodes) = measured.map_err(MvmfileError::file("read", &beside.0))?;
-        let layer = Layer { dir: name(step), kib, inodes };
+        let (made, on) = (format!("{:016x}", OsRng.next_u64()), below.map(|below| below.made.clone()));
+        let layer = Layer { dir: name(step), kib, inodes, made, on };
         let kept = serde_json::to_vec(&layer)
             .map_err(io::Error::from)
             .and_then(|json| write_atomic(&beside.0.join(RECORD), &json, 0o600))
@@ -336,12 +350,6 @@ fn lower(layers: &[Layer]) -> Vec<PathBuf> {
     layers.iter().rev().map(|layer| Path::new(&layer.dir).join(CONTENT)).collect()
 }
 
-/// A path as a shell takes it.
-fn as_word(dir: &Path) -> String {
-    let text = dir.display().to_string();
-    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
-}
-
 /// Whether nothing can be written there any more.
 fn is_full(dir: &Path) -> bool {
     free_space(dir).is_ok_and(|free| free < LITTLE)
@@ -368,4 +376,39 @@ fn measure(dir: &Path) -> io::Result<(u64, u64)> {
         inodes += 1;
     }
     Ok((kib, inodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TaskId;
+
+    #[tokio::test]
+    async fn a_layer_is_not_found_upon_another_than_it_was_made_on() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join(super::super::FILE), "").unwrap();
+        let (project, cancel) = (Project::read(base.path()).unwrap(), CancellationToken::new());
+        let (sink, _stream) = EventSink::new(TaskId::new('t'));
+        let (dir, mvm) = (base.path().to_path_buf(), PathBuf::new());
+        let layers = Layers { dir, mvm, project: &project, sink: &sink, cancel: &cancel };
+        let step = |key: &str| {
+            let how = How::Root { before: Vec::new(), after: Vec::new() };
+            Step { name: "step".into(), what: String::new(), how, key: key.into() }
+        };
+        let keep = async |step: &Step, below: Option<&Layer>, replace| {
+            let beside = Beside::new(&layers.dir).unwrap();
+            fs::create_dir(beside.0.join(CONTENT)).unwrap();
+            layers.keep(step, below, &beside, replace).await.unwrap()
+        };
+        let (packages, command) = (step("1"), step("2"));
+        let below = keep(&packages, None, false).await;
+        let above = keep(&command, Some(&below), false).await;
+        assert_eq!(layers.find(&command, Some(&below)), Some(above));
+        // As a rebuild does that comes no further.
+        let anew = keep(&packages, None, true).await;
+        assert_eq!(layers.find(&packages, None), Some(anew.clone()));
+        assert_eq!(layers.find(&command, Some(&anew)), None);
+        let above = keep(&command, Some(&anew), false).await;
+        assert_eq!(layers.find(&command, Some(&anew)), Some(above));
+    }
 }
