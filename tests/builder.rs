@@ -55,6 +55,12 @@ fn a_build_in_a_vm_leaves_the_artifacts_here_and_nothing_else() {
     let said = world.fails(in_vm(&large, &["--builder-mem", "768M", "--builder-disk", "300M"]));
     assert!(said.contains("its store of 300 MiB is full: `--builder-disk 600M`"), "{said}");
     world.expect_nothing_left();
+
+    // What mvm gives it has to find room too.
+    let example = world.example("hello");
+    let said = world.fails(in_vm(&example, &["--builder-disk", "64M"]));
+    assert!(said.contains("its store of 64 MiB is full: `--builder-disk 128M`"), "{said}");
+    world.expect_nothing_left();
 }
 
 #[test]

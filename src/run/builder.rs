@@ -49,6 +49,8 @@ const SMALL: u64 = 32 << 20;
 const COPY_MIB: u64 = 128;
 /// Least memory of the VM, in MiB; its flake says so too.
 pub const MIN_MEMORY_MIB: u32 = 512;
+/// What programs in it say of a full disk, in the C library's words.
+const NO_ROOM: &str = "No space left on device";
 /// Pause between two looks at a VM that another build has.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -95,6 +97,9 @@ pub enum BuilderError {
         "cannot copy mvm's own inputs into the builder VM: {0}\nhelp: `mvm doctor` checks the Nix installation"
     )]
     Give(String),
+    /// The same for lack of something.
+    #[error("cannot copy mvm's own inputs into the builder VM\nhelp: {0}")]
+    Lack(String),
     /// It says too much.
     #[error("the builder VM answers with more than {0} bytes\nhelp: see what the build prints and yields")]
     TooMuch(u64),
@@ -183,8 +188,8 @@ impl Elsewhere for Builder<'_> {
         let argv = ["nix".to_string()].into_iter().chain(words).collect();
         let (mut stdout, mut full) = (Vec::new(), false);
         let mut heard = |bytes: &[u8]| {
-            // In the C library's words; what was written is gone by the time it has failed.
-            full |= memchr::memmem::find(bytes, b"No space left on device").is_some();
+            // What was written is gone by the time it has failed.
+            full |= memchr::memmem::find(bytes, NO_ROOM.as_bytes()).is_some();
             hear(bytes);
         };
         let ok = up.exec(argv, self.dir(), &mut |bytes| bounded(&mut stdout, bytes), &mut heard).await? == 0;
@@ -264,7 +269,10 @@ impl Builder<'_> {
         up.ask(&["rm", "-rf", TMP]).await?;
         up.ask(&["mkdir", "-p", TMP]).await?;
         if !missing.is_empty() {
-            up.give(&missing).await?;
+            if let Err(error) = up.give(&missing).await {
+                let full = error.to_string().contains(NO_ROOM);
+                return Err(up.lack(self.wish, full).await?.map_or(error, BuilderError::Lack));
+            }
             up.ask(&["sync"]).await?;
             up.disk.remember(missing)?;
         }

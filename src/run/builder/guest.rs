@@ -125,11 +125,13 @@ impl Up {
         let failed = |error: std::io::Error| BuilderError::Give(error.to_string());
         let mut export = nix_store_command();
         export.arg("--export").args(paths).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        export.kill_on_drop(true);
         let mut child = tame(&mut export).spawn().map_err(failed)?;
         let mut from = child.stdout.take().ok_or_else(|| BuilderError::Give("it has no output".into()))?;
         let mut session = self.start(words(&["nix-store", "--import"]), "/tmp".into())?;
         let input = session.input();
-        let feed = async {
+        // Its end of the pipe goes with it: an export that nobody reads comes to its end.
+        let feed = async move {
             let mut piece = vec![0; PIECE];
             loop {
                 match from.read(&mut piece).await.map_err(failed)? {
@@ -148,7 +150,11 @@ impl Up {
                 }
             }
         };
-        let (fed, code) = tokio::join!(feed, heard);
+        let (fed, code) = tokio::select! {
+            ended = async { tokio::join!(feed, heard) } => ended,
+            // A guest may take nothing any more.
+            () = self.cancel.cancelled() => return Err(RunError::Cancelled.into()),
+        };
         let ended = child.wait().await.map_err(failed)?;
         match (fed, code?, ended.success()) {
             (Ok(()), 0, true) => Ok(()),
