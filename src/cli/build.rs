@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, print, say};
 use super::options::{BuilderArgs, FlakeArgs, WatchArgs};
 use super::report::Usage;
+use super::task::Interrupt;
 use super::watch::Session;
 use super::{offers, task};
 use crate::event::{EventSink, TaskId, TaskKind};
@@ -106,8 +107,8 @@ pub async fn build(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {
     if args.watch.watch {
         return watch(context, args).await;
     }
-    let cancel = task::on_interrupt();
-    once(context, &args, None, &cancel).await?;
+    let interrupt = Interrupt::heard();
+    interrupt.bound(once(context, &args, None, &interrupt)).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, print, say};
-use super::task::on_interrupt;
+use super::task::Interrupt;
 use crate::artifacts::Artifacts;
 use crate::event::words::drv_name;
 use crate::event::{Event, Kind, Outcome, SCHEMA_VERSION, Source, TaskId};
@@ -52,7 +52,7 @@ pub struct LogArgs {
 
 /// Shows the log of a build.
 pub async fn log(context: &mut Context, args: LogArgs) -> Result<ExitCode> {
-    let cancel = on_interrupt();
+    let cancel = Interrupt::heard();
     let show = Show { context, cancel: &cancel, colour: takes_colours(&std::io::stdout()) };
     // What has a path needs no record.
     if let Some(path) = args.drv.as_deref().filter(|drv| args.build.is_none() && is_store_path(drv)) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::context::{Context, print, print_json};
 use super::options::FlakeArgs;
 use super::report::Interrupted;
-use super::task;
+use super::task::Interrupt;
 use crate::image::attribute::system;
 use crate::image::error::BuildError;
 use crate::image::nix::Nix;
@@ -20,7 +20,7 @@ use crate::vm::config::RuntimeConfig;
 pub async fn list(context: &Context, args: &FlakeArgs) -> Result<()> {
     let request = args.request(&context.paths, &[]).await?;
     let profiles = Profiles::of(&request.flake)?;
-    let cancel = task::on_interrupt();
+    let cancel = Interrupt::heard();
     let nix = Nix {
         elsewhere: None,
         dir: request.flake.nix_dir(),

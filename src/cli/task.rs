@@ -1,10 +1,12 @@
 //! A task in the foreground: its events shown and recorded, ended by ^C.
 
+use std::ops::Deref;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::context::{Context, say};
 use super::report::{Interrupted, TimedOut};
@@ -22,7 +24,8 @@ pub async fn run<T>(
     title: String,
     work: impl AsyncFnOnce(&Paths, &mut Store, &EventSink, &CancellationToken) -> Result<T, Failure>,
 ) -> Result<T> {
-    run_until(context, &on_interrupt(), kind, title, work).await
+    let interrupt = Interrupt::heard();
+    interrupt.bound(run_until(context, &interrupt, kind, title, work)).await
 }
 
 /// The same for work that others cancel.
@@ -54,24 +57,53 @@ pub async fn run_until<T>(
     })
 }
 
-/// A token that the first signal which asks for an end cancels.
-pub fn on_interrupt() -> CancellationToken {
-    let cancel = CancellationToken::new();
-    tokio::spawn(interrupted(cancel.clone()));
-    cancel
+/// The signals that ask for an end, heard as long as this is there. It is the token that the first cancels.
+pub struct Interrupt {
+    cancel: CancellationToken,
+    again: CancellationToken,
+    _hearing: AbortOnDropHandle<()>,
 }
 
-async fn interrupted(cancel: CancellationToken) {
+impl Deref for Interrupt {
+    type Target = CancellationToken;
+
+    fn deref(&self) -> &CancellationToken {
+        &self.cancel
+    }
+}
+
+impl Interrupt {
+    /// Begins to hear them.
+    pub fn heard() -> Self {
+        let [cancel, again] = [(); 2].map(|()| CancellationToken::new());
+        let hearing = tokio::spawn(hear([cancel.clone(), again.clone()]));
+        Self { cancel, again, _hearing: AbortOnDropHandle::new(hearing) }
+    }
+
+    /// Does the work. Who asks for its end twice does not wait for what it still has to tidy up: the next
+    /// command does.
+    pub async fn bound<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.again.cancelled() => Err(Interrupted.into()),
+        }
+    }
+}
+
+async fn hear(each: [CancellationToken; 2]) {
     let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
         return;
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+    for token in each {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        token.cancel();
     }
-    cancel.cancel();
 }
 
 /// Exit code as a number of a process.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Context, print, say};
 use super::exec::{self, Wish};
-use super::report::Usage;
+use super::report::{Interrupted, Usage};
 use super::stdio;
 use super::task::exit_code;
 use crate::fleet::vm::refuse_instance;
@@ -101,10 +103,19 @@ pub async fn open_ssh(
     let (program, arguments) = vm_ssh::command_line(&context.paths, &vm.id, guest(vm), user, command)?;
     // The session's ^C is the guest's: ssh has the terminal, mvm only waits.
     let _interrupts = signal(SignalKind::interrupt())?;
+    let [mut terminate, mut hangup] = [signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     let mut ssh = Command::new(program);
     ssh.args(arguments).current_dir(context.paths.state()).kill_on_drop(true);
-    let status = child::leash(&mut ssh).status().await?;
-    Ok(exit_code(status.code().unwrap_or(255)))
+    let mut ssh = child::leash(&mut ssh).spawn()?;
+    tokio::select! {
+        status = ssh.wait() => return Ok(exit_code(status?.code().unwrap_or(255))),
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    // Not killed, so that it leaves the terminal as it was. It may just have ended by itself.
+    let _ = ssh.id().map(|pid| kill(Pid::from_raw(pid as i32), Signal::SIGHUP));
+    ssh.wait().await?;
+    Err(Interrupted.into())
 }
 
 /// What is known of the VM's guest.

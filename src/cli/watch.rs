@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::report::{self, Interrupted};
-use super::task;
+use super::task::Interrupt;
 use crate::event::{Kind, Level, Source};
 use crate::headless;
 use crate::image::flake::FlakeRef;
@@ -17,7 +17,7 @@ use crate::run::watch::{Manner, News, Watching};
 /// Sources that are watched until ^C.
 pub struct Session {
     watching: Watching,
-    cancel: CancellationToken,
+    interrupt: Interrupt,
     /// What set off the work that is to be done, and when that was heard.
     change: Option<(Change, Instant)>,
 }
@@ -26,7 +26,7 @@ impl Session {
     /// Begins to watch.
     pub async fn begin(context: &Context, flake: &FlakeRef, manner: Manner) -> Result<Self> {
         let watching = Watching::begin(flake, manner, &context.paths).await?;
-        Ok(Self { watching, cancel: task::on_interrupt(), change: None })
+        Ok(Self { watching, interrupt: Interrupt::heard(), change: None })
     }
 
     /// When the change was heard that is to be worked on.
@@ -40,7 +40,8 @@ impl Session {
         work: impl AsyncFnOnce(Option<Change>, &CancellationToken) -> Result<T>,
     ) -> Option<T> {
         let change = self.change.take().map(|(change, _)| change);
-        let done = self.watching.during(&self.cancel, async |stop| work(change, stop).await).await;
+        let done = self.watching.during(&self.interrupt, async |stop| work(change, stop).await);
+        let done = self.interrupt.bound(done).await;
         // An interruption needs no words: the next change set it off, or the user.
         done.inspect_err(|error| {
             report::print(error);
@@ -53,7 +54,7 @@ impl Session {
         loop {
             let news = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Err(Interrupted.into()),
+                () = self.interrupt.cancelled() => return Err(Interrupted.into()),
                 news = self.watching.next() => news,
             };
             match news {

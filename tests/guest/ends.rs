@@ -1,6 +1,7 @@
 //! However a run ends, nothing is left of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{DEADLINE, Namespace, Running, World, kill_process, stderr, wait_until};
 use crate::{run_user, start_gateway};
@@ -63,6 +64,45 @@ fn an_interrupt_during_the_build_ends_nix_and_its_builder() {
     assert_eq!(status.code(), Some(130), "{said}");
     world.expect_nothing_left();
     assert_eq!(fs::read_dir(world.state().join("dev/builds")).unwrap().count(), 0);
+}
+
+#[test]
+fn who_interrupts_twice_does_not_wait_for_what_takes_its_time_to_end() {
+    let world = World::new();
+    let [bin, asked, over] = ["bin", "asked", "over"].map(|name| world.path(name));
+    fs::create_dir(&bin).unwrap();
+    let (touch_asked, touch_over) = (asked.display(), over.display());
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" != --version ] || exit 1\n\
+         trap 'trap \"\" INT; touch {touch_asked}; sleep 3; touch {touch_over}; exit 1' INT\n\
+         echo begun >&2\nwhile :; do sleep 0.1; done\n"
+    );
+    fs::write(bin.join("nix"), script).unwrap();
+    fs::set_permissions(bin.join("nix"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = world.mvm(["build", "--verbose", "--flake", world.example("hello").to_str().unwrap()]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    let mut build = Running::start(command);
+    build.line("begun");
+    build.signal(Signal::SIGINT);
+    wait_until(DEADLINE, "the first to be heard", || asked.exists());
+    build.signal(Signal::SIGINT);
+    let (status, said) = build.end();
+    assert!(status.code() == Some(130) && !over.exists(), "{said}");
+    wait_until(DEADLINE, "the end of all", || over.exists());
+}
+
+#[test]
+fn a_session_that_mvm_is_asked_to_end_is_ended_with_its_guest() {
+    let world = World::new();
+    let flake = world.example("hello");
+    let mut run = Running::start(world.mvm(run_user(&flake, &[])));
+    run.write("echo be''gun\n");
+    run.line("begun");
+    run.signal(Signal::SIGTERM);
+    let (status, said) = run.end();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert_eq!(world.vm("hello")["state"], "stopped");
+    world.expect_nothing_left();
 }
 
 #[test]
