@@ -92,7 +92,7 @@ pub async fn build_at(
         background: request.background,
         cancel,
     };
-    let link = Link(builds.join(format!(".link-{}", Cache::name(request))));
+    let link = Link(collect::beside(&builds));
     sink.send(Kind::BuildAsked {
         flake: request.flake.display(),
         store: request.machines.store.as_ref().map(|store| store.as_str().to_owned()),
@@ -381,7 +381,7 @@ struct Link(PathBuf);
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Another build of the same may have removed it.
+        // What cannot be removed now is swept by the next build.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::BuildError;
 use crate::artifacts::{Artifacts, FileEntry, ImageInfo, Manifest};
+use crate::event::text::strip;
 use crate::host::files::{hex, write_atomic};
 use crate::host::identity::ProcessId;
 
@@ -68,30 +69,19 @@ fn whole(dir: &Path) -> Option<Artifacts> {
 /// Checks that `out` is an image; gives its files and what it says of itself.
 pub fn check(out: &Path) -> Result<(Vec<(String, PathBuf)>, ImageInfo), BuildError> {
     let wrong = |what: String| BuildError::Output { what, help: IMAGE_HELP };
-    let real = fs::canonicalize(out).map_err(BuildError::file("read", out))?;
-    let store = real.parent().unwrap_or(&real);
     let mut files = Vec::new();
     for (name, required) in FILES {
-        let file = match fs::canonicalize(out.join(name)) {
-            Ok(file) => file,
-            Err(_) if !required => continue,
-            Err(_) => {
+        match file_of(out, name)? {
+            Some(file) => files.push((name.to_owned(), file)),
+            None if !required => {}
+            None => {
                 return Err(wrong(format!(
                     "the output {} has no {name}; it holds: {}",
                     out.display(),
                     holds(out)
                 )));
             }
-        };
-        // A builder could make it a link to anything, a disk of this machine for one.
-        if !file.starts_with(store) || !file.is_file() {
-            return Err(wrong(format!(
-                "{}/{name} is no file in the Nix store but {}",
-                out.display(),
-                file.display()
-            )));
         }
-        files.push((name.to_owned(), file));
     }
     let kernel = &files[0].1;
     if !is_kernel(kernel).map_err(BuildError::file("read", kernel))? {
@@ -103,13 +93,23 @@ pub fn check(out: &Path) -> Result<(Vec<(String, PathBuf)>, ImageInfo), BuildErr
     Ok((files, image_info(out)?))
 }
 
+/// Where a file of an output really is, if it is there.
+fn file_of(out: &Path, name: &str) -> Result<Option<PathBuf>, BuildError> {
+    let real = fs::canonicalize(out).map_err(BuildError::file("read", out))?;
+    let store = real.parent().unwrap_or(&real);
+    let Ok(file) = fs::canonicalize(out.join(name)) else { return Ok(None) };
+    // A builder could make it a link to anything, a disk of this machine for one.
+    if !file.starts_with(store) || !file.is_file() {
+        let (out, file) = (out.display(), strip(&file.to_string_lossy()));
+        let what = format!("{out}/{name} is no file in the Nix store but {file}");
+        return Err(BuildError::Output { what, help: IMAGE_HELP });
+    }
+    Ok(Some(file))
+}
+
 pub(super) fn image_info(out: &Path) -> Result<ImageInfo, BuildError> {
-    let path = out.join("mvm.json");
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ImageInfo::default()),
-        Err(error) => return Err(BuildError::file("read", path)(error)),
-    };
+    let Some(path) = file_of(out, "mvm.json")? else { return Ok(ImageInfo::default()) };
+    let file = fs::File::open(&path).map_err(BuildError::file("read", &path))?;
     let mut text = Vec::new();
     file.take(MAX_INFO).read_to_end(&mut text).map_err(BuildError::file("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| BuildError::Output {
@@ -129,7 +129,7 @@ fn holds(out: &Path) -> String {
         .take(20)
         .map(|entry| {
             let slash = if entry.path().is_dir() { "/" } else { "" };
-            format!("{}{slash}", crate::event::text::strip(&entry.file_name().to_string_lossy()))
+            format!("{}{slash}", strip(&entry.file_name().to_string_lossy()))
         })
         .collect();
     names.sort();
@@ -226,15 +226,20 @@ pub(super) async fn describe(
     hashed.map_err(BuildError::file("read", path))?.ok_or(BuildError::Cancelled)
 }
 
+/// A name in `builds` by which [`sweep`] knows what is left by this process once that is over.
+pub(super) fn beside(builds: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let me = ProcessId::of(std::process::id()).map(|me| me.start).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    builds.join(format!(".new-{}-{me}-{count}", std::process::id()))
+}
+
 /// A directory that is gone again unless it was renamed.
 pub(super) struct Beside(pub(super) PathBuf);
 
 impl Beside {
     pub(super) fn new(builds: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let me = ProcessId::of(std::process::id()).map(|me| me.start).unwrap_or_default();
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = builds.join(format!(".new-{}-{me}-{count}", std::process::id()));
+        let path = beside(builds);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -279,6 +284,9 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", out.join("rootfs.ext4")).unwrap();
         let error = check(&out).unwrap_err().to_string();
         assert!(error.contains("no file in the Nix store"), "{error}");
+        std::os::unix::fs::symlink("/dev/zero", out.join("mvm.json")).unwrap();
+        let error = image_info(&out).unwrap_err().to_string();
+        assert!(error.contains("mvm.json is no file in the Nix store but /dev/zero"), "{error}");
     }
 
     #[test]
