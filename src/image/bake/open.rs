@@ -22,6 +22,9 @@ use crate::image::collect::{self, Beside, FILES};
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
 
+/// No launcher is larger, in bytes.
+const LARGEST_LAUNCHER: u64 = 1 << 30;
+
 /// Most memory an image may need, in MiB: 1 TiB.
 const MOST_MEMORY_MIB: u32 = 1 << 20;
 
@@ -44,6 +47,21 @@ pub(super) fn marked(program: &Path) -> io::Result<Vec<u8>> {
         only_place(&bytes, &mark()[..31]).ok_or_else(|| io::Error::other("it is not the program mvm"))?;
     bytes[place + 31] = MARKED;
     Ok(bytes)
+}
+
+/// Whether a file has a launcher at its beginning, as an app has that was cut short.
+pub(super) fn begins_as_one(path: &Path) -> io::Result<bool> {
+    let mut needle = mark();
+    needle[31] = MARKED;
+    let (mut file, mut bytes) = (File::open(path)?.take(LARGEST_LAUNCHER), Vec::new());
+    while file.by_ref().take(PIECE as u64).read_to_end(&mut bytes)? > 0 {
+        if memmem::find(&bytes, &needle).is_some() {
+            return Ok(true);
+        }
+        // It may begin there.
+        bytes.drain(..bytes.len().saturating_sub(needle.len()));
+    }
+    Ok(false)
 }
 
 /// Where `needle` is in `bytes`, if it is there just once.

@@ -153,7 +153,13 @@ fn nothing_but_an_app_is_written_over_and_a_link_stays_one() {
     assert!(matches!(App::open(&output), Err(BakeError::NoApp { .. })));
     fs::remove_file(&output).unwrap();
     let real = bakery.path("real.elf");
-    fs::write(&real, b"\x7fELF, cut").unwrap();
+    fs::write(&real, b"\x7fELF, a program of somebody's").unwrap();
+    std::os::unix::fs::symlink(&real, &output).unwrap();
+    assert!(matches!(bakery.bake(), Err(BakeError::InTheWay { .. })));
+    fs::remove_file(&output).unwrap();
+    let app = bakery.app();
+    fs::remove_file(&output).unwrap();
+    fs::write(&real, &app[..app.len() / 2]).unwrap();
     std::os::unix::fs::symlink(&real, &output).unwrap();
     bakery.bake().unwrap();
     assert!(output.is_symlink() && App::open(&real).is_ok());

@@ -85,11 +85,7 @@ fn may_go(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
         Ok(meta) if !meta.is_file() => Ok(false),
-        Ok(_) => {
-            let mut begin = Vec::new();
-            File::open(path)?.take(4).read_to_end(&mut begin)?;
-            Ok(begin.is_empty() || begin == b"\x7fELF")
-        }
+        Ok(meta) => Ok(meta.len() == 0 || open::begins_as_one(path)?),
     }
 }
 
