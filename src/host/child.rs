@@ -15,8 +15,18 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Has the kernel send the child SIGHUP should mvm die without a word. It stays in mvm's process
 /// group, and so has the terminal.
 pub fn leash(command: &mut Command) -> &mut Command {
-    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's.
-    unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGHUP).map_err(io::Error::from)) }
+    // SAFETY: what is called are system calls that touch nothing of the parent's.
+    unsafe { command.pre_exec(ends_with_parent(Signal::SIGHUP)) }
+}
+
+/// Has the kernel send the process the signal when its parent, this one, is over.
+fn ends_with_parent(signal: Signal) -> impl FnMut() -> io::Result<()> {
+    let parent = Pid::this();
+    move || {
+        nix::sys::prctl::set_pdeathsig(signal)?;
+        // It may be over already.
+        if Pid::parent() == parent { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
+    }
 }
 
 /// By how much a child in the background is nicer: a tenth of a contended CPU is left to it, about.
@@ -40,8 +50,8 @@ pub fn yielding(command: &mut Command) -> &mut Command {
 /// The kernel watches the thread that spawns: spawn from one that lives as long as the child.
 pub fn tame(command: &mut Command) -> &mut Command {
     command.process_group(0);
-    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's.
-    unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGINT).map_err(io::Error::from)) }
+    // SAFETY: what is called are system calls that touch nothing of the parent's.
+    unsafe { command.pre_exec(ends_with_parent(Signal::SIGINT)) }
 }
 
 /// Ends the child's process group: SIGINT, then SIGKILL after [`GRACE`].
