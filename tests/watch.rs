@@ -105,7 +105,7 @@ fn what_git_does_not_track_is_told_of_until_it_is_added() {
     let mut watch = Running::start(world.mvm(["build", "--watch", "--flake", flake.to_str().unwrap()]));
     watch.line("watching ");
     fs::write(flake.join("www/more.html"), unseen(&world)).unwrap();
-    watch.line("`git add www/more.html`");
+    watch.line("gateway add www/more.html");
     git(&["add", "."]);
     watch.line("changed .git");
     watch.line("(built)");

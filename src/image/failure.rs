@@ -14,7 +14,7 @@ use super::request::BuildRequest;
 use super::source::{is_tracked, untracked};
 use crate::event::TaskId;
 use crate::event::text::strip;
-use crate::event::words::{drv_name, host_name};
+use crate::event::words::{as_word, drv_name, host_name};
 use crate::host::languages::Language;
 
 /// Lines kept of the failing logs, the last ones.
@@ -222,17 +222,14 @@ fn ends_a_path(message: &str, path: &str) -> bool {
 }
 
 fn add(tree: &Tree, files: &[&Path]) -> String {
-    let quoted = |path: &Path| {
-        let path = path.display().to_string();
-        let safe = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-+".contains(&b));
-        if safe { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
-    };
-    let files: Vec<String> = files.iter().map(|file| quoted(file)).collect();
-    format!(
-        "git does not track this yet, so Nix does not see it: git -C {} add {}",
-        quoted(&tree.root),
-        files.join(" ")
-    )
+    let command = git_add(&tree.root, files);
+    format!("git does not track this yet, so Nix does not see it: {command}")
+}
+
+/// The command that has git track files of the tree at `root`.
+pub fn git_add(root: &Path, files: &[&Path]) -> String {
+    let files: Vec<String> = files.iter().map(|file| as_word(file)).collect();
+    format!("git -C {} add {}", as_word(root), files.join(" "))
 }
 
 /// Whether a message says that an output, built again, came out differently.

@@ -245,6 +245,11 @@ impl GitDir {
         &self.own
     }
 
+    /// What all its working trees share.
+    pub fn common(&self) -> &Path {
+        &self.common
+    }
+
     /// What is checked out and what is tracked, whatever the state of the files.
     pub fn state(&self) -> Option<String> {
         let mut state = Fingerprint::begin();

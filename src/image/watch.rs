@@ -38,6 +38,10 @@ pub struct Watch {
     settle: Settle,
     /// Whether more happened than was told.
     lost: bool,
+    /// Whether what is watched is no more what lies there.
+    moved: bool,
+    /// Why the system tells no more, unless that was told.
+    fell: Option<String>,
     /// Whether something happened among git's own files.
     git_told: bool,
     /// Directories that are watched, and files in them, when it began.
@@ -62,6 +66,8 @@ pub enum Heard {
     Untracked(Vec<PathBuf>),
     /// The flake is gone; its return is a change.
     Gone,
+    /// The system tells no more; from now on changes are looked for, and why.
+    Looked(String),
 }
 
 /// What changed, relative to the root of the sources.
@@ -109,8 +115,7 @@ impl Watch {
             Ok(told) => told,
             Err(Silence::Error(error)) => return Err(error),
             Err(Silence::Limit(why)) => {
-                let more = git.as_ref().map_or_else(Vec::new, |git| git.files().to_vec());
-                let looks = Looks::begin(tree.root.clone(), Rules::new(tree, except), more, why);
+                let looks = Looks::begin(tree, Rules::new(tree, except), git.as_ref(), why);
                 let size = looks.size();
                 (Way::Looked(looks), size)
             }
@@ -121,6 +126,8 @@ impl Watch {
             way,
             settle: Settle::default(),
             lost: false,
+            moved: false,
+            fell: None,
             git_told: false,
             size,
             print: None,
@@ -143,8 +150,11 @@ impl Watch {
     /// What is heard next, once it has settled. May be dropped and called again.
     pub async fn next(&mut self) -> Heard {
         loop {
+            if let Some(why) = self.fell.take() {
+                return Heard::Looked(why);
+            }
             match self.is_there() {
-                true if self.settle.find() => {
+                true if self.settle.find() | std::mem::take(&mut self.moved) => {
                     // What is still told of the old one is of no use.
                     let anew = Teller::new(&self.tree.root);
                     let begun = anew.map(|anew| match &mut self.way {
@@ -207,14 +217,15 @@ impl Watch {
         self.tree.dir.join("flake.nix").is_file()
     }
 
-    /// Whether the path is git's own; it is asked once it has settled.
+    /// Whether the path is git's own, or what makes a tree one of git; that is asked once it has settled.
     fn is_of_git(&mut self, path: &Path) -> bool {
         let is_own = self.git.as_ref().is_some_and(|git| path.starts_with(git.dir()));
-        if is_own {
-            self.git_told = true;
+        self.git_told |= is_own;
+        let is_gits = is_own || path == self.tree.root.join(".git");
+        if is_gits {
             self.settle.touch();
         }
-        is_own
+        is_gits
     }
 
     fn add(&mut self, path: &Path, new: bool) {
@@ -228,14 +239,11 @@ impl Watch {
         if self.is_of_git(path) {
             return;
         }
-        if path == self.tree.root.join(".git") {
-            self.settle.touch();
-            return;
-        }
         let Way::Told(teller, rules) = &mut self.way else { return };
         if path == self.tree.root {
             if how == How::Gone {
-                self.settle.lose();
+                self.moved = true;
+                self.settle.take(|_| true);
             }
             return;
         }
@@ -295,8 +303,8 @@ impl Watch {
         };
         let Way::Told(_, rules) = &mut self.way else { return };
         let rules = std::mem::replace(rules, Rules::new(&self.tree, &[]));
-        let more = self.git.as_ref().map_or_else(Vec::new, |git| git.files().to_vec());
-        self.way = Way::Looked(Looks::begin(self.tree.root.clone(), rules, more, why));
+        self.fell = Some(why.clone());
+        self.way = Way::Looked(Looks::begin(&self.tree, rules, self.git.as_ref(), why));
     }
 
     /// Whether it has become a git tree, or is none any more.
@@ -309,8 +317,9 @@ impl Watch {
             return false;
         }
         (self.tree, self.git) = (tree, own);
-        if let Way::Told(_, rules) = &mut self.way {
-            rules.change(&self.tree);
+        match &mut self.way {
+            Way::Told(_, rules) => rules.change(&self.tree),
+            Way::Looked(looks) => looks.change(&self.tree, self.git.as_ref()),
         }
         true
     }

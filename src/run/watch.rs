@@ -1,13 +1,14 @@
 //! Work done anew whenever a flake's sources change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Kind, Level};
 use crate::host::paths::Paths;
+use crate::image::failure::git_add;
 use crate::image::flake::FlakeRef;
 use crate::image::watch::{Change, Heard, NAMED, Watch};
 
@@ -51,9 +52,12 @@ pub enum WatchError {
 /// Sources that are watched.
 #[derive(Debug)]
 pub struct Watching {
+    root: PathBuf,
     watch: Watch,
     on_busy: OnBusy,
     news: VecDeque<News>,
+    /// Files that the user knows not to be tracked.
+    untracked: BTreeSet<PathBuf>,
 }
 
 /// What happens while nothing is under way.
@@ -77,12 +81,11 @@ impl Watching {
         let (directories, files) = watch.size();
         let mut news = VecDeque::new();
         if let Some(why) = watch.polls() {
-            let text = format!("files are looked at from time to time: {why}");
-            news.push_back(News::Note(Level::Warning, text));
+            news.push_back(looked(why));
         }
         let text = format!("watching {}: {files} files in {directories} directories", root.display());
         news.push_back(News::Note(Level::Info, text));
-        Ok(Self { watch, on_busy: manner.on_busy, news })
+        Ok(Self { root, watch, on_busy: manner.on_busy, news, untracked: BTreeSet::new() })
     }
 
     /// What happens next. May be dropped and called again.
@@ -123,6 +126,10 @@ impl Watching {
     fn hear(&mut self, heard: Heard) -> bool {
         match heard {
             Heard::Changed(change) => {
+                // Some may be tracked now.
+                if change.paths.iter().any(|path| path == Path::new(".git")) {
+                    self.untracked.clear();
+                }
                 let before = self.news.iter().position(|news| matches!(news, News::Changed(_)));
                 let change = match before.and_then(|index| self.news.remove(index)) {
                     Some(News::Changed(before)) => before.and(change),
@@ -131,12 +138,13 @@ impl Watching {
                 self.news.push_back(News::Changed(change));
                 return true;
             }
-            Heard::Untracked(paths) => {
-                let named = paths.iter().take(NAMED).map(|path| path.display().to_string());
-                let named = named.collect::<Vec<_>>().join(" ");
-                let text = format!("git does not track {named}, so Nix does not see it: `git add {named}`");
-                self.news.push_back(News::Note(Level::Warning, text));
+            Heard::Untracked(mut paths) => {
+                paths.retain(|path| self.untracked.insert(path.clone()));
+                if !paths.is_empty() {
+                    self.news.push_back(News::Note(Level::Warning, not_seen(&self.root, &paths)));
+                }
             }
+            Heard::Looked(why) => self.news.push_back(looked(&why)),
             Heard::Gone => {
                 let text = "the flake is gone; it is built again once it is back";
                 self.news.push_back(News::Note(Level::Warning, text.into()));
@@ -144,6 +152,23 @@ impl Watching {
         }
         false
     }
+}
+
+fn looked(why: &str) -> News {
+    News::Note(Level::Warning, format!("files are looked at from time to time: {why}"))
+}
+
+/// What is said of files that git does not track.
+fn not_seen(root: &Path, files: &[PathBuf]) -> String {
+    let named: Vec<&Path> = files.iter().take(NAMED).map(PathBuf::as_path).collect();
+    let names: Vec<String> = named.iter().map(|file| file.display().to_string()).collect();
+    let more = match files.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let them = if files.len() == 1 { "it" } else { "them" };
+    let (names, add) = (names.join(", "), git_add(root, &named));
+    format!("git does not track {names}{more}, so Nix does not see {them}: {add}")
 }
 
 /// The event of a change.

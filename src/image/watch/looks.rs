@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::git::Git;
 use super::rules::Rules;
 use crate::host::files::Stamp;
+use crate::image::flake::Tree;
 
 /// Shortest and longest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -29,6 +31,8 @@ pub struct Looks {
     looking: Option<JoinHandle<(Files, Changed)>>,
     due: Instant,
     begun: Instant,
+    /// Its rules as they are from the next look on, and what is looked at though it is hidden.
+    other: Option<(Tree, Vec<PathBuf>)>,
 }
 
 #[derive(Debug)]
@@ -38,21 +42,28 @@ struct Files {
     /// Looked at though they are hidden.
     more: Vec<PathBuf>,
     seen: HashMap<PathBuf, Stamp>,
-    directories: usize,
+    /// Directories and files that are not hidden.
+    size: (usize, usize),
 }
 
 impl Looks {
     /// Looks for the first time.
-    pub fn begin(root: PathBuf, rules: Rules, more: Vec<PathBuf>, why: String) -> Self {
+    pub fn begin(tree: &Tree, rules: Rules, git: Option<&Git>, why: String) -> Self {
         let begun = Instant::now();
-        let mut files = Files { root, rules, more, seen: HashMap::new(), directories: 0 };
+        let (root, more) = (tree.root.clone(), of_git(tree, git));
+        let mut files = Files { root, rules, more, seen: HashMap::new(), size: (0, 0) };
         files.look();
-        Self { why, files: Some(files), looking: None, due: begun + pause(begun), begun }
+        Self { why, files: Some(files), looking: None, due: begun + pause(begun), begun, other: None }
+    }
+
+    /// The tree is another now, a git tree for one.
+    pub fn change(&mut self, tree: &Tree, git: Option<&Git>) {
+        self.other = Some((tree.clone(), of_git(tree, git)));
     }
 
     /// Directories and files there are.
     pub fn size(&self) -> (usize, usize) {
-        self.files.as_ref().map_or((0, 0), |files| (files.directories, files.seen.len() - files.more.len()))
+        self.files.as_ref().map_or((0, 0), |files| files.size)
     }
 
     /// Waits for the next look; gives what changed, and whether it is new. May be dropped and called again.
@@ -60,6 +71,10 @@ impl Looks {
         if let Some(mut files) = self.files.take_if(|_| self.looking.is_none() && Instant::now() >= self.due)
         {
             self.begun = Instant::now();
+            if let Some((tree, more)) = self.other.take() {
+                files.rules.change(&tree);
+                files.more = more;
+            }
             self.looking = Some(tokio::task::spawn_blocking(move || {
                 let changed = files.look();
                 (files, changed)
@@ -77,6 +92,12 @@ impl Looks {
     }
 }
 
+/// What says whether a tree is git's, and what git has of it.
+fn of_git(tree: &Tree, git: Option<&Git>) -> Vec<PathBuf> {
+    let own = git.map_or(&[][..], Git::files).iter().cloned();
+    own.chain([tree.root.join(".git")]).collect()
+}
+
 fn pause(begun: Instant) -> Duration {
     (begun.elapsed() * SHARE).clamp(PAUSE, LONGEST)
 }
@@ -86,15 +107,16 @@ impl Files {
         // They may have changed as well.
         self.rules.forget();
         let mut now = HashMap::with_capacity(self.seen.len());
-        self.directories = 0;
+        let mut directories = 0;
         for entry in self.rules.walk(&self.root) {
             match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => self.directories += 1,
+                Ok(metadata) if metadata.is_dir() => directories += 1,
                 Ok(metadata) => drop(now.insert(entry.into_path(), Stamp::from(&metadata))),
                 // It is gone again.
                 Err(_) => {}
             }
         }
+        self.size = (directories, now.len());
         for path in &self.more {
             now.extend(path.symlink_metadata().ok().map(|metadata| (path.clone(), Stamp::from(&metadata))));
         }

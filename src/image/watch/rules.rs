@@ -44,7 +44,8 @@ impl Rules {
         let mut outside = Vec::new();
         if tree.git {
             outside.push(Gitignore::global().0);
-            outside.extend(read(&tree.root, &[tree.root.join(".git/info/exclude")]));
+            let exclude = GitDir::of(&tree.root).map(|dir| dir.common().join("info/exclude"));
+            outside.extend(exclude.and_then(|file| read(&tree.root, &[file])));
         }
         Self {
             tree: tree.clone(),
@@ -54,7 +55,12 @@ impl Rules {
             inside: HashMap::new(),
             index: index(tree),
             parted: HashSet::new(),
-            files: if tree.git { &FILES[..1] } else { &FILES },
+            files: match tree {
+                // Nix copies all of it.
+                Tree { by_path: true, .. } => &[],
+                Tree { git: true, .. } => &FILES[..1],
+                _ => &FILES,
+            },
         }
     }
 

@@ -149,18 +149,22 @@ async fn in_a_git_tree_only_what_git_tracks_is_a_change() {
 
 #[tokio::test]
 async fn a_tree_may_become_a_git_tree_and_cease_to_be_one() {
-    let world = World::new();
-    let mut watch = world.watch(false);
-    world.git(&["init", "-q"]);
-    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
-    world.git(&["add", "."]);
-    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
-    world.write("src/new.c", "");
-    assert_eq!(heard(&mut watch).await, Heard::Untracked(vec!["src/new.c".into()]));
-    fs::remove_dir_all(world.root.join(".git")).unwrap();
-    assert_eq!(heard(&mut watch).await, changed(&[".git"]));
-    world.write("src/new.c", "more");
-    assert_eq!(heard(&mut watch).await, changed(&["src/new.c"]));
+    for poll in [true, false] {
+        let world = World::new();
+        let mut watch = world.watch(poll);
+        world.git(&["init", "-q"]);
+        assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+        world.git(&["add", "."]);
+        assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+        world.write("src/new.c", "");
+        assert_eq!(heard(&mut watch).await, Heard::Untracked(vec!["src/new.c".into()]));
+        world.git(&["add", "."]);
+        assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+        fs::remove_dir_all(world.root.join(".git")).unwrap();
+        assert_eq!(heard(&mut watch).await, changed(&[".git"]));
+        world.write("src/other.c", "more");
+        assert_eq!(heard(&mut watch).await, changed(&["src/other.c"]));
+    }
 }
 
 #[tokio::test]
@@ -191,14 +195,29 @@ async fn what_git_tracks_is_told_of_though_it_is_ignored() {
 
 #[tokio::test]
 async fn a_flake_that_vanishes_is_waited_for() {
+    for poll in [true, false] {
+        let world = World::new();
+        let mut watch = world.watch(poll);
+        let away = world.root.with_extension("away");
+        // It is at rest when that happens.
+        let (rename, gone) = (async { fs::rename(&world.root, &away).unwrap() }, heard(&mut watch));
+        assert_eq!(tokio::join!(gone, rename).0, Heard::Gone);
+        fs::rename(&away, &world.root).unwrap();
+        assert_eq!(heard(&mut watch).await, changed(&[]));
+        world.save("src/main.c", "more");
+        assert_eq!(heard(&mut watch).await, changed(&["src/main.c"]));
+    }
+}
+
+#[tokio::test]
+async fn of_a_tree_that_is_meant_by_path_all_is_told_of() {
     let world = World::new();
-    let mut watch = world.watch(false);
-    fs::rename(&world.root, world.root.with_extension("away")).unwrap();
-    assert_eq!(heard(&mut watch).await, Heard::Gone);
-    fs::rename(world.root.with_extension("away"), &world.root).unwrap();
-    assert_eq!(heard(&mut watch).await, changed(&[]));
-    world.save("src/main.c", "more");
-    assert_eq!(heard(&mut watch).await, changed(&["src/main.c"]));
+    world.write(".gitignore", "local\n");
+    world.git(&["init", "-q"]);
+    let tree = Tree { git: false, by_path: true, ..Tree::find(&world.root).unwrap() };
+    let mut watch = Watch::open(&tree, &[], false).unwrap();
+    world.write("local", "");
+    assert_eq!(heard(&mut watch).await, changed(&["local"]));
 }
 
 #[tokio::test]
@@ -213,4 +232,14 @@ async fn where_the_system_tells_nothing_changes_are_looked_for() {
     assert_eq!(heard(&mut watch).await, changed(&["a/one"]));
     world.write("a/one", "more");
     assert_eq!(heard(&mut watch).await, changed(&["a/one"]));
+}
+
+#[tokio::test]
+async fn when_the_system_tells_no_more_that_is_said_and_changes_are_looked_for() {
+    let world = World::new();
+    let mut watch = world.watch(false);
+    watch.unless_silent(Err(Silence::Limit("too many".into())));
+    assert_eq!(heard(&mut watch).await, Heard::Looked("too many".into()));
+    world.save("src/main.c", "more");
+    assert_eq!(heard(&mut watch).await, changed(&["src/main.c"]));
 }
