@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod fault;
 pub mod line;
+pub mod pieces;
 pub mod relay;
 mod stream;
 pub mod text;

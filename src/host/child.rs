@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// How long a child has between SIGINT and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the next piece of what an ended child has written may take to arrive.
+const LONGEST_SILENCE: Duration = Duration::from_millis(100);
 
 /// Has the kernel send the child SIGHUP should mvm die without a word. It stays in mvm's process
 /// group, and so has the terminal.
@@ -62,6 +67,29 @@ pub async fn end(child: &mut Child) -> io::Result<ExitStatus> {
     }
     signal(child, Signal::SIGKILL);
     child.wait().await
+}
+
+/// The next piece of a stream; none ever again once it is over.
+pub async fn piece(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
+    let Some(reader) = stream else { return std::future::pending().await };
+    let read = reader.read(buffer).await?;
+    if read == 0 {
+        *stream = None;
+    }
+    Ok(read)
+}
+
+/// What an ended child has left in its pipes: a grandchild may hold them open for ever.
+#[derive(Debug, Default)]
+pub struct LastWords(Option<Instant>);
+
+impl LastWords {
+    /// Waits until no more is to be expected. To be called anew for each piece.
+    pub async fn spoken(&mut self) {
+        let now = Instant::now();
+        let end = *self.0.get_or_insert(now + LONGEST_SILENCE * 20);
+        tokio::time::sleep_until(end.min(now + LONGEST_SILENCE)).await;
+    }
 }
 
 fn signal(child: &Child, signal: Signal) {

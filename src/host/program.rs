@@ -4,16 +4,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::child;
+use super::child::{self, LastWords};
 use crate::event::EventSink;
+use crate::event::pieces::Pieces;
 use crate::event::text::{clean, strip};
 
 /// How many of a program's last lines an error keeps.
 const TAIL: usize = 12;
+/// How much is read at once.
+const PIECE: usize = 64 * 1024;
+/// How much of what it answers is kept, in bytes.
+const MOST: usize = 16 << 20;
 
 /// Why a program's run came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +53,16 @@ pub async fn run(
     sink: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<String, ProgramError> {
-    let mut text = String::new();
-    run_with(command, Stdio::null(), cancel, Some(&mut text), |line| sink.info(line)).await?;
-    Ok(text)
+    let mut answer = Vec::new();
+    run_with(command, Stdio::null(), cancel, Some(&mut answer), |line| sink.info(line)).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Runs the command silently; returns what it wrote on stdout.
 pub async fn output(command: &mut Command) -> Result<String, ProgramError> {
-    let mut text = String::new();
-    run_with(command, Stdio::null(), &CancellationToken::new(), Some(&mut text), |_| {}).await?;
-    Ok(text)
+    let mut answer = Vec::new();
+    run_with(command, Stdio::null(), &CancellationToken::new(), Some(&mut answer), |_| {}).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Runs the command and gives `each` line of its output, whichever of the two it comes from.
@@ -71,12 +75,12 @@ pub async fn stream(
     run_with(command, input, cancel, None, each).await
 }
 
-/// What it writes on stdout goes into `text` too.
+/// What it writes on stdout goes into `answer` too.
 async fn run_with(
     command: &mut Command,
     input: Stdio,
     cancel: &CancellationToken,
-    mut text: Option<&mut String>,
+    mut answer: Option<&mut Vec<u8>>,
     mut each: impl FnMut(&str),
 ) -> Result<(), ProgramError> {
     child::tame(command).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -84,50 +88,43 @@ async fn run_with(
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let start = |source| ProgramError::Start { program: program.clone(), source };
     let mut child = command.spawn().map_err(start)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let [mut out, mut err] = [(); 2].map(|()| vec![0; PIECE]);
+    let [mut out_lines, mut err_lines] = [(); 2].map(|()| Pieces::default());
     let mut tail = VecDeque::new();
-    let read = async {
-        let mut out = lines(stdout);
-        let mut err = lines(stderr);
-        let (mut out_open, mut err_open) = (out.is_some(), err.is_some());
-        while out_open || err_open {
-            let (line, is_out) = tokio::select! {
-                line = next(&mut out), if out_open => (line, true),
-                line = next(&mut err), if err_open => (line, false),
-            };
-            let Some(line) = line else {
-                *(if is_out { &mut out_open } else { &mut err_open }) = false;
-                continue;
-            };
-            if let Some(text) = text.as_deref_mut().filter(|_| is_out) {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            // Of a progress display only the last state is worth a line.
-            let line = clean(line.trim_end());
-            each(&line);
-            if tail.len() == TAIL {
-                tail.pop_front();
-            }
-            tail.push_back(strip(&line));
+    let mut line = |line: &[u8]| {
+        // Of a progress display only the last state is worth a line.
+        let line = String::from_utf8_lossy(line);
+        let line = clean(line.trim_end());
+        each(&line);
+        if tail.len() == TAIL {
+            tail.pop_front();
         }
+        tail.push_back(strip(&line));
     };
-    let ended = tokio::select! {
-        () = read => true,
-        () = cancel.cancelled() => false,
-    };
-    if !ended {
-        // The child is over either way; how it ended says nothing more.
-        let _ = child::end(&mut child).await;
-        return Err(ProgramError::Cancelled);
+    let (mut status, mut last) = (None, LastWords::default());
+    while status.is_none() || stdout.is_some() || stderr.is_some() {
+        tokio::select! {
+            () = cancel.cancelled() => {
+                // The child is over either way; how it ended says nothing more.
+                let _ = child::end(&mut child).await;
+                return Err(ProgramError::Cancelled);
+            }
+            piece = child::piece(&mut stdout, &mut out) => {
+                let piece = &out[..piece.map_err(start)?];
+                if let Some(answer) = answer.as_deref_mut().filter(|answer| answer.len() < MOST) {
+                    answer.extend_from_slice(piece);
+                }
+                out_lines.take(piece, &mut line);
+            }
+            piece = child::piece(&mut stderr, &mut err) => err_lines.take(&err[..piece.map_err(start)?], &mut line),
+            ended = child.wait(), if status.is_none() => status = Some(ended.map_err(start)?),
+            () = last.spoken(), if status.is_some() => break,
+        }
     }
-    let status = tokio::select! {
-        status = child.wait() => status.map_err(start)?,
-        () = cancel.cancelled() => {
-            let _ = child::end(&mut child).await;
-            return Err(ProgramError::Cancelled);
-        }
-    };
+    out_lines.end(&mut line);
+    err_lines.end(line);
+    let Some(status) = status else { return Err(ProgramError::Cancelled) };
     if status.success() {
         return Ok(());
     }
@@ -135,18 +132,6 @@ async fn run_with(
     let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let tail = Vec::from(tail).join("\n");
     Err(ProgramError::Failed { command, status: status.to_string(), code: status.code(), tail })
-}
-
-type Lines<R> = tokio::io::Split<BufReader<R>>;
-
-fn lines<R: AsyncRead + Unpin>(pipe: Option<R>) -> Option<Lines<R>> {
-    pipe.map(|pipe| BufReader::new(pipe).split(b'\n'))
-}
-
-// Bytes, not text: a line that is no UTF-8 is no reason to stop reading.
-async fn next<R: AsyncRead + Unpin>(lines: &mut Option<Lines<R>>) -> Option<String> {
-    let line = lines.as_mut()?.next_segment().await.ok()??;
-    Some(String::from_utf8_lossy(&line).into_owned())
 }
 
 #[cfg(test)]
@@ -158,6 +143,15 @@ mod tests {
         let error = output(Command::new("ls").arg("/no/such/place")).await.unwrap_err().to_string();
         assert!(error.contains("`ls /no/such/place` failed"), "{error}");
         assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_running_does_not_hold_up_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sh = Command::new("sh");
+        sh.current_dir(dir.path()).args(["-c", "(sleep 3; touch over) & printf 'one\n\\303\\244'"]);
+        assert_eq!(output(&mut sh).await.unwrap(), "one\n\u{e4}");
+        assert!(!dir.path().join("over").exists());
     }
 
     #[tokio::test]

@@ -5,10 +5,9 @@ use std::ffi::OsString;
 use super::error::BuildError;
 use super::machines::StoreUri;
 use super::nix::Nix;
+use crate::event::pieces::Pieces;
 use crate::event::text::clean;
 
-/// Longest line looked at.
-const MAX_RAW: usize = 1024 * 1024;
 /// How lines begin with which builders tell Nix itself something, such as the phase they are in.
 const FOR_NIX: &[u8] = b"@nix {";
 
@@ -38,10 +37,15 @@ pub async fn read(
         if let Some(store) = store {
             args.extend(["--store".into(), store.as_str().into()]);
         }
-        let mut lines = Lines { partial: Vec::new(), each: &mut each };
+        let mut pieces = Pieces::default();
+        let mut line = |line: &[u8]| {
+            if !line.starts_with(FOR_NIX) {
+                each(&clean(&String::from_utf8_lossy(line)));
+            }
+        };
         let nix = Nix { inputs: None, ..*nix };
-        let ended = nix.listen(&args, &[path.into()], |_| {}, |piece| lines.take(piece)).await?;
-        lines.end();
+        let ended = nix.listen(&args, &[path.into()], |_| {}, |piece| pieces.take(piece, &mut line)).await?;
+        pieces.end(line);
         if ended.success() {
             return Ok(true);
         }
@@ -49,55 +53,9 @@ pub async fn read(
     Ok(false)
 }
 
-/// Puts pieces together to lines.
-struct Lines<'a, F: FnMut(&str)> {
-    partial: Vec<u8>,
-    each: &'a mut F,
-}
-
-impl<F: FnMut(&str)> Lines<'_, F> {
-    fn take(&mut self, piece: &[u8]) {
-        let mut lines = piece.split(|byte| *byte == b'\n').peekable();
-        while let Some(line) = lines.next() {
-            let room = MAX_RAW.saturating_sub(self.partial.len());
-            self.partial.extend_from_slice(&line[..line.len().min(room)]);
-            if lines.peek().is_some() {
-                self.line();
-            }
-        }
-    }
-
-    fn line(&mut self) {
-        if !self.partial.starts_with(FOR_NIX) {
-            (self.each)(&clean(&String::from_utf8_lossy(&self.partial)));
-        }
-        self.partial.clear();
-    }
-
-    /// A last line may lack its end.
-    fn end(mut self) {
-        if !self.partial.is_empty() {
-            self.line();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_is_the_same_however_it_comes_in_pieces() {
-        let log = b"one\n@nix { \"action\": \"setPhase\" }\n\n\x1b[31mtwo\x1b[2J\nlast";
-        for size in 1..log.len() {
-            let mut seen = Vec::new();
-            let mut each = |line: &str| seen.push(line.to_owned());
-            let mut lines = Lines { partial: Vec::new(), each: &mut each };
-            log.chunks(size).for_each(|piece| lines.take(piece));
-            lines.end();
-            assert_eq!(seen, ["one", "", "\x1b[31mtwo\x1b[0m", "last"], "{size}");
-        }
-    }
 
     #[test]
     fn only_paths_right_in_the_store_are_asked_about() {

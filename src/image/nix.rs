@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::elsewhere::Elsewhere;
 use super::error::BuildError;
-use crate::host::child::{end, tame, yielding};
+use crate::host::child::{LastWords, end, piece, tame, yielding};
 use crate::host::inputs::FlakeInputs;
 use crate::host::nix::{is_alone, nix_command};
 
@@ -30,8 +30,6 @@ const PIPE: i32 = 1024 * 1024;
 /// How long the log may gather in a large pipe: read line by line as it comes, it would take a
 /// core from the builder that writes it.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long what Nix left in its pipes may take to arrive once it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How Nix is run for one build.
 #[derive(Debug, Clone, Copy)]
@@ -183,28 +181,18 @@ impl Running {
             return Ok(None);
         };
         self.ended = true;
-        // A daemonised grandchild may hold the pipes for ever.
+        let mut last = LastWords::default();
         log.gather = Duration::ZERO;
         log.next = Instant::now();
         while !log.is_over() || stdout.is_some() {
             tokio::select! {
                 piece = log.piece(&mut heard) => hear(&heard[..piece?]),
                 piece = piece(&mut stdout, &mut told) => take(&told[..piece?]),
-                () = tokio::time::sleep(LAST_WORDS) => break,
+                () = last.spoken() => break,
             }
         }
         Ok(Some(status))
     }
-}
-
-/// The next piece of a stream; none ever again once it is over.
-async fn piece(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
-    let Some(reader) = stream else { return std::future::pending().await };
-    let read = reader.read(buffer).await?;
-    if read == 0 {
-        *stream = None;
-    }
-    Ok(read)
 }
 
 /// Nix's log. Between two pieces the pipe is not watched at all: being woken for each line costs
