@@ -1,6 +1,7 @@
 //! A program apart from this machine: its own mounts, processes and names, and, if wished, a root directory made
 //! of layers in which it is root as in a container: without the rights that reach the machine itself. Whatever
-//! happens to it, nothing of it stays mounted or running.
+//! happens to it, nothing of it stays mounted or running. A program without such a root installs packages: it may
+//! mount and make devices, too.
 //!
 //! It takes root, and a process of its own with one thread: `mvm chamber` is that.
 
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::errno::Errno;
-use nix::libc::{PR_CAPBSET_DROP, c_int, prctl};
+use nix::libc::{PR_CAPBSET_DROP, SYS_capget, SYS_capset, c_int, prctl, syscall};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -54,6 +55,8 @@ const SHARED_PROC: [&CStr; 4] = [c"/proc/sys", c"/proc/sysrq-trigger", c"/proc/i
 /// What root may do in a container, as its makers have agreed upon, but for making devices: chown, dac_override,
 /// fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, audit_write, setfcap.
 const CAPABILITIES: [c_int; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31];
+/// What the installing of packages takes besides: to make devices, and to mount: mknod, sys_admin.
+const TO_INSTALL: [c_int; 2] = [27, 21];
 /// Numbers of capabilities, those to come included.
 const ALL_CAPABILITIES: std::ops::Range<c_int> = 0..64;
 
@@ -148,6 +151,7 @@ impl Chamber {
             command.env("DEBIAN_FRONTEND", "noninteractive").envs(passed);
         }
         let confined = self.enter;
+        let to_install = [&CAPABILITIES[..], &TO_INSTALL].concat();
         // SAFETY: this process has one thread, and what is called are system calls on memory that is there.
         unsafe {
             command.pre_exec(move || {
@@ -156,7 +160,10 @@ impl Chamber {
                 // Its processes see none but each other.
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
                 mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&CStr>)?;
-                if confined { confine() } else { Ok(()) }
+                match confined {
+                    true => freeze_proc().and_then(|()| keep_only(&CAPABILITIES)),
+                    false => keep_only(&to_install),
+                }
             });
         }
         let status = command.status().map_err(at("run", &self.command[0]))?;
@@ -232,8 +239,8 @@ fn enter(root: &Path, network: bool) -> Result<(), ChamberError> {
     Ok(())
 }
 
-/// Gives up what reaches this machine itself.
-fn confine() -> io::Result<()> {
+/// Lets nothing of this machine's own be set in /proc.
+fn freeze_proc() -> io::Result<()> {
     let none = None::<&CStr>;
     for path in SHARED_PROC {
         let bound = mount(Some(path), path, none, MsFlags::MS_BIND, none);
@@ -244,11 +251,42 @@ fn confine() -> io::Result<()> {
             frozen => frozen?,
         }
     }
-    for capability in ALL_CAPABILITIES.filter(|number| !CAPABILITIES.contains(number)) {
+    Ok(())
+}
+
+/// Gives up all capabilities but these, for good.
+fn keep_only(kept: &[c_int]) -> io::Result<()> {
+    for capability in ALL_CAPABILITIES.filter(|number| !kept.contains(number)) {
         // SAFETY: it takes numbers only. One that the kernel does not know it refuses.
         unsafe { prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) };
     }
+    // Those that are inherited would come back with the program.
+    let header = CapabilityHeader { version: CAPABILITIES_V3, pid: 0 };
+    let mut sets = [CapabilitySets::default(); 2];
+    // SAFETY: the structures are those of the kernel's third version, which wants two of the latter.
+    unsafe {
+        Errno::result(syscall(SYS_capget, &raw const header, sets.as_mut_ptr()))?;
+        sets.iter_mut().for_each(|sets| sets.inheritable = 0);
+        Errno::result(syscall(SYS_capset, &raw const header, sets.as_ptr()))?;
+    }
     Ok(())
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAPABILITIES_V3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilitySets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
 }
 
 #[cfg(test)]

@@ -51,8 +51,13 @@ pub(super) async fn hold(dir: &Path, cancel: &CancellationToken) -> Result<Lock,
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     let file = dir.join(LOCK);
     if let Some(alone) = Lock::try_take(&file).map_err(fail)? {
-        sweep(dir);
-        return alone.share().map_err(fail);
+        let dir = dir.to_path_buf();
+        // There may be whole systems to remove.
+        let shared = tokio::task::spawn_blocking(move || {
+            sweep(&dir);
+            alone.share()
+        });
+        return shared.await.map_err(io::Error::other).and_then(|shared| shared).map_err(fail);
     }
     let shared = Lock::share_at_last(&file, cancel).await.map_err(fail)?;
     let lock = shared.ok_or(MvmfileError::Cancelled)?;
