@@ -138,9 +138,26 @@ impl Show<'_> {
         }
         let bare = |event: Event| match event.kind {
             Kind::Log { text, .. } => self.text(&past.task, drv, &text),
+            Kind::TaskEnded { outcome, dropped, .. } => self.missing(past, drv, &outcome, dropped),
             _ => Ok(()),
         };
-        self.events(past, follow, |event| is_of(event, drv), bare).await
+        let wanted = |event: &Event| is_of(event, drv) || matches!(event.kind, Kind::TaskEnded { .. });
+        self.events(past, follow, wanted, bare).await
+    }
+
+    /// What is to be said of a derivation's log that found no room in the record: how it ended, if it failed.
+    fn missing(&self, past: &Past, drv: &str, outcome: &Outcome, dropped: u64) -> Result<()> {
+        if dropped == 0 {
+            return Ok(());
+        }
+        say(&format!("note: {dropped} later lines of the task found no room in its record"));
+        match outcome {
+            Outcome::Failed { tail, .. } if past.failed() == [drv] => {
+                say("note: the last lines:");
+                tail.iter().try_for_each(|text| self.text(&past.task, drv, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The events of the record that are `wanted`.
@@ -151,10 +168,14 @@ impl Show<'_> {
                 return print(&serde_json::to_string(&event)?);
             }
             match &event.kind {
-                Kind::TaskEnded { outcome: Outcome::Failed { error, tail }, .. } => {
+                Kind::TaskEnded { outcome: Outcome::Failed { error, tail }, dropped, .. } => {
                     let raw = |text: &str| self.line(&Line { tone: Tone::Log, word: "", text: text.into() });
+                    if *dropped > 0 {
+                        let text = format!("{dropped} lines are not in the record; these are the last");
+                        self.line(&Line { tone: Tone::Warning, word: "warning", text })?;
+                    }
                     // Logs of derivations are shown already.
-                    if past.drvs.is_empty() || past.build.is_some() {
+                    if past.drvs.is_empty() || past.build.is_some() || *dropped > 0 {
                         tail.iter().try_for_each(|text| raw(text))?;
                     }
                     let (first, rest) = error.split_once('\n').unwrap_or((error, ""));

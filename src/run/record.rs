@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, EventStream, TaskId};
+use crate::event::{Event, EventStream, Kind, TaskId};
 use crate::host::files::{self, Lock};
 use crate::host::paths::Paths;
 
@@ -26,6 +26,8 @@ const HELD_BACK: Duration = Duration::from_millis(500);
 pub struct Recorder {
     file: BufWriter<File>,
     bytes: u64,
+    /// Log lines that found no room.
+    left_out: u64,
     due: Option<Instant>,
     _lock: Option<Lock>,
 }
@@ -49,16 +51,25 @@ impl Recorder {
     }
 
     fn of(file: File, lock: Option<Lock>) -> Self {
-        Self { file: BufWriter::new(file), bytes: 0, due: None, _lock: lock }
+        Self { file: BufWriter::new(file), bytes: 0, left_out: 0, due: None, _lock: lock }
     }
 
     /// Adds an event. What others should see at once is flushed.
     pub fn add(&mut self, event: &Event) -> io::Result<()> {
         let droppable = event.kind.may_drop();
         if droppable && self.bytes > MOST_BYTES {
+            self.left_out += u64::from(matches!(event.kind, Kind::Log { .. }));
             return Ok(());
         }
-        let mut line = serde_json::to_vec(event)?;
+        let mut line = match &event.kind {
+            // Whoever reads it is told.
+            Kind::TaskEnded { outcome, duration_ms, dropped } if self.left_out > 0 => {
+                let dropped = dropped + std::mem::take(&mut self.left_out);
+                let kind = Kind::TaskEnded { outcome: outcome.clone(), duration_ms: *duration_ms, dropped };
+                serde_json::to_vec(&Event { kind, ..event.clone() })?
+            }
+            _ => serde_json::to_vec(event)?,
+        };
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.bytes += line.len() as u64;
@@ -118,7 +129,8 @@ impl Recorded {
     }
 }
 
-/// Removes all but the newest `keep` files; returns how many went. Task ids sort by time.
+/// Removes all but the newest `keep` files, and those of tasks that go on; returns how many went. Task ids sort
+/// by time.
 pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
     let entries = match std::fs::read_dir(paths.tasks()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -130,6 +142,7 @@ pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
         path.file_name().map(|name| name.to_string_lossy().chars().skip(1).collect::<String>())
     });
     files.truncate(files.len().saturating_sub(keep));
+    files.retain(|file| !files::is_locked(file).unwrap_or_default());
     for file in &files {
         files::remove_file_if_there(file)?;
     }
@@ -139,12 +152,39 @@ pub fn prune(paths: &Paths, keep: usize) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventSink, EventStream};
+    use crate::event::{EventSink, EventStream, Outcome};
 
     fn event(say: impl FnOnce(&EventSink)) -> Event {
         let (sink, mut stream): (EventSink, EventStream) = EventSink::new(TaskId::new('t'));
         say(&sink);
         stream.try_next().unwrap()
+    }
+
+    #[test]
+    fn a_record_that_is_full_counts_what_it_leaves_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let mut recorder = Recorder::create(&path).unwrap();
+        recorder.bytes = MOST_BYTES + 1;
+        (0..3).for_each(|_| recorder.add(&event(|sink| sink.info("more"))).unwrap());
+        let ended = |sink: &EventSink| {
+            sink.send(Kind::TaskEnded { outcome: Outcome::Ok, duration_ms: 1, dropped: 2 });
+        };
+        recorder.add(&event(ended)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() == 1 && text.contains("\"dropped\":5"), "{text}");
+    }
+
+    #[test]
+    fn of_old_records_those_of_tasks_that_go_on_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::at(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let record = || Recorder::new(&paths, &TaskId::new('t')).unwrap();
+        let goes_on = record();
+        (0..2).for_each(|_| drop(record()));
+        assert_eq!(prune(&paths, 1).unwrap(), 1);
+        drop(goes_on);
+        assert_eq!(prune(&paths, 1).unwrap(), 1);
     }
 
     #[test]
