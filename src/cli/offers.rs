@@ -8,6 +8,7 @@ use super::context::{Context, print, print_json};
 use super::options::FlakeArgs;
 use super::report::Interrupted;
 use super::task::Interrupt;
+use crate::event::fault::shown;
 use crate::image::attribute::system;
 use crate::image::error::BuildError;
 use crate::image::nix::Nix;
@@ -84,7 +85,7 @@ fn row(offer: &Offer, config: &RuntimeConfig) -> [String; 8] {
         Offer { build: None, .. } => "-",
     };
     [
-        format!("{}{}", offer.attribute, if offer.is_default { " *" } else { "" }),
+        format!("{}{}", shown(&offer.attribute), if offer.is_default { " *" } else { "" }),
         word(offer.role.clone()),
         word(offer.profile.clone()),
         word(config.cpus.map(|cpus| cpus.to_string())),

@@ -10,7 +10,8 @@ use crate::host::paths::Paths;
 use crate::image::flake::{FlakeRef, RefError};
 use crate::image::machines::{Machines, MaxJobs, NixValue, StoreUri};
 use crate::image::request::BuildRequest;
-use crate::run::builder::{BuilderWish, MIN_MEMORY_MIB};
+use crate::run::builder::MIN_MEMORY_MIB;
+use crate::run::request::BuilderWish;
 use crate::run::watch::{Manner, OnBusy};
 use crate::run::wish::{self, BuildWish};
 use crate::vm::config::RuntimeConfig;
@@ -144,7 +145,7 @@ impl BuilderArgs {
 struct MachinesArgs {
     /// Machines that build for this one, as Nix writes them: `ssh://HOST [SYSTEM [KEY [JOBS]]]; …`,
     /// or `@FILE`; '' for none [default: as Nix is configured]
-    #[arg(long, value_name = "MACHINES", allow_hyphen_values = true, help_heading = ELSEWHERE)]
+    #[arg(long, value_name = "MACHINES", value_parser = NixValue::of_builders, allow_hyphen_values = true, help_heading = ELSEWHERE)]
     builders: Option<NixValue>,
     /// How many builds this machine does at once: a number or `auto`; with 0, other machines do all
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = ELSEWHERE)]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::event::text::strip;
 use crate::headless::colours;
 
 /// Exit code of a failure.
@@ -59,8 +60,8 @@ fn render(error: &anyhow::Error, colour: bool) -> String {
         true => format!("\x1b[{style}m{word}\x1b[0m{rest}\n"),
         false => format!("{word}{rest}\n"),
     };
-    let text = error.to_string();
-    for (index, line) in text.lines().enumerate() {
+    // Names in it may be a flake's or a guest's.
+    for (index, line) in strip(&error.to_string()).lines().enumerate() {
         out += &match (index, line.strip_prefix("help:")) {
             (0, _) => styled("1;31", "error:", &format!(" {line}")),
             (_, Some(help)) => styled("1;32", "help:", help),

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
 /// The known key that is nearly the one that was written.
 pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
@@ -13,7 +16,8 @@ pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
 /// The label nearest to any text, e.g. a directory's name: 1–50 of `[a-z0-9-]`, no dash at its ends; none where
 /// nothing is left.
 pub fn label(text: &str) -> Option<String> {
-    let letters = text.to_lowercase();
+    // An accent is no reason to lose its letter.
+    let letters = text.to_lowercase().nfd().filter(|c| !is_combining_mark(*c)).collect::<String>();
     let letters = letters.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50);
     let letters: String = letters.collect();
     let label = letters.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
@@ -112,6 +116,12 @@ pub fn host_name(store: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_becomes_the_label_that_is_nearest() {
+        let labels = ["Web App", "ñandú 日本", "--a__b--", "日本"].map(label);
+        assert_eq!(labels.map(Option::unwrap_or_default), ["web-app", "nandu", "a-b", ""]);
+    }
 
     #[test]
     fn times_and_sizes_read_well() {

@@ -3,6 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
+use serde::de::IgnoredAny;
+
 use super::attribute::system;
 use super::builders::{self, Unreached};
 use super::drvlog;
@@ -56,8 +58,9 @@ pub async fn explain(
     let mut lines = vec![message.clone()];
     lines.extend(failed.iter().map(|it| it.words(&called(&it.drv))));
     let mut help: Vec<String> = hint(request, &report, &message).into_iter().collect();
-    let again =
-        |it: &Failed| format!("`mvm log {} --drv {}` shows its whole log", task.as_str(), called(&it.drv));
+    // Of what another Nix has built, the record keeps so much only.
+    let whole = if nix.elsewhere.is_none() { "its whole log" } else { "its log" };
+    let again = |it: &Failed| format!("`mvm log {} --drv {}` shows {whole}", task.as_str(), called(&it.drv));
     help.extend(failed.iter().map(again));
     if help.is_empty() {
         help.push("mend the flake, or add `-- --show-trace` to see where it comes from".into());
@@ -184,6 +187,24 @@ fn hint(request: &BuildRequest, report: &Report, message: &str) -> Option<String
     }
     if report.tails.is_empty() && (!report.unreached.is_empty() || builders::is_idle(message)) {
         return Some(builders::help(&report.unreached, &system()));
+    }
+    if let Some(tree) = request.flake.tree() {
+        let lock = tree.dir.join("flake.lock");
+        let is_broken = |text: Vec<u8>| serde_json::from_slice::<IgnoredAny>(&text).is_err();
+        if std::fs::read(&lock).is_ok_and(is_broken) {
+            let lock = as_word(&lock);
+            return Some(format!(
+                "{lock} is no JSON; is a merge unfinished? Mend it, or remove it: Nix makes it anew"
+            ));
+        }
+    }
+    let is_of_args =
+        ["unrecognised flag", "cannot find flake 'flake:"].iter().any(|said| message.contains(said));
+    if is_of_args && !request.nix_args.is_empty() {
+        return Some("what comes after `--` are options, as `nix build --help` has them".into());
+    }
+    if message.contains("don't know how to open Nix store") {
+        return Some("Nix knows stores such as `ssh-ng://HOST`, `local?root=DIR` and `https://CACHE`".into());
     }
     if let Some(store) = &request.machines.store {
         // Nix refuses with words that lead nowhere.

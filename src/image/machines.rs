@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::str::FromStr;
 
 /// Which machines and stores a build uses; what is absent is as Nix is configured.
@@ -69,6 +70,16 @@ impl Machines {
 }
 
 impl NixValue {
+    /// Of machines that build: as they are written, or in a file that is there.
+    pub fn of_builders(text: &str) -> Result<Self, ValueError> {
+        let there = text.strip_prefix('@').map_or(Ok(()), |file| File::open(file).map(drop));
+        there.map_err(|error| ValueError {
+            what: format!("the file of machines `{}` cannot be read: {error}", &text[1..]),
+            help: "give one that is there, or the machines themselves: `ssh://HOST [SYSTEM]; …`",
+        })?;
+        text.parse()
+    }
+
     /// As it was given.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -70,7 +70,8 @@ pub enum TemplateError {
     },
     /// A file could not be written.
     #[error(
-        "cannot write `{path}`: {source}\nhelp: mend its permissions or free some space; what was not there before is removed again"
+        "cannot write `{path}`: {source}\nhelp: {}; what was not there before is removed again",
+        help(source)
     )]
     Write {
         /// The file.
@@ -78,6 +79,17 @@ pub enum TemplateError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn help(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotADirectory => "a part of this path is a file: give another directory",
+        io::ErrorKind::AlreadyExists => {
+            "a link that leads nowhere is in the way: remove it, or give another directory"
+        }
+        io::ErrorKind::NotFound => "nothing can be made there: give another directory",
+        _ => "mend its permissions or free some space",
+    }
 }
 
 impl Template {

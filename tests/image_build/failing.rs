@@ -63,6 +63,15 @@ fn an_error_in_the_flake_names_the_users_own_file() {
 }
 
 #[test]
+fn a_lock_file_that_nix_cannot_read_is_named() {
+    let Some(mut world) = World::new() else { return };
+    let flake = world.flake("f", &[("default", GOOD)]);
+    fs::write(flake.join("flake.lock"), "<<<<<<< HEAD\n").unwrap();
+    let error = world.build(&flake).error();
+    assert!(error.contains("f/flake.lock is no JSON; is a merge unfinished?"), "{error}");
+}
+
+#[test]
 fn an_output_that_is_no_image_is_an_error_that_names_what_is_there() {
     let Some(mut world) = World::new() else { return };
     let flake = world.flake("f", &[("default", "mkdir -p $out/bin; echo x > $out/vmlinux")]);
