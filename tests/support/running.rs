@@ -49,6 +49,11 @@ impl Running {
         Self { child, stdin, lines, seen: Vec::new() }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line that contains `text` and returns it.
     pub fn line(&mut self, text: &str) -> String {
         let end = Instant::now() + DEADLINE;
