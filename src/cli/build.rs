@@ -1,5 +1,6 @@
 //! `mvm build`.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -167,7 +168,8 @@ async fn shell(context: &Context, project: &Project) -> Result<ExitCode> {
     let mvm = child::itself()?;
     let status = Command::new(&mvm).args(chamber.args()).status();
     let status = status.with_context(|| format!("cannot run `{}`", mvm.display()))?;
-    Ok(task::exit_code(status.code().unwrap_or_default()))
+    let by_signal = || 128 + status.signal().unwrap_or_default();
+    Ok(task::exit_code(status.code().unwrap_or_else(by_signal)))
 }
 
 async fn watch(context: &mut Context, args: BuildArgs) -> Result<ExitCode> {

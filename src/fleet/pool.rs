@@ -18,7 +18,8 @@ use super::work::Work;
 use crate::host::paths::Paths;
 use crate::image::hold::InHand;
 use crate::run::RunError;
-use crate::run::builder::{self, BuilderWish};
+use crate::run::builder;
+use crate::run::request::BuilderWish;
 use crate::run::wish::BuildWish;
 use crate::store::StoreError;
 

@@ -1,12 +1,13 @@
 //! Apps: one file that is a whole VM, built from an Mvmfile and started.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot, machine_for, published_twice, refuse_taken, spec};
+use super::boot::{RunError, Running, boot, machine_for, published_twice, refuse_taken, spec};
 use crate::event::fault::{Fault, Faults, shown};
 use crate::event::{EventSink, Kind};
 use crate::host::child::itself;
@@ -183,8 +184,10 @@ pub async fn start(
     machine.notes.into_iter().for_each(|note| sink.info(note));
     let running = boot(paths, store, spec, name.is_some(), sink, cancel).await?;
     drop(held);
-    // What earlier apps at the same place have unpacked.
-    retire(|row| row.flake == manifest.flake && row.id != manifest.build, paths, store)?;
+    // What earlier apps at the same place have unpacked. The VM is there in any case.
+    if let Err(error) = retire(|row| row.flake == manifest.flake && row.id != manifest.build, paths, store) {
+        sink.warn(format!("an earlier app's files do not go: {error}"));
+    }
     Ok(running)
 }
 
@@ -206,7 +209,8 @@ fn retire(
 ) -> Result<Option<u64>, LifecycleError> {
     // `mvm gc` finds what stays.
     let Ok(Some(_alone)) = hold::alone(&paths.builds()) else { return Ok(None) };
-    let used: Vec<String> = store.vms()?.into_iter().map(|vm| vm.build).collect();
+    let of_vms = store.vms()?.into_iter().map(|vm| vm.build);
+    let used: HashSet<String> = of_vms.chain(store.fleet_builds()?).collect();
     let mut freed = 0;
     for build in store.builds()?.into_iter().filter(|row| which(row) && !used.contains(&row.id)) {
         let of_it = |snapshot: &Snapshot| snapshot.manifest.fit.build == build.id;

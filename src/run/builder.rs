@@ -16,9 +16,10 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
+use super::boot::{RunError, boot, machine_for, spec};
 use super::machine::MachineChoice;
+use super::request::BuilderWish;
 use super::wish::{BuildWish, WishError};
-use super::{RunError, RunRequest, run};
 use crate::event::words::duration;
 use crate::event::{EventSink, TaskId};
 use crate::guest::client::AgentError;
@@ -36,7 +37,7 @@ use crate::store::{Store, StoreError};
 use crate::vm::config::RuntimeConfig;
 use crate::vm::lifecycle::{self, LifecycleError};
 use crate::vm::shim::client::{self, ClientError};
-use crate::vm::spec::{HypervisorKind, NetworkChoice, StartedBy, VolumeSpec};
+use crate::vm::spec::{HypervisorKind, NetworkChoice, StartedBy, VmName, VmSpec, VolumeSpec};
 use disk::{Disk, DiskFault};
 use guest::{TMP, Up, bounded};
 
@@ -53,23 +54,6 @@ pub const MIN_MEMORY_MIB: u32 = 512;
 const NO_ROOM: &str = "No space left on device";
 /// Pause between two looks at a VM that another build has.
 const POLL: Duration = Duration::from_millis(100);
-
-/// What the VM is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BuilderWish {
-    /// CPUs.
-    pub cpus: u32,
-    /// Memory in MiB.
-    pub memory_mib: u32,
-    /// Size of the disk with its store in MiB, sparse; a smaller one is made anew.
-    pub disk_mib: u64,
-}
-
-impl Default for BuilderWish {
-    fn default() -> Self {
-        Self { cpus: 2, memory_mib: 2048, disk_mib: 32 * 1024 }
-    }
-}
 
 /// Why the VM does not build.
 #[derive(Debug, thiserror::Error)]
@@ -245,15 +229,7 @@ impl Builder<'_> {
         if MachineChoice::new(&config, self.paths).await?.hypervisor == HypervisorKind::Qemu {
             config.network = Some(NetworkChoice::User);
         }
-        let request = RunRequest {
-            build: wish.request(self.paths).await?,
-            config,
-            builder: None,
-            name: None,
-            remove: true,
-            cold: false,
-            started_by: StartedBy::Builder,
-        };
+        let (machine, image) = (machine_for(&config, self.paths).await?, wish.request(self.paths).await?);
         // What it says is of that VM, which is nobody's concern unless it fails.
         let (aside, _) = EventSink::new(TaskId::new('r'));
         let mut store = Store::open(&self.paths.database())?.store;
@@ -261,7 +237,13 @@ impl Builder<'_> {
             // Of a build that was killed: it is about to end.
             lifecycle::stop(self.paths, &mut store, left, None).await?;
         }
-        let running = Box::pin(run(&request, self.paths, &mut store, &aside, self.cancel)).await?;
+        let built = image_build::build(&image, self.paths, &mut store, &aside, self.cancel).await;
+        let InHand { artifacts, held } = built.map_err(RunError::from)?;
+        let name = VmName::near(&image.flake.short_name());
+        let spec = spec(&config, name, &artifacts, &machine)?;
+        let spec = VmSpec { remove: true, started_by: StartedBy::Builder, ..spec };
+        let running = boot(self.paths, &mut store, spec, false, &aside, self.cancel).await?;
+        drop(held);
         let agent = client::agent(&self.paths.shim_socket(&running.starting.id)).await?;
         let missing = disk.missing(&self.request.inputs);
         let mut up = Up { running, agent, cancel: self.cancel.clone(), disk };

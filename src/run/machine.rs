@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::RunError;
+use super::boot::RunError;
 use crate::host::child::find_program;
 use crate::host::firecracker::{self, OLDEST, Version};
 use crate::host::kvm;

@@ -2,7 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, RunRequest, Running, STOP_DEADLINE, boot, built, discard, recorded};
+use super::boot::{RunError, Running, boot, discard, recorded};
+use super::{RunRequest, STOP_DEADLINE, built};
 use crate::event::EventSink;
 use crate::host::paths::Paths;
 use crate::store::Store;
@@ -14,7 +15,7 @@ use crate::vm::virtiofs;
 /// Builds, boots the result beside `old`, and has it take its place once it is ready: name and ports.
 /// The old VM ends then, and is removed. `None` where it would be replaced by its like.
 ///
-/// Whatever fails before leaves the old one as it is.
+/// Whatever fails before leaves the old one as it is, unless both would write into one volume: then it ends first.
 pub async fn replace(
     request: &RunRequest,
     old: &VmRow,

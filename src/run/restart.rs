@@ -2,7 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, STOP_DEADLINE, boot, recorded, snapshot};
+use super::boot::{RunError, Running, boot, recorded};
+use super::{STOP_DEADLINE, snapshot};
 use crate::artifacts::Artifacts;
 use crate::event::EventSink;
 use crate::host::paths::Paths;
@@ -61,9 +62,13 @@ pub async fn again(
     }
     let running = boot(paths, store, spec, true, sink, cancel).await?;
     let id = running.starting.id.clone();
-    snapshot::inherit(paths, &old.id, &id)?;
-    if let Some(old) = store.vm(&old.id).map_err(LifecycleError::from)? {
-        lifecycle::remove(paths, store, &old)?;
+    let tidied = snapshot::inherit(paths, &old.id, &id).map_err(RunError::from).and_then(|()| {
+        let old = store.vm(&old.id).map_err(LifecycleError::from)?;
+        Ok(old.map_or(Ok(()), |old| lifecycle::remove(paths, store, &old))?)
+    });
+    if let Err(error) = tidied {
+        // The new one is there in any case.
+        sink.warn(format!("the VM that it takes over from does not go: {error}"));
     }
     Ok(running)
 }

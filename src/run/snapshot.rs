@@ -4,7 +4,7 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Running, boot, discard, recorded};
+use super::boot::{RunError, Running, boot, discard, recorded};
 use crate::event::{EventSink, Kind};
 use crate::host::paths::Paths;
 use crate::store::Store;

@@ -1,6 +1,6 @@
 //! What a user asks for, made into requests.
 
-use super::RunRequest;
+use super::request::RunRequest;
 use crate::event::{EventSink, TaskId};
 use crate::host::inputs::{FlakeInputs, InputsError};
 use crate::host::paths::Paths;

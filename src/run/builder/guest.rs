@@ -8,14 +8,15 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
+use super::BuilderError;
 use super::disk::Disk;
-use super::{BuilderError, BuilderWish};
 use crate::guest::client::{AgentClient, AgentError};
 use crate::guest::frames::Exec;
 use crate::guest::session::{Event, Session};
 use crate::host::child::tame;
 use crate::host::nix::nix_store_command;
-use crate::run::{RunError, Running};
+use crate::run::boot::{RunError, Running};
+use crate::run::request::BuilderWish;
 
 /// Where builders work: on the disk, not in memory.
 pub const TMP: &str = "/nix/tmp";
