@@ -159,7 +159,8 @@ async fn watch(context: &mut Context, args: &RunArgs, flake: &FlakeRef) -> Resul
             if let Some(running) = current
                 && let Some(vm) = context.store.vm(&running.starting.id)?
             {
-                lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)).await?;
+                let stop = lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE));
+                session.bound(async { Ok(stop.await?) }).await?;
             }
             return Err(error);
         }

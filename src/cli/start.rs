@@ -221,7 +221,11 @@ async fn attached(context: &mut Context, mut running: Running) -> Result<ExitCod
         false => Ok(()),
     });
     if let Some(vm) = context.store.vm(&id)? {
-        lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)).await?;
+        tokio::select! {
+            stopped = lifecycle::stop(&context.paths, &mut context.store, &vm, Some(STOP_DEADLINE)) => drop(stopped?),
+            // Again: the VM ends with this process.
+            _ = interrupt.recv() => {}
+        }
     }
     drop(running);
     shown.map(|()| ExitCode::SUCCESS)

@@ -80,7 +80,7 @@ impl Interrupt {
         Self { cancel, again, _hearing: AbortOnDropHandle::new(hearing) }
     }
 
-    /// Does the work. Who asks for its end twice does not wait for what it still has to tidy up: the next
+    /// Does the work. A ^C after it was asked to end does not wait for what it still has to tidy up: the next
     /// command does.
     pub async fn bound<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
@@ -91,19 +91,20 @@ impl Interrupt {
     }
 }
 
-async fn hear(each: [CancellationToken; 2]) {
+async fn hear([cancel, again]: [CancellationToken; 2]) {
     let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
         return;
     };
-    for token in each {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        token.cancel();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
+    cancel.cancel();
+    // Only a user has no patience: the end of a session sends several of the others at once.
+    interrupt.recv().await;
+    again.cancel();
 }
 
 /// Exit code as a number of a process.

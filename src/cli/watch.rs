@@ -49,6 +49,11 @@ impl Session {
         .ok()
     }
 
+    /// Does what is to be done at the end, unless the user has no patience for it.
+    pub async fn bound<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.interrupt.bound(work).await
+    }
+
     /// Waits for the next change. Fails when the user has had enough.
     pub async fn change(&mut self, context: &Context) -> Result<()> {
         loop {
