@@ -72,10 +72,12 @@ fn who_interrupts_twice_does_not_wait_for_what_takes_its_time_to_end() {
     let [bin, asked, over] = ["bin", "asked", "over"].map(|name| world.path(name));
     fs::create_dir(&bin).unwrap();
     let (touch_asked, touch_over) = (asked.display(), over.display());
+    let nix = mvm::host::child::find_program("nix").unwrap();
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" != --version ] || exit 1\n\
+        "#!/bin/sh\ncase \" $* \" in *' build '*) ;; *) exec {} \"$@\" ;; esac\n\
          trap 'trap \"\" INT; touch {touch_asked}; sleep 3; touch {touch_over}; exit 1' INT\n\
-         echo begun >&2\nwhile :; do sleep 0.1; done\n"
+         echo begun >&2\nwhile :; do sleep 0.1; done\n",
+        nix.display()
     );
     fs::write(bin.join("nix"), script).unwrap();
     fs::set_permissions(bin.join("nix"), fs::Permissions::from_mode(0o755)).unwrap();
