@@ -22,8 +22,10 @@ use crate::image::collect::{self, Beside, FILES};
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
 
+/// How a program begins.
+const ELF: &[u8] = b"\x7fELF";
 /// No launcher is larger, in bytes.
-const LARGEST_LAUNCHER: u64 = 1 << 30;
+const LARGEST_LAUNCHER: u64 = 256 << 20;
 
 /// Most memory an image may need, in MiB: 1 TiB.
 const MOST_MEMORY_MIB: u32 = 1 << 20;
@@ -49,19 +51,17 @@ pub(super) fn marked(program: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a file has a launcher at its beginning, as an app has that was cut short.
+/// Whether a file begins with a launcher, as an app does that was cut short.
 pub(super) fn begins_as_one(path: &Path) -> io::Result<bool> {
-    let mut needle = mark();
-    needle[31] = MARKED;
     let (mut file, mut bytes) = (File::open(path)?.take(LARGEST_LAUNCHER), Vec::new());
-    while file.by_ref().take(PIECE as u64).read_to_end(&mut bytes)? > 0 {
-        if memmem::find(&bytes, &needle).is_some() {
-            return Ok(true);
-        }
-        // It may begin there.
-        bytes.drain(..bytes.len().saturating_sub(needle.len()));
+    file.by_ref().take(ELF.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != ELF {
+        return Ok(false);
     }
-    Ok(false)
+    file.read_to_end(&mut bytes)?;
+    let mut launcher = mark();
+    launcher[31] = MARKED;
+    Ok(memmem::find(&bytes, &launcher).is_some())
 }
 
 /// Where `needle` is in `bytes`, if it is there just once.
