@@ -156,12 +156,10 @@ impl Watch {
             match self.is_there() {
                 true if self.settle.find() | std::mem::take(&mut self.moved) => {
                     // What is still told of the old one is of no use.
-                    let anew = Teller::new(&self.tree.root);
-                    let begun = anew.map(|anew| match &mut self.way {
-                        Way::Told(teller, _) => *teller = anew,
-                        Way::Looked(_) => {}
-                    });
-                    self.unless_silent(begun);
+                    if let Way::Told(teller, _) = &mut self.way {
+                        let begun = Teller::new(&self.tree.root).map(|anew| *teller = anew);
+                        self.unless_silent(begun);
+                    }
                     self.look_again();
                     return Heard::Changed(Change::default());
                 }
@@ -304,6 +302,9 @@ impl Watch {
         let Way::Told(_, rules) = &mut self.way else { return };
         let rules = std::mem::replace(rules, Rules::new(&self.tree, &[]));
         self.fell = Some(why.clone());
+        // What was about to be told.
+        self.lost = true;
+        self.settle.touch();
         self.way = Way::Looked(Looks::begin(&self.tree, rules, self.git.as_ref(), why));
     }
 

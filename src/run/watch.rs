@@ -127,7 +127,8 @@ impl Watching {
         match heard {
             Heard::Changed(change) => {
                 // Some may be tracked now.
-                if change.paths.iter().any(|path| path == Path::new(".git")) {
+                let of_git = change.paths.iter().any(|path| path == Path::new(".git"));
+                if of_git || change.paths.is_empty() || change.more > 0 {
                     self.untracked.clear();
                 }
                 let before = self.news.iter().position(|news| matches!(news, News::Changed(_)));

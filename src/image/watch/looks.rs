@@ -127,7 +127,9 @@ impl Files {
             .filter(|(path, stamp)| before.get(*path) != Some(*stamp))
             .map(|(path, _)| (path.clone(), !before.contains_key(path)))
             .collect();
-        let gone = before.into_keys().filter(|path| !self.seen.contains_key(path));
+        // One that is hidden now has not changed.
+        let is_gone = |path: &PathBuf| !self.seen.contains_key(path) && path.symlink_metadata().is_err();
+        let gone = before.into_keys().filter(is_gone);
         changed.extend(gone.map(|path| (path, false)));
         changed
     }
