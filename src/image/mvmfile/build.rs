@@ -129,6 +129,7 @@ pub async fn build(
         initrd(paths, work, cancel),
         layers.on(&made, &root, |root| mke2fs(root, &rootfs, &made)),
     )?;
+    layers.are_there(&made)?;
     let kernel = paths.kernel().join("vmlinux");
     Ok(Image { kernel, initrd, rootfs, info: info(project), _work: plan.work, _held: plan.held })
 }

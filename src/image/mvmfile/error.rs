@@ -146,6 +146,12 @@ pub enum MvmfileError {
         /// The project's directory.
         dir: PathBuf,
     },
+    /// Its layers were replaced meanwhile.
+    #[error("another build has made layers of `{}` anew meanwhile\nhelp: build again", dir.display())]
+    MadeAnew {
+        /// The project.
+        dir: PathBuf,
+    },
     /// A program failed.
     #[error(transparent)]
     Program(ProgramError),

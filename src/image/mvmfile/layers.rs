@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-use super::shelf::{LOCK, put, set_aside};
+use super::shelf::{LOCK, put, put_new, set_aside};
 use super::stage::{How, Step};
 use super::tree::Files;
 use super::{MvmfileError, Project};
@@ -75,12 +75,22 @@ pub(super) struct Layers<'a> {
 impl Layers<'_> {
     /// The layer of a step, if it is there and was made on this one below.
     pub fn find(&self, step: &Step, below: Option<&Layer>) -> Option<Layer> {
-        let dir = self.dir.join(name(step));
-        let layer: Layer = serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()?;
+        let layer = self.read(&name(step))?;
         // When it was last of use; one that cannot be marked is only removed earlier.
-        let _ = File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
-        let fits = layer.dir == name(step) && layer.on.as_ref() == below.map(|below| &below.made);
-        fits.then_some(layer)
+        let _ = File::open(self.dir.join(&layer.dir)).and_then(|dir| dir.set_modified(SystemTime::now()));
+        (layer.on.as_ref() == below.map(|below| &below.made)).then_some(layer)
+    }
+
+    /// Whether these layers are there, and no others in their places: another build may have made some anew.
+    pub fn are_there(&self, layers: &[Layer]) -> Result<(), MvmfileError> {
+        let is_there = |layer: &Layer| self.read(&layer.dir).as_ref() == Some(layer);
+        let anew = || MvmfileError::MadeAnew { dir: self.project.dir.clone() };
+        layers.iter().all(is_there).then_some(()).ok_or_else(anew)
+    }
+
+    fn read(&self, dir: &str) -> Option<Layer> {
+        let layer: Layer = serde_json::from_slice(&fs::read(self.dir.join(dir).join(RECORD)).ok()?).ok()?;
+        (layer.dir == dir).then_some(layer)
     }
 
     /// Makes the layer of a step on top of those below; in the place of one that is there, if wished.
@@ -172,8 +182,15 @@ impl Layers<'_> {
         let kept = serde_json::to_vec(&layer)
             .map_err(io::Error::from)
             .and_then(|json| write_atomic(&beside.0.join(RECORD), &json, 0o600))
-            .and_then(|()| put(&beside.0, &target));
-        kept.map_err(MvmfileError::file("keep", target))?;
+            .and_then(|()| Ok(!replace && put_new(&beside.0, &target)?));
+        if kept.map_err(MvmfileError::file("keep", &target))? {
+            return Ok(layer);
+        }
+        // Or just now: who has found that builds upon it.
+        if let Some(layer) = self.find(step, below).filter(|_| !replace) {
+            return Ok(layer);
+        }
+        put(&beside.0, &target).map_err(MvmfileError::file("keep", target))?;
         Ok(layer)
     }
 
@@ -265,6 +282,7 @@ impl Layers<'_> {
         let (kept, failed) = self.kept().next().ok_or_else(nothing)?;
         let lock = Lock::try_take(&kept.join(LOCK)).map_err(MvmfileError::file("lock", &kept))?;
         let lock = lock.ok_or_else(|| MvmfileError::ShellOpen { dir: self.project.dir.clone() })?;
+        self.are_there(&failed.below)?;
         // What was interrupted may have left something there.
         let work = kept.join("work");
         remove_dir_if_there(&work)
@@ -408,6 +426,7 @@ mod tests {
         let anew = keep(&packages, None, true).await;
         assert_eq!(layers.find(&packages, None), Some(anew.clone()));
         assert_eq!(layers.find(&command, Some(&anew)), None);
+        assert!(layers.are_there(std::slice::from_ref(&anew)).is_ok() && layers.are_there(&[below]).is_err());
         let above = keep(&command, Some(&anew), false).await;
         assert_eq!(layers.find(&command, Some(&anew)), Some(above));
     }

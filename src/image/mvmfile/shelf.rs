@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rand_core::RngCore;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,17 @@ use crate::image::collect;
 pub(super) const LOCK: &str = "lock";
 /// How the names of directories begin that are of no use any more, or not yet.
 const UNUSED: [&str; 2] = [".new-", ".old-"];
+
+/// Puts a directory where nothing is; false where something is.
+pub(super) fn put_new(beside: &Path, target: &Path) -> io::Result<bool> {
+    match renameat2(AT_FDCWD, beside, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
+        Err(Errno::EEXIST) => Ok(false),
+        // Some file systems cannot.
+        Err(Errno::EINVAL) if target.exists() => Ok(false),
+        Err(Errno::EINVAL) => fs::rename(beside, target).map(|()| true),
+        put => Ok(put.map(|()| true)?),
+    }
+}
 
 /// Puts a directory in the place of another, if there is one; that is removed once nobody can be using it.
 pub(super) fn put(beside: &Path, target: &Path) -> io::Result<()> {
