@@ -150,13 +150,15 @@ impl Show<'_> {
         if dropped == 0 {
             return Ok(());
         }
-        say(&format!("note: {dropped} later lines of the task found no room in its record"));
         match outcome {
             Outcome::Failed { tail, .. } if past.failed() == [drv] => {
-                say("note: the last lines:");
+                say(&format!("note: {}; what follows are the last", left_out(dropped)));
                 tail.iter().try_for_each(|text| self.text(&past.task, drv, text))
             }
-            _ => Ok(()),
+            _ => {
+                say(&format!("note: {}", left_out(dropped)));
+                Ok(())
+            }
         }
     }
 
@@ -171,7 +173,7 @@ impl Show<'_> {
                 Kind::TaskEnded { outcome: Outcome::Failed { error, tail }, dropped, .. } => {
                     let raw = |text: &str| self.line(&Line { tone: Tone::Log, word: "", text: text.into() });
                     if *dropped > 0 {
-                        let text = format!("{dropped} lines are not in the record; these are the last");
+                        let text = format!("{}; what follows are the last", left_out(*dropped));
                         self.line(&Line { tone: Tone::Warning, word: "warning", text })?;
                     }
                     // Logs of derivations are shown already.
@@ -249,6 +251,10 @@ impl Show<'_> {
     fn line(&self, line: &Line) -> Result<()> {
         print(line.render(self.colour).trim_end_matches('\n'))
     }
+}
+
+fn left_out(dropped: u64) -> String {
+    format!("{dropped} lines found no room in the record of the task")
 }
 
 /// Which build it is.

@@ -42,6 +42,12 @@ pub enum ProgramError {
         /// Its last lines.
         tail: String,
     },
+    /// It says more than it has any reason to.
+    #[error("`{program}` answers with more than {MOST} bytes\nhelp: run it by hand to see what")]
+    TooMuch {
+        /// Its name.
+        program: String,
+    },
     /// The user wanted no more of it.
     #[error("cancelled\nhelp: run the command again; it goes on where it stopped")]
     Cancelled,
@@ -103,7 +109,10 @@ async fn run_with(
         tail.push_back(strip(&line));
     };
     let (mut status, mut last) = (None, LastWords::default());
-    while status.is_none() || stdout.is_some() || stderr.is_some() {
+    let status = loop {
+        if let Some(status) = status.filter(|_| stdout.is_none() && stderr.is_none()) {
+            break status;
+        }
         tokio::select! {
             () = cancel.cancelled() => {
                 // The child is over either way; how it ended says nothing more.
@@ -112,19 +121,22 @@ async fn run_with(
             }
             piece = child::piece(&mut stdout, &mut out) => {
                 let piece = &out[..piece.map_err(start)?];
-                if let Some(answer) = answer.as_deref_mut().filter(|answer| answer.len() < MOST) {
+                if let Some(answer) = &mut answer {
+                    if answer.len() + piece.len() > MOST {
+                        let _ = child::end(&mut child).await;
+                        return Err(ProgramError::TooMuch { program });
+                    }
                     answer.extend_from_slice(piece);
                 }
                 out_lines.take(piece, &mut line);
             }
             piece = child::piece(&mut stderr, &mut err) => err_lines.take(&err[..piece.map_err(start)?], &mut line),
             ended = child.wait(), if status.is_none() => status = Some(ended.map_err(start)?),
-            () = last.spoken(), if status.is_some() => break,
+            () = last.spoken(), if status.is_some() => (stdout, stderr) = (None, None),
         }
-    }
+    };
     out_lines.end(&mut line);
     err_lines.end(line);
-    let Some(status) = status else { return Err(ProgramError::Cancelled) };
     if status.success() {
         return Ok(());
     }

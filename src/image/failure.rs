@@ -198,9 +198,11 @@ fn hint(request: &BuildRequest, report: &Report, message: &str) -> Option<String
             ));
         }
     }
-    let is_of_args =
-        ["unrecognised flag", "cannot find flake 'flake:"].iter().any(|said| message.contains(said));
-    if is_of_args && !request.nix_args.is_empty() {
+    let unknown = ["unrecognised flag '", "cannot find flake 'flake:"].iter().find_map(|begin| {
+        let (_, rest) = message.split_once(begin)?;
+        rest.split('\'').next()
+    });
+    if unknown.is_some_and(|unknown| request.nix_args.iter().any(|arg| arg == unknown)) {
         return Some("what comes after `--` are options, as `nix build --help` has them".into());
     }
     if message.contains("don't know how to open Nix store") {

@@ -11,7 +11,7 @@ use super::boot::{RunError, Running, boot, machine_for, published_twice, refuse_
 use crate::event::fault::{Fault, Faults, shown};
 use crate::event::{EventSink, Kind};
 use crate::host::child::itself;
-use crate::host::files::disk_usage;
+use crate::host::files::{disk_usage, remove_dir_if_there};
 use crate::host::paths::Paths;
 use crate::host::tools::fingerprint;
 use crate::image::bake::{App, BakeError, Output, Recipe, Settings, bake};
@@ -216,8 +216,10 @@ fn retire(
         let of_it = |snapshot: &Snapshot| snapshot.manifest.fit.build == build.id;
         let dirs = ready::list(paths).into_iter().filter(of_it).map(|snapshot| snapshot.dir);
         for dir in dirs.chain([paths.builds().join(&build.id)]) {
-            freed += disk_usage(&dir);
-            let _ = std::fs::remove_dir_all(dir);
+            let bytes = disk_usage(&dir);
+            let removed = remove_dir_if_there(&dir);
+            removed.map_err(|source| LifecycleError::File { path: dir, source })?;
+            freed += bytes;
         }
         store.remove_build(&build.id)?;
     }

@@ -253,7 +253,8 @@ impl Builder<'_> {
         if !missing.is_empty() {
             if let Err(error) = up.give(&missing).await {
                 let full = error.to_string().contains(NO_ROOM);
-                return Err(up.lack(self.wish, full).await?.map_or(error, BuilderError::Lack));
+                let lack = up.lack(self.wish, full).await.ok().flatten();
+                return Err(lack.map_or(error, BuilderError::Lack));
             }
             up.ask(&["sync"]).await?;
             up.disk.remember(missing)?;
