@@ -82,7 +82,7 @@ pub struct BuilderArgs {
     /// Build on this machine, or in a VM of its own
     #[arg(long, value_enum, default_value_t)]
     builder: BuildPlace,
-    /// CPUs of the builder VM [default: 2]
+    /// CPUs of the builder VM [default: 2, and 1 without KVM]
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     builder_cpus: Option<u32>,
     /// Memory of the builder VM: MiB, or with a unit [default: 2G]
@@ -120,7 +120,7 @@ impl BuilderArgs {
         let Self { builder, builder_cpus, builder_mem, builder_disk } = self;
         let usual = BuilderWish::default();
         let wish = BuilderWish {
-            cpus: builder_cpus.unwrap_or(usual.cpus),
+            cpus: *builder_cpus,
             memory_mib: builder_mem.unwrap_or(usual.memory_mib),
             disk_mib: builder_disk.unwrap_or(usual.disk_mib),
         };

@@ -76,6 +76,11 @@ pub enum BuilderError {
     /// Its agent.
     #[error("the builder VM: {0}\nhelp: `--builder-mem` gives it more memory, if that is what it lacked")]
     Agent(#[from] AgentError),
+    /// It says nothing.
+    #[error(
+        "the builder VM does not answer\nhelp: build again; `--builder-cpus 1` if it had several and no KVM"
+    )]
+    Silent,
     /// mvm's own inputs do not get into its store.
     #[error(
         "cannot copy mvm's own inputs into the builder VM: {0}\nhelp: `mvm doctor` checks the Nix installation"
@@ -219,16 +224,15 @@ impl Builder<'_> {
         let flake = builder::lay_out(self.paths).await?;
         // A state inside a git work tree is no part of it.
         let wish = BuildWish { flake: format!("path:{}", flake.display()), ..BuildWish::default() };
-        let mut config = RuntimeConfig {
-            cpus: Some(self.wish.cpus),
-            memory_mib: Some(self.wish.memory_mib),
-            volumes,
-            ..RuntimeConfig::default()
-        };
+        let mut config =
+            RuntimeConfig { memory_mib: Some(self.wish.memory_mib), volumes, ..RuntimeConfig::default() };
+        let choice = MachineChoice::new(&config, self.paths).await?;
         // Nix asks for things, and nobody asks for Nix: no link nor table of this machine is needed for that.
-        if MachineChoice::new(&config, self.paths).await?.hypervisor == HypervisorKind::Qemu {
+        if choice.hypervisor == HypervisorKind::Qemu {
             config.network = Some(NetworkChoice::User);
         }
+        // Where several are emulated, one was seen to wait for ever for another's answer; and one is up sooner.
+        config.cpus = Some(self.wish.cpus.unwrap_or(if choice.kvm { 2 } else { 1 }));
         let (machine, image) = (machine_for(&config, self.paths).await?, wish.request(self.paths).await?);
         // What it says is of that VM, which is nobody's concern unless it fails.
         let (aside, _) = EventSink::new(TaskId::new('r'));

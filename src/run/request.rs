@@ -26,8 +26,8 @@ pub struct RunRequest {
 /// What the VM that builds is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuilderWish {
-    /// CPUs.
-    pub cpus: u32,
+    /// CPUs; two when absent, one where they are emulated.
+    pub cpus: Option<u32>,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Size of the disk with its store in MiB, sparse; a smaller one is made anew.
@@ -36,6 +36,6 @@ pub struct BuilderWish {
 
 impl Default for BuilderWish {
     fn default() -> Self {
-        Self { cpus: 2, memory_mib: 2048, disk_mib: 32 * 1024 }
+        Self { cpus: None, memory_mib: 2048, disk_mib: 32 * 1024 }
     }
 }

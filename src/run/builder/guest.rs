@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::run::request::BuilderWish;
 pub const TMP: &str = "/nix/tmp";
 /// How much is passed on at once.
 const PIECE: usize = 64 * 1024;
+/// How long it may take for what is quickly done.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How much of what it answers is kept, in bytes.
 const ANSWER: usize = 16 << 20;
 
@@ -99,11 +102,13 @@ impl Up {
         }
     }
 
-    /// What a program answers, and whether it succeeded.
+    /// What a program answers that is quickly done, and whether it succeeded.
     pub async fn ask(&self, argv: &[&str]) -> Result<(bool, String), BuilderError> {
         let mut answer = Vec::new();
         let mut keep = |bytes: &[u8]| bounded(&mut answer, bytes);
-        let code = self.exec(words(argv), "/tmp".into(), &mut keep, &mut |_| {}).await?;
+        let mut ignore = |_: &[u8]| {};
+        let asked = self.exec(words(argv), "/tmp".into(), &mut keep, &mut ignore);
+        let code = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| BuilderError::Silent)??;
         Ok((code == 0, String::from_utf8_lossy(&answer).into_owned()))
     }
 
