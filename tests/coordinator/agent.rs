@@ -170,6 +170,7 @@ async fn own(
                             Wakes::Work(after) => {
                                 let (after, done) = (*after, done.clone());
                                 tokio::spawn(async move {
+                                    // How long a guest takes to wake: what is tested is who waits for it.
                                     tokio::time::sleep(after).await;
                                     let _ = done.send((index, reply));
                                 });

@@ -9,9 +9,9 @@ mod running;
 pub mod shims;
 pub mod terminal;
 
-#[allow(unused_imports, reason = "likewise")]
+#[allow(unused_imports, reason = "each test program uses a part")]
 pub use apart::{Namespace, in_own_mounts, mount_over, mount_tmpfs};
-#[allow(unused_imports, reason = "likewise")]
+#[allow(unused_imports, reason = "each test program uses a part")]
 pub use running::Running;
 
 use std::ffi::{OsStr, OsString};

@@ -171,6 +171,7 @@ pub fn shims_that_come_go_and_are_killed_share_one_network_and_leave_nothing() {
         let killed = coming.pop().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                // Nothing is waited for: it is killed at a moment of chance.
                 std::thread::sleep(Duration::from_millis(below(150) as u64));
                 killed.kill();
             });
